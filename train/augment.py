@@ -1,0 +1,130 @@
+"""Move training images a little: rotation, scale, shear, shift, flips and elastic distortion, a batch at a time.
+
+The numbers are drawn per example from (seed, epoch, example index) on the host (`train.shards`); the pixels are moved by
+TensorFlow ops inside each worker's input pipeline, on its own shard.
+"""
+
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from train import shards
+from train.config import Augmentation
+
+ELASTIC_GRID = 7  # nodes along each side of the coarse displacement field
+AFFINE_NUMBERS = 8  # random numbers that an example's affine map takes
+
+
+def draw(
+    augmentation: Augmentation,
+    *,
+    seed: int,
+    epoch: NDArray[np.int64],
+    index: NDArray[np.int64],
+    image_size: tuple[int, int],
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Draw how each example is moved.
+
+    Args:
+        epoch, index: int64 [n], which example, in which epoch.
+        image_size: (height, width) in pixels.
+
+    Returns:
+        float32 [n, 8]: projective transforms from output to input pixels, as ImageProjectiveTransformV3 takes them.
+        float32 [n, 2, ELASTIC_GRID, ELASTIC_GRID]: displacements of the coarse grid's nodes, in pixels; first
+        along x, then along y. Empty [n, 0] without elastic distortion.
+    """
+    elastic = 2 * ELASTIC_GRID**2 if augmentation.elastic_px else 0
+    numbers = shards.uniforms(shards.AUGMENTATION, seed, epoch, index, AFFINE_NUMBERS + 2 * elastic)
+    transforms = _affine(augmentation, numbers[:, :AFFINE_NUMBERS], image_size)
+    if not elastic:
+        return transforms, np.zeros((len(index), 0), np.float32)
+    first, second = numbers[:, AFFINE_NUMBERS : AFFINE_NUMBERS + elastic], numbers[:, AFFINE_NUMBERS + elastic :]
+    normals = np.sqrt(-2 * np.log1p(-first)) * np.cos(2 * np.pi * second)  # Box and Muller, 1958
+    displacements = augmentation.elastic_px * normals.astype(np.float32)
+    return transforms, displacements.reshape(-1, 2, ELASTIC_GRID, ELASTIC_GRID)
+
+
+def _affine(augmentation: Augmentation, numbers: NDArray[np.float32], image_size: tuple[int, int]) -> NDArray[np.float32]:
+    height, width = image_size
+    spread = 2 * numbers.astype(np.float64) - 1  # uniform in [-1, 1)
+    angle = np.deg2rad(augmentation.rotation_degrees) * spread[:, 0]
+    shear = augmentation.shear * spread[:, 1]
+    scale_x = (1 + augmentation.scale * spread[:, 2]) * _flip(augmentation.horizontal_flip, numbers[:, 6])
+    scale_y = (1 + augmentation.scale * spread[:, 3]) * _flip(augmentation.vertical_flip, numbers[:, 7])
+    # Output pixel -> input pixel, about the image's centre: rotation x shear x 1/scale, then the shift.
+    a0, a1 = np.cos(angle) / scale_x, (np.cos(angle) * shear - np.sin(angle)) / scale_y
+    b0, b1 = np.sin(angle) / scale_x, (np.sin(angle) * shear + np.cos(angle)) / scale_y
+    centre_x, centre_y = (width - 1) / 2, (height - 1) / 2
+    a2 = centre_x - a0 * centre_x - a1 * centre_y + augmentation.shift_px * spread[:, 4]
+    b2 = centre_y - b0 * centre_x - b1 * centre_y + augmentation.shift_px * spread[:, 5]
+    zero = np.zeros_like(a0)
+    return np.stack([a0, a1, a2, b0, b1, b2, zero, zero], axis=1).astype(np.float32)
+
+
+def _flip(wanted: bool, number: NDArray[np.float32]) -> NDArray[np.float64]:
+    return np.where(wanted & (number < 0.5), -1.0, 1.0)
+
+
+def apply(images: tf.Tensor, transforms: tf.Tensor, displacements: tf.Tensor) -> tf.Tensor:
+    """Move images as drawn.
+
+    Args:
+        images: uint8 [n, height, width].
+        transforms, displacements: what `draw` returned.
+
+    Returns: float32 [n, height, width, 1], 0 to 1.
+    """
+    height, width = images.shape[1:]
+    pixels = tf.cast(images, tf.float32)[..., tf.newaxis] / 255.0
+    if displacements.shape.rank == 2:
+        return tf.raw_ops.ImageProjectiveTransformV3(
+            images=pixels,
+            transforms=transforms,
+            output_shape=[height, width],
+            fill_value=0.0,
+            interpolation="BILINEAR",
+            fill_mode="CONSTANT",
+        )
+    return _warp(pixels, *_sources(transforms, _smooth_field(displacements, height, width), height, width))
+
+
+def _smooth_field(displacements: tf.Tensor, height: int, width: int) -> tf.Tensor:
+    """Elastic displacements for every pixel, float32 [n, 2, height, width].
+
+    Simard, Steinkraus and Platt, "Best practices for convolutional neural networks applied to visual document
+    analysis", ICDAR 2003, smooth a random field with a Gaussian. Its width here is one grid spacing, so the coarse grid
+    carries all that the smoothing would leave of a finer one.
+    """
+    rows, columns = _smoothing(height), _smoothing(width)
+    return tf.einsum("hi,ncij,wj->nchw", rows, displacements, columns)
+
+
+def _smoothing(side: int) -> NDArray[np.float32]:
+    pixels = np.arange(side) / (side - 1) * (ELASTIC_GRID - 1)
+    weights = np.exp(-0.5 * (pixels[:, None] - np.arange(ELASTIC_GRID)) ** 2)
+    return (weights / np.linalg.norm(weights, axis=1, keepdims=True)).astype(np.float32)  # keeps the variance
+
+
+def _sources(transforms: tf.Tensor, field: tf.Tensor, height: int, width: int) -> tuple[tf.Tensor, tf.Tensor]:
+    x, y = tf.meshgrid(tf.range(width, dtype=tf.float32), tf.range(height, dtype=tf.float32))
+    a0, a1, a2, b0, b1, b2 = (transforms[:, i, tf.newaxis, tf.newaxis] for i in range(6))
+    return a0 * x + a1 * y + a2 + field[:, 0], b0 * x + b1 * y + b2 + field[:, 1]
+
+
+def _warp(pixels: tf.Tensor, x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
+    """Bilinear samples of pixels [n, height, width, 1] at (x, y), each [n, height, width]; 0 outside."""
+    height, width = pixels.shape[1:3]
+    padded = tf.reshape(tf.pad(pixels, [[0, 0], [1, 1], [1, 1], [0, 0]]), [-1, (height + 2) * (width + 2)])
+    x = tf.clip_by_value(x + 1, 0.0, width + 0.999)
+    y = tf.clip_by_value(y + 1, 0.0, height + 0.999)
+    left, top = tf.floor(x), tf.floor(y)
+    right_share, bottom_share = x - left, y - top
+    corner = tf.cast(top * (width + 2) + left, tf.int32)
+    top_left = tf.gather(padded, corner, batch_dims=1)
+    top_right = tf.gather(padded, corner + 1, batch_dims=1)
+    bottom_left = tf.gather(padded, corner + width + 2, batch_dims=1)
+    bottom_right = tf.gather(padded, corner + width + 3, batch_dims=1)
+    upper = top_left + right_share * (top_right - top_left)
+    lower = bottom_left + right_share * (bottom_right - bottom_left)
+    return (upper + bottom_share * (lower - upper))[..., tf.newaxis]

@@ -1,0 +1,95 @@
+"""Batch normalisation for training: fused on one replica, synchronised by one small all-reduce on several.
+
+Keras 3 normalises with a dozen elementwise passes over the activations and synchronises with three all-reduces a layer.
+On a CPU those passes cost a quarter of the whole training step; this layer has the same variables, the same results and
+the same configuration, so that weights move freely between the two.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+
+class BatchNormalization(keras.layers.BatchNormalization):
+    """`keras.layers.BatchNormalization` over the channels of [n, height, width, channels], faster to train."""
+
+    def call(self, inputs: tf.Tensor, training: bool | None = None, mask: None = None) -> tf.Tensor:
+        if not training:
+            return super().call(inputs, training=False)
+        gamma, beta = tf.convert_to_tensor(self.gamma), tf.convert_to_tensor(self.beta)
+        if tf.distribute.get_strategy().num_replicas_in_sync > 1:
+            outputs, mean, variance = synchronized_batch_norm(inputs, gamma, beta, self.epsilon)
+        else:
+            outputs, mean, variance = fused_batch_norm(inputs, gamma, beta, self.epsilon)
+        for average, value in ((self.moving_mean, mean), (self.moving_variance, variance)):
+            average.assign(average * self.momentum + value * (1.0 - self.momentum))
+        return outputs
+
+
+def fused_batch_norm(
+    x: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor, epsilon: float
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Normalise with the statistics of this replica's batch, in one kernel.
+
+    Args:
+        x: [n, height, width, channels], float32, bfloat16 or float16.
+        gamma, beta: float32 [channels].
+
+    Returns: the output, like x; mean and biased variance, float32 [channels], which carry no gradient.
+    """
+    outputs, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
+        x=x,
+        scale=gamma,
+        offset=beta,
+        mean=tf.zeros([0]),
+        variance=tf.zeros([0]),
+        epsilon=epsilon,
+        is_training=True,
+    )
+    count = tf.cast(tf.size(x) // tf.shape(x)[-1], tf.float32)
+    # The kernel estimates the variance of a population (n - 1); the layer normalises with, and keeps, the batch's own.
+    biased = variance * (count - 1.0) / count
+    return outputs, tf.stop_gradient(mean), tf.stop_gradient(biased)
+
+
+def synchronized_batch_norm(
+    x: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor, epsilon: float
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Normalise with the statistics of all replicas' batches, which must be of one size; in replica context.
+
+    The gradient is the closed form of Ioffe and Szegedy, "Batch normalization", ICML 2015, section 3, with its two sums
+    taken over all replicas: one all-reduce forward, one back. Arguments and results as `fused_batch_norm`.
+    """
+
+    @tf.custom_gradient
+    def normalise(
+        x: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor
+    ) -> tuple[tuple[tf.Tensor, tf.Tensor, tf.Tensor], Callable[..., Any]]:
+        values = tf.cast(x, tf.float32)
+        local_mean, local_variance = tf.nn.moments(values, axes=[0, 1, 2])
+        local = tf.stack([local_mean, local_variance, tf.square(local_mean)])
+        mean, within, mean_of_squares = tf.unstack(_all_reduce(tf.distribute.ReduceOp.MEAN, local))
+        variance = within + tf.maximum(mean_of_squares - tf.square(mean), 0.0)
+        inverse = tf.math.rsqrt(variance + epsilon)
+        normalised = (values - mean) * inverse
+
+        def gradient(upstream: tf.Tensor, *_: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+            slope = tf.cast(upstream, tf.float32)
+            beta_slope = tf.reduce_sum(slope, axis=[0, 1, 2])
+            gamma_slope = tf.reduce_sum(slope * normalised, axis=[0, 1, 2])
+            count = tf.cast(tf.size(x) // tf.shape(x)[-1], tf.float32)
+            local = tf.stack([beta_slope, gamma_slope]) / count
+            slope_mean, along = tf.unstack(_all_reduce(tf.distribute.ReduceOp.MEAN, local))
+            x_slope = gamma * inverse * (slope - slope_mean - normalised * along)
+            return tf.cast(x_slope, x.dtype), gamma_slope, beta_slope
+
+        return (tf.cast(normalised * gamma + beta, x.dtype), mean, variance), gradient
+
+    outputs, mean, variance = normalise(x, gamma, beta)
+    return outputs, tf.stop_gradient(mean), tf.stop_gradient(variance)
+
+
+def _all_reduce(how: tf.distribute.ReduceOp, value: tf.Tensor) -> tf.Tensor:
+    return tf.distribute.get_replica_context().all_reduce(how, value)

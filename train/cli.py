@@ -1,0 +1,211 @@
+"""The command line: `python -m train` trains; `preview`, `evaluate` and `publish` are its subcommands.
+
+Every flag is a field of a config dataclass, and the comment beside the field is the flag's help.
+"""
+
+import argparse
+import dataclasses
+import json
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from types import FrameType
+from typing import Annotated
+
+import tyro
+
+from train import config as configs
+from train import data, job, quiet
+from train.config import Augmentation, Policy, TrainConfig
+from train.hardware import native_bfloat16
+from train.progress import Display, Message
+
+OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
+
+RUN_HELP = """Train the digit CNN on Ray, write a report, publish a SavedModel.
+
+    python -m train                        the quick recipe on this machine
+    python -m train --recipe best          the most accurate model
+    python -m train --address auto --num-workers 4 --storage s3://bucket/runs
+    python -m train --resume NAME          go on with a run that was stopped
+    python -m train preview -o sheet.png   look at the augmentation
+    python -m train evaluate models/mnist  measure a published model
+    python -m train publish NAME           publish an earlier run
+
+Each subcommand has its own --help."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunFlags:
+    """All flags of a training job."""
+
+    train: TrainConfig
+    job: job.JobConfig
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PreviewFlags:
+    """Draw a contact sheet: training images beside augmented versions of them."""
+
+    output: Annotated[Path, tyro.conf.arg(aliases=["-o"])] = Path("preview.png")  # PNG file to write
+    data: Path | None = None  # IDX folder, .npz or image folder; MNIST without
+    seed: int = 0  # of the augmentation
+    augmentation: Augmentation = dataclasses.field(default_factory=lambda: configs.POLICIES["digits"])
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EvaluateFlags:
+    """Measure a SavedModel, a folder of its versions (the highest is taken), or an .h5 or .keras file on a test set."""
+
+    model: tyro.conf.Positional[Path]  # what to measure
+    data: Path | None = None  # IDX folder, .npz or image folder, of which the test part is used; MNIST without
+    pictures: Path | None = None  # folder to draw confusion_matrix.png and mistakes.png into
+    json: bool = False  # print the figures as JSON
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PublishFlags:
+    """Publish the model of an earlier run."""
+
+    run: tyro.conf.Positional[str]  # the run's name
+    storage: str = "runs"  # folder or URI that holds the run
+    checkpoint: str = "last"  # last, best (by validation accuracy) or a step
+    model_dir: str = "models"  # model repository to publish into: a folder or URI
+    model_name: str | None = None  # the model's name in the repository; the run's without
+    min_accuracy: float | None = None  # a model less accurate on the test set is not published; the run's without
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit status: 0 done, 1 failed, 2 wrong usage, 130 interrupted."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    commands: dict[str, Callable[[list[str]], int]] = {"preview": preview, "evaluate": evaluate, "publish": publish}
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    signal.signal(signal.SIGTERM, _interrupt)
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    if arguments and arguments[0] in commands:
+        command, arguments = commands[arguments[0]], arguments[1:]
+    else:
+        command = run
+    try:
+        return command(arguments)
+    except ValueError as error:  # wrong settings or data, DataError among them
+        print(f"error: {error}", file=sys.stderr)
+        return USAGE
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except RuntimeError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return FAILED
+
+
+def run(arguments: list[str]) -> int:
+    """Train."""
+    early = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    early.add_argument("--recipe", choices=configs.RECIPES, default="quick")
+    early.add_argument("--policy", choices=configs.POLICIES)
+    early.add_argument("--address", default=os.environ.get("RAY_ADDRESS", "local"))
+    known, _ = early.parse_known_args(arguments)
+    base = configs.RECIPES[known.recipe]()
+    if known.address == "local" and native_bfloat16():
+        base = dataclasses.replace(base, precision="bfloat16")
+    if known.policy:
+        base = dataclasses.replace(base, augmentation=configs.POLICIES[known.policy])
+    flags = tyro.cli(
+        tyro.conf.OmitArgPrefixes[RunFlags],
+        args=arguments,
+        default=RunFlags(train=base, job=job.JobConfig(address=known.address)),
+        prog="python -m train",
+        description=RUN_HELP,
+    )
+    settings = flags.job
+    if settings.resume and settings.name not in ("", settings.resume):
+        raise ValueError(f"--resume {settings.resume} and --name {settings.name} differ; give one of them")
+    name = settings.resume or settings.name or f"{flags.train.recipe}-{datetime.now():%Y%m%d-%H%M%S}"
+    settings = dataclasses.replace(settings, name=name)
+    if settings.verbose:
+        os.environ["TF_CPP_MIN_LOG_LEVEL"] = "0"
+        logging.getLogger().setLevel(logging.INFO)
+    with Display() as display:
+        try:
+            result = job.run_job(flags.train, settings, display.show)
+        except KeyboardInterrupt:
+            storage = "" if settings.storage == "runs" else f" --storage {settings.storage}"
+            display.show(Message(f"stopped; go on with: python -m train --resume {name}{storage}"))
+            raise
+    evaluation = result.evaluation
+    print(f"test accuracy   {evaluation.accuracy:.2%} ({evaluation.num_examples:,} images)")
+    print(f"test loss       {evaluation.loss:.4f} nats")
+    print(f"report          {result.run}/")
+    print(f"published       {result.published or 'no (--no-publish)'}")
+    return OK
+
+
+def preview(arguments: list[str]) -> int:
+    """Draw the contact sheet of a policy."""
+    early = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    early.add_argument("--policy", choices=configs.POLICIES, default="digits")
+    policy: Policy = early.parse_known_args(arguments)[0].policy
+    flags = tyro.cli(
+        tyro.conf.OmitArgPrefixes[PreviewFlags],
+        args=arguments,
+        default=PreviewFlags(augmentation=configs.POLICIES[policy]),
+        prog="python -m train preview",
+    )
+    quiet.import_tensorflow()
+    from train import report  # it takes seconds to import
+
+    sheet = report.contact_sheet(data.load(flags.data), flags.augmentation, seed=flags.seed)
+    flags.output.write_bytes(sheet)
+    print(flags.output)
+    return OK
+
+
+def evaluate(arguments: list[str]) -> int:
+    """Measure a model."""
+    flags = tyro.cli(EvaluateFlags, args=arguments, prog="python -m train evaluate")
+    quiet.import_tensorflow()
+    from train import report, results
+    from train.evaluate import Evaluation
+
+    dataset = data.load(flags.data)
+    probabilities = results.load_predictor(flags.model)(dataset.test_images)
+    if probabilities.shape[1] != len(dataset.class_names):
+        raise data.DataError(
+            f"{flags.model} tells {probabilities.shape[1]} classes apart, but {dataset.source} has "
+            f"{len(dataset.class_names)}; give the --data it was trained on"
+        )
+    evaluation = Evaluation.of(probabilities, dataset.test_labels)
+    print(json.dumps(dataclasses.asdict(evaluation)) if flags.json else evaluation.table(dataset.class_names))
+    if flags.pictures:
+        flags.pictures.mkdir(parents=True, exist_ok=True)
+        matrix = report.confusion_matrix(evaluation, dataset.class_names)
+        (flags.pictures / "confusion_matrix.png").write_bytes(matrix)
+        mistakes = report.mistakes(dataset.test_images, dataset.test_labels, probabilities, dataset.class_names)
+        (flags.pictures / "mistakes.png").write_bytes(mistakes)
+    return OK
+
+
+def publish(arguments: list[str]) -> int:
+    """Publish an earlier run."""
+    flags = tyro.cli(PublishFlags, args=arguments, prog="python -m train publish")
+    print(
+        job.publish_run(
+            flags.run,
+            storage=flags.storage,
+            which=flags.checkpoint,
+            model_dir=flags.model_dir,
+            model_name=flags.model_name,
+            min_accuracy=flags.min_accuracy,
+        )
+    )
+    return OK
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    # `kubectl delete` and `ray job stop` send SIGTERM: the same clean stop as Ctrl-C.
+    raise KeyboardInterrupt

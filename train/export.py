@@ -1,0 +1,134 @@
+"""Write a trained model out: `mnist.h5` for Keras, and the SavedModel that TensorFlow Serving serves.
+
+The SavedModel has three signatures (design: "Formats"):
+
+    serving_default  images uint8 [n, height, width] -> probabilities float32 [n, classes], classes int64 [n]
+    image_bytes      image_bytes string [n], PNG or JPEG -> the same
+    classify         inputs string [n], serialized tf.Example with `image/encoded` -> the Classify API's
+                     classes string [n, classes] and scores float32 [n, classes]
+"""
+
+import logging
+import os
+import tempfile
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+from tensorflow_serving.apis import classification_pb2, model_pb2, predict_pb2, prediction_log_pb2
+
+WARMUP_FILE = "assets.extra/tf_serving_warmup_requests"
+WARMUP_BATCH_SIZES = (1, 8, 32)
+CLASSIFY = "classify"
+
+
+class InklingModule(tf.Module):
+    """A classifier and its signatures, as they are saved."""
+
+    def __init__(self, model: keras.Model, class_names: tuple[str, ...]) -> None:
+        super().__init__(name="inkling")
+        self.model = model
+        self.class_names = tf.constant(class_names)
+        self.height, self.width = model.input_shape[1:3]
+
+    def signatures(self) -> dict[str, tf.types.experimental.ConcreteFunction]:
+        """The traced signatures by name."""
+        images = tf.TensorSpec([None, self.height, self.width], tf.uint8, name="images")
+        encoded = tf.TensorSpec([None], tf.string, name="image_bytes")
+        examples = tf.TensorSpec([None], tf.string, name="inputs")
+        return {
+            "serving_default": tf.function(self.predict).get_concrete_function(images),
+            "image_bytes": tf.function(self.predict_image_bytes).get_concrete_function(encoded),
+            CLASSIFY: tf.function(self.classify).get_concrete_function(examples),
+        }
+
+    def predict(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
+        probabilities = self.model(tf.cast(images, tf.float32)[..., tf.newaxis] / 255.0, training=False)
+        return {"probabilities": probabilities, "classes": tf.argmax(probabilities, axis=1)}
+
+    def predict_image_bytes(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
+        return self.predict(tf.map_fn(self._decode, image_bytes, fn_output_signature=tf.uint8))
+
+    def classify(self, inputs: tf.Tensor) -> dict[str, tf.Tensor]:
+        features = tf.io.parse_example(inputs, {"image/encoded": tf.io.FixedLenFeature([], tf.string)})
+        scores = self.predict_image_bytes(features["image/encoded"])["probabilities"]
+        return {"classes": tf.tile(self.class_names[tf.newaxis], [tf.shape(scores)[0], 1]), "scores": scores}
+
+    def _decode(self, content: tf.Tensor) -> tf.Tensor:
+        image = tf.io.decode_image(content, channels=1, expand_animations=False)
+        resized = tf.image.resize(image, [self.height, self.width], antialias=True)
+        return tf.ensure_shape(tf.cast(tf.round(resized[..., 0]), tf.uint8), [self.height, self.width])
+
+
+def save_h5(model: keras.Model, path: Path) -> None:
+    """Write `model` as an HDF5 file that `keras.models.load_model(path, compile=False)` reads."""
+    logging.getLogger("absl").setLevel(logging.ERROR)  # Keras warns that HDF5 is its older format; we know
+    model.save(path)
+
+
+def save_savedmodel(
+    model: keras.Model, folder: Path, *, class_names: tuple[str, ...], model_name: str, samples: NDArray[np.uint8]
+) -> None:
+    """Write `model` as a SavedModel with its signatures and warm-up requests into `folder`.
+
+    Args:
+        samples: uint8 [n, height, width], images for the warm-up requests.
+    """
+    module = InklingModule(model, class_names)
+    tf.saved_model.save(module, str(folder), signatures=module.signatures())
+    _mark_as_classify(folder)
+    _write_warmup(folder, model_name, samples)
+
+
+def _mark_as_classify(folder: Path) -> None:
+    # tf.saved_model.save calls every signature a Predict; TensorFlow Serving asks for the method of Classify.
+    updater = tf.compat.v1.saved_model.signature_def_utils.MethodNameUpdater(str(folder))
+    updater.replace_method_name(CLASSIFY, "tensorflow/serving/classify", tags="serve")
+    updater.save()
+
+
+def _write_warmup(folder: Path, model_name: str, samples: NDArray[np.uint8]) -> None:
+    """One request of each signature and a few batch sizes, as TensorFlow Serving replays them after loading."""
+    png = tf.io.encode_png(samples[0][..., np.newaxis]).numpy()
+    logs = []
+    for size in WARMUP_BATCH_SIZES:
+        images = np.resize(samples, (size, *samples.shape[1:]))
+        logs.append(_predict_log(model_name, "serving_default", "images", images))
+    logs.append(_predict_log(model_name, "image_bytes", "image_bytes", np.array([png])))
+    feature = tf.train.Feature(bytes_list=tf.train.BytesList(value=[png]))
+    example = tf.train.Example(features=tf.train.Features(feature={"image/encoded": feature}))
+    classify = classification_pb2.ClassificationRequest(
+        model_spec=model_pb2.ModelSpec(name=model_name, signature_name=CLASSIFY)
+    )
+    classify.input.example_list.examples.append(example)
+    logs.append(
+        prediction_log_pb2.PredictionLog(classify_log=prediction_log_pb2.ClassifyLog(request=classify))
+    )
+    (folder / WARMUP_FILE).parent.mkdir(exist_ok=True)
+    with tf.io.TFRecordWriter(str(folder / WARMUP_FILE)) as writer:
+        for log in logs:
+            writer.write(log.SerializeToString())
+
+
+def _predict_log(
+    model_name: str, signature: str, input_name: str, value: NDArray[np.generic]
+) -> prediction_log_pb2.PredictionLog:
+    spec = model_pb2.ModelSpec(name=model_name, signature_name=signature)
+    request = predict_pb2.PredictRequest(model_spec=spec)
+    request.inputs[input_name].CopyFrom(tf.make_tensor_proto(value))
+    return prediction_log_pb2.PredictionLog(predict_log=prediction_log_pb2.PredictLog(request=request))
+
+
+def h5_bytes(model: keras.Model) -> bytes:
+    """The content of the HDF5 file of `model`."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "model.h5")
+        save_h5(model, path)
+        return path.read_bytes()
+
+
+def savedmodel_megabytes(folder: Path) -> float:
+    """Size of all files in `folder`, in 10^6 bytes."""
+    return sum(os.path.getsize(path) for path in folder.rglob("*") if path.is_file()) / 1e6

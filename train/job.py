@@ -1,0 +1,262 @@
+"""One training job from beginning to end: data, run folder, training, results, published model."""
+
+import dataclasses
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from train import checkpoint, data, quiet
+from train.config import TrainConfig
+from train.data import Dataset
+from train.progress import Event, Message
+from train.run_folder import RunFolder
+
+if TYPE_CHECKING:
+    from train.evaluate import Evaluation
+
+
+class JobError(RuntimeError):
+    """The job cannot go on; the message says why and what to do."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class JobConfig:
+    """Where a job runs and where its files go; nothing here changes what is trained."""
+
+    name: str = ""  # the run's name, for its files in <storage>/<name>/; made from recipe and time without
+    storage: str = "runs"  # folder or URI (s3://, gs://, ...) for checkpoints and results
+    data: Path | None = None  # IDX folder, .npz or image folder; MNIST without
+    model_dir: str = "models"  # model repository to publish into: a folder or URI
+    model_name: str = "mnist"  # the model's name in the repository
+    publish: bool = True  # publish the trained model
+    resume: str = ""  # name of an unfinished run to go on with, with its own settings
+    address: str = "local"  # Ray cluster: local starts one here; auto, HOST:PORT or ray://HOST:PORT join one
+    num_workers: int | None = None  # Ray workers; as many as the cluster has nodes that can hold one
+    cpus_per_worker: int | None = None  # CPUs for each worker; its node's CPUs, shared
+    gpus_per_worker: int | None = None  # GPUs for each worker; its node's GPUs, shared
+    cpu_replicas: int = 1  # replicas in each worker without GPUs, to try multi-GPU code on a CPU
+    max_failures: int = 3  # worker failures after which the run gives up
+    wait: bool = False  # wait until the cluster can hold the workers
+    in_process: bool = False  # train in this process, without Ray
+    verbose: bool = False  # show the logs of Ray and TensorFlow
+
+
+@dataclass(frozen=True, slots=True)
+class JobResult:
+    """What a finished job made."""
+
+    run: RunFolder
+    evaluation: "Evaluation"
+    published: str | None  # the version's folder
+
+
+def run_job(config: TrainConfig, job: JobConfig, emit: Callable[[Event], None]) -> JobResult:
+    """Train, write the results and publish.
+
+    A run that exists already goes on where it stopped.
+
+    Raises: JobError, data.DataError, and what `train.loop`, `train.launch` and `train.publish` raise.
+    """
+    run = RunFolder(job.storage, job.name)
+    config, job = _settle(run, config, job, emit)
+    emit(Message(f"run {run.name}: recipe {config.recipe}, {config.epochs} epochs, files in {run}/"))
+    dataset = data.load(job.data)
+    _claim(run, config, job, dataset)
+    outcome = (_train_here if job.in_process else _train_on_ray)(config, job, dataset, run, emit)
+    if "diverged" in outcome:
+        raise JobError(outcome["diverged"])
+    return _finish(run, config, job, dataset, outcome["outcome"], emit)
+
+
+def _settle(
+    run: RunFolder, config: TrainConfig, job: JobConfig, emit: Callable[[Event], None]
+) -> tuple[TrainConfig, JobConfig]:
+    """The settings that count: the run's own ones if it was begun before."""
+    if not run.exists("config.json"):
+        if job.resume:
+            names = ", ".join(run.siblings()) or "none"
+            raise JobError(f"there is no run {job.name!r} to resume in {job.storage}; it has: {names}")
+        return config, job
+    stored = run.read_json("config.json")
+    began = TrainConfig.from_json(stored["train"])
+    if run.exists("report.json"):
+        raise JobError(
+            f"run {run.name!r} is complete (see {run}/report.json); publish it again with "
+            f"`python -m train publish {run.name}`, or train anew under another --name"
+        )
+    if job.resume:
+        path = stored["job"]["data"]
+        return began, dataclasses.replace(job, data=Path(path) if path else None, model_name=stored["job"]["model_name"])
+    different = [
+        f"{field.name}={getattr(began, field.name)!r} then, {getattr(config, field.name)!r} now"
+        for field in dataclasses.fields(TrainConfig)
+        if getattr(began, field.name) != getattr(config, field.name)
+    ]
+    if different:
+        raise JobError(
+            f"run {run.name!r} was begun with other settings ({'; '.join(different)}); "
+            f"go on with them by `--resume {run.name}`, or choose another --name"
+        )
+    emit(Message(f"run {run.name} was begun before; going on"))
+    return config, job
+
+
+def _claim(run: RunFolder, config: TrainConfig, job: JobConfig, dataset: Dataset) -> None:
+    """Write the run's settings down, or check that its data are those it was begun with."""
+    checksum = dataset.checksum()
+    if not run.exists("config.json"):
+        path = str(job.data.absolute()) if job.data else None
+        settings = {"data": path, "model_name": job.model_name, "data_sha256": checksum}
+        run.write_json("config.json", {"train": config.to_json(), "job": settings})
+    elif run.read_json("config.json")["job"]["data_sha256"] != checksum:
+        raise JobError(f"run {run.name!r} was begun with other data; give the same --data, or choose another --name")
+
+
+def _train_here(
+    config: TrainConfig, job: JobConfig, dataset: Dataset, run: RunFolder, emit: Callable[[Event], None]
+) -> dict[str, Any]:
+    quiet.import_tensorflow(verbose=job.verbose)
+    from train import loop, strategy
+
+    strategy.configure_tensorflow(
+        num_threads=job.cpus_per_worker or os.cpu_count() or 1,
+        cpu_replicas=job.cpu_replicas,
+        seed=config.seed,
+        deterministic=config.deterministic,
+    )
+    try:
+        outcome = loop.train(
+            config, dataset, strategy.make_strategy(), run, emit=emit, on_checkpoint=lambda folder, metrics: None
+        )
+    except loop.TrainingDiverged as error:
+        return {"diverged": str(error)}
+    return {"outcome": outcome}
+
+
+def _train_on_ray(
+    config: TrainConfig, job: JobConfig, dataset: Dataset, run: RunFolder, emit: Callable[[Event], None]
+) -> dict[str, Any]:
+    quiet.import_tensorflow(verbose=job.verbose)
+    import ray  # with TensorFlow it takes seconds to import, which --help need not pay
+
+    from train import launch
+
+    launch.connect(job.address, verbose=job.verbose)
+    try:
+
+        def plan() -> launch.Workers:
+            return launch.plan_workers(
+                launch.node_resources(),
+                num_workers=job.num_workers,
+                cpus=job.cpus_per_worker,
+                gpus=job.gpus_per_worker,
+                global_batch_size=config.global_batch_size,
+            )
+
+        if job.wait:
+            launch.request_nodes(job.num_workers, job.cpus_per_worker, job.gpus_per_worker)
+        workers = launch.wait_for_workers(plan, wait=job.wait, emit=emit)
+        replicas = workers.num_workers * (workers.gpus or job.cpu_replicas)
+        config.per_replica_batch_size(replicas)
+        emit(Message(f"Ray: {workers}"))
+        return launch.fit(
+            config,
+            dataset,
+            run,
+            workers,
+            cpu_replicas=job.cpu_replicas,
+            max_failures=job.max_failures,
+            verbose=job.verbose,
+            emit=emit,
+        )
+    finally:
+        ray.shutdown()
+
+
+def _finish(
+    run: RunFolder, config: TrainConfig, job: JobConfig, dataset: Dataset, outcome: Any, emit: Callable[[Event], None]
+) -> JobResult:
+    quiet.import_tensorflow(verbose=job.verbose)
+    from train import results
+
+    final = checkpoint.load(run, outcome.step)
+    emit(Message("writing the report"))
+    evaluation = results.write_results(
+        run,
+        config,
+        dataset,
+        final,
+        outcome.test_probabilities,
+        model_name=job.model_name,
+        training_seconds=outcome.training_seconds,
+    )
+    published = None
+    if job.publish:
+        emit(Message("publishing"))
+        published = publish_checkpoint(run, config, dataset, final, model_dir=job.model_dir, model_name=job.model_name)
+    return JobResult(run, evaluation, published)
+
+
+def publish_checkpoint(
+    run: RunFolder,
+    config: TrainConfig,
+    dataset: Dataset,
+    state: checkpoint.Checkpoint,
+    *,
+    model_dir: str,
+    model_name: str,
+) -> str:
+    """Evaluate the model in this process, as it will be published, and publish it; returns where."""
+    quiet.import_tensorflow()
+    from train import publish, results
+    from train.evaluate import Evaluation
+
+    model = results.model_of(config, state, dataset)
+    probabilities = results.predict(model, dataset.test_images)
+    evaluation = Evaluation.of(probabilities, dataset.test_labels)
+    return publish.publish(
+        model,
+        model_dir,
+        model_name=model_name,
+        class_names=dataset.class_names,
+        card=results.model_card(config, dataset, state, evaluation, model=model, run=run.name),
+        accuracy=evaluation.accuracy,
+        min_accuracy=config.min_accuracy,
+        test_images=dataset.test_images,
+        test_probabilities=probabilities,
+    )
+
+
+def publish_run(
+    name: str, *, storage: str, which: str, model_dir: str, model_name: str | None, min_accuracy: float | None
+) -> str:
+    """Publish the model of the run `name`; returns where.
+
+    Args:
+        which: the checkpoint: `last`, `best` or a step.
+        model_name, min_accuracy: the run's own if None.
+
+    Raises: JobError, data.DataError, checkpoint.DamagedCheckpoint, publish.PublishRefused.
+    """
+    run = RunFolder(storage, name)
+    if not run.exists("config.json"):
+        raise JobError(f"there is no run {name!r} in {storage}; it has: {', '.join(run.siblings()) or 'none'}")
+    stored = run.read_json("config.json")
+    config = TrainConfig.from_json(stored["train"])
+    if min_accuracy is not None:
+        config = dataclasses.replace(config, min_accuracy=min_accuracy)
+    steps = checkpoint.steps(run)
+    step = {"last": steps[-1] if steps else None, "best": checkpoint.best_step(run)}.get(which, which)
+    if step is None or not str(step).isdecimal() or int(step) not in steps:
+        raise JobError(f"run {name!r} has no checkpoint {which!r}; it has: {', '.join(map(str, steps)) or 'none'}")
+    path = stored["job"]["data"]
+    return publish_checkpoint(
+        run,
+        config,
+        data.load(Path(path) if path else None),
+        checkpoint.load(run, int(step)),
+        model_dir=model_dir,
+        model_name=model_name or stored["job"]["model_name"],
+    )

@@ -1,0 +1,286 @@
+"""Put the training loop on Ray: find or start a cluster, see what it can hold, run the loop in Ray Train's workers.
+
+Ray starts the workers, wires TF_CONFIG, restarts them when one dies and keeps the books of checkpoints. What is trained
+lies in `train.loop`, which knows nothing of Ray; what to show travels to the driver through a Ray queue.
+"""
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ray
+import ray.train
+from ray.autoscaler.sdk import request_resources
+from ray.train.tensorflow import TensorflowTrainer
+from ray.util.queue import Queue
+
+import train
+from train.config import TrainConfig
+from train.data import Dataset
+from train.progress import Event, Message
+from train.run_folder import RunFolder
+
+POLL_S = 0.2  # between two looks at the event queue
+WAIT_POLL_S = 2.0  # between two looks at a cluster that is too small
+WORKER_ENV = {"TF_CPP_MIN_LOG_LEVEL": "2"}
+# A worker that does not answer for this long is dead. Ray waits 10 minutes, which a frozen process is not worth.
+RAY_DEFAULTS = {"RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S": "60", "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "1"}
+
+
+class ClusterTooSmall(RuntimeError):
+    """The cluster cannot hold the workers; the message says what was asked for and what there is."""
+
+
+class TrainingFailed(RuntimeError):
+    """The workers failed more often than allowed; the message names the worker and its error."""
+
+
+@dataclass(frozen=True, slots=True)
+class Workers:
+    """How many workers, and what each is given."""
+
+    num_workers: int
+    cpus: int
+    gpus: int
+
+    def __str__(self) -> str:
+        gpus = f" and {self.gpus} GPU{'s' * (self.gpus > 1)}" if self.gpus else ""
+        return f"{self.num_workers} worker{'s' * (self.num_workers > 1)} with {self.cpus} CPU{'s' * (self.cpus > 1)}{gpus} each"
+
+
+def plan_workers(
+    nodes: Sequence[dict[str, float]],
+    *,
+    num_workers: int | None,
+    cpus: int | None,
+    gpus: int | None,
+    global_batch_size: int,
+) -> Workers:
+    """Fill in what was not asked for: a worker on each node, with all that the node has.
+
+    Args:
+        nodes: each node's resources, as Ray names them.
+        num_workers, cpus, gpus: what was asked for; None leaves it to the cluster.
+
+    Raises: ClusterTooSmall if the nodes cannot hold the workers.
+    """
+    with_gpu = [node for node in nodes if node.get("GPU", 0) >= 1]
+    wanted = with_gpu if with_gpu and gpus != 0 else [node for node in nodes if node.get("CPU", 0) >= 1]
+    per_node = -(-num_workers // max(1, len(wanted))) if num_workers else 1
+
+    def share(resource: str) -> int:
+        return int(min((node.get(resource, 0) for node in wanted), default=0)) // per_node
+
+    gpus = share("GPU") if gpus is None else gpus
+    cpus = max(1, share("CPU")) if cpus is None else cpus
+    places = sum(int(min(node.get("CPU", 0) / cpus, node.get("GPU", 0) / gpus if gpus else 1e9)) for node in nodes)
+    if num_workers is None:
+        replicas = max(1, gpus)
+        fitting = [n for n in range(places, 0, -1) if global_batch_size % (n * replicas) == 0]
+        num_workers = fitting[0] if fitting else 1
+    asked = Workers(num_workers, cpus, gpus)
+    if num_workers > places:
+        total = {name: int(sum(node.get(name, 0) for node in nodes)) for name in ("CPU", "GPU")}
+        raise ClusterTooSmall(
+            f"asked for {asked}, but the cluster has {len(nodes)} node(s) with {total['CPU']} CPUs and "
+            f"{total['GPU']} GPUs in all, room for {places}; ask for less (--num-workers, --cpus-per-worker, "
+            "--gpus-per-worker), add nodes, or pass --wait"
+        )
+    return asked
+
+
+def connect(address: str, *, verbose: bool) -> None:
+    """Start Ray on this machine (`local`) or join a cluster (`auto`, `host:port`, `ray://host:port`)."""
+    for name, value in RAY_DEFAULTS.items():
+        os.environ.setdefault(name, value)
+    level = logging.INFO if verbose else logging.ERROR
+    environment: dict[str, Any] = {"env_vars": WORKER_ENV}
+    options: dict[str, Any] = {}
+    if address == "local":
+        options["include_dashboard"] = False
+    else:
+        # The cluster's nodes need TensorFlow and Ray, not this repository: its code travels with the job.
+        environment["py_modules"] = [str(Path(train.__file__).parent)]
+        environment["excludes"] = ["mnist/mnist.npz", "**/__pycache__"]  # data goes through the object store
+    ray.init(
+        address=address,
+        runtime_env=environment,
+        log_to_driver=verbose,
+        logging_level=level,
+        **options,
+    )
+
+
+def wait_for_workers(plan: Callable[[], Workers], *, wait: bool, emit: Callable[[Event], None]) -> Workers:
+    """Return `plan()`; while the cluster is too small for it or busy, either say so and wait, or raise at once.
+
+    Raises: ClusterTooSmall.
+    """
+    told = ""
+    while True:
+        try:
+            workers = plan()
+            _check_free(workers)
+            return workers
+        except ClusterTooSmall as error:
+            if not wait:
+                raise
+            if str(error) != told:
+                told = str(error)
+                emit(Message(f"waiting for the cluster: {told}"))
+            time.sleep(WAIT_POLL_S)
+
+
+def request_nodes(num_workers: int | None, cpus: int | None, gpus: int | None) -> None:
+    """Ask the cluster's autoscaler, if it has one, for room for the workers; the others ignore it."""
+    bundle = {"CPU": cpus or 1} | ({"GPU": gpus} if gpus else {})
+    request_resources(bundles=[bundle] * (num_workers or 1))
+
+
+def node_resources() -> list[dict[str, float]]:
+    """The resources of each live node."""
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+
+
+def _check_free(workers: Workers) -> None:
+    free = ray.available_resources()
+    for name, each in (("CPU", workers.cpus), ("GPU", workers.gpus)):
+        if each * workers.num_workers > free.get(name, 0):
+            raise ClusterTooSmall(
+                f"asked for {workers}, but only {free.get(name, 0):g} {name}s of the cluster are free now: another "
+                "job has the rest; stop it, ask for less, or pass --wait"
+            )
+
+
+def fit(
+    config: TrainConfig,
+    dataset: Dataset,
+    run: RunFolder,
+    workers: Workers,
+    *,
+    cpu_replicas: int,
+    max_failures: int,
+    verbose: bool,
+    emit: Callable[[Event], None],
+) -> dict[str, Any]:
+    """Run `train_worker` on Ray's workers until it is done, passing on its events; returns what the chief returned.
+
+    Raises: TrainingFailed when more than `max_failures` worker failures came.
+    """
+    # Ray's own list of checkpoints is not kept over drivers: it is written in place, so a crash can leave half of it,
+    # and it refuses a folder from which a checkpoint was deleted. Ours are found by looking.
+    run.remove("checkpoint_manager_snapshot.json")
+    queue = Queue(actor_options={"num_cpus": 0})
+    trainer = TensorflowTrainer(
+        train_worker,
+        train_loop_config={
+            "config": config.to_json(),
+            "dataset": ray.put(dataset),
+            "storage": run.storage,
+            "name": run.name,
+            "cpu_replicas": cpu_replicas,
+            "num_threads": workers.cpus,
+            "queue": queue,
+        },
+        scaling_config=ray.train.ScalingConfig(
+            num_workers=workers.num_workers,
+            use_gpu=workers.gpus > 0,
+            resources_per_worker={"CPU": workers.cpus} | ({"GPU": workers.gpus} if workers.gpus else {}),
+        ),
+        run_config=ray.train.RunConfig(
+            name=run.name,
+            storage_path=run.root,
+            storage_filesystem=run.filesystem,
+            failure_config=ray.train.FailureConfig(max_failures=max_failures),
+            callbacks=[_FailureMessages(queue)],
+            logging_config=ray.train.LoggingConfig(log_level="INFO" if verbose else "ERROR"),
+        ),
+    )
+    outcome: list[Any] = []
+
+    def call() -> None:
+        try:
+            outcome.append(trainer.fit())
+        except BaseException as error:  # handed over to the thread that asked
+            outcome.append(error)
+
+    # Not in the main thread: Ray would take over Ctrl-C there, and the display needs one.
+    thread = threading.Thread(target=call, daemon=True)
+    thread.start()
+    while thread.is_alive():
+        thread.join(POLL_S)
+        _drain(queue, emit)
+    result = outcome[0]
+    if isinstance(result, ray.train.TrainingFailedError):
+        raise TrainingFailed(_explain(result)) from result
+    if isinstance(result, BaseException):
+        raise result
+    return dict(result.return_value)
+
+
+def _drain(queue: Queue, emit: Callable[[Event], None]) -> None:
+    waiting = queue.qsize()
+    for event in queue.get_nowait_batch(waiting) if waiting else []:
+        emit(event)
+
+
+def _explain(error: ray.train.TrainingFailedError) -> str:
+    failures = getattr(error, "worker_failures", {})
+    if not failures:
+        return str(error)
+    return "; ".join(f"worker {rank}: {_first_line(failure)}" for rank, failure in sorted(failures.items()))
+
+
+def _first_line(error: BaseException) -> str:
+    cause = getattr(error, "cause", None) or error
+    lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
+    return f"{type(cause).__name__}: {lines[-1] if lines else ''}"[:400]
+
+
+class _FailureMessages(ray.train.UserCallback):
+    """Tells the driver's display that workers failed; Ray calls it in its controller."""
+
+    def __init__(self, queue: Queue) -> None:
+        self._queue = queue
+
+    def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
+        for rank, error in sorted(worker_exceptions.items()):
+            self._queue.put(Message(f"worker {rank} failed: {_first_line(error)}"))
+
+
+def train_worker(settings: dict[str, Any]) -> dict[str, Any]:
+    """What Ray runs on every worker; returns the loop's outcome, or the message of a run that diverged."""
+    from train import loop, strategy
+
+    config = TrainConfig.from_json(settings["config"])
+    strategy.configure_tensorflow(
+        num_threads=settings["num_threads"],
+        cpu_replicas=settings["cpu_replicas"],
+        seed=config.seed,
+        deterministic=config.deterministic,
+    )
+    run = RunFolder(settings["storage"], settings["name"])
+
+    def on_checkpoint(folder: str | None, metrics: dict[str, float]) -> None:
+        written = ray.train.Checkpoint(f"{run.path}/{folder}", run.filesystem) if folder else None
+        ray.train.report(
+            metrics, checkpoint=written, checkpoint_upload_mode=ray.train.CheckpointUploadMode.NO_UPLOAD
+        )
+
+    try:
+        outcome = loop.train(
+            config,
+            ray.get(settings["dataset"]),
+            strategy.make_strategy(),
+            run,
+            emit=settings["queue"].put,
+            on_checkpoint=on_checkpoint,
+        )
+    except loop.TrainingDiverged as error:
+        return {"diverged": str(error)}  # not raised: the same steps again would end the same way
+    return {"outcome": outcome}

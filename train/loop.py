@@ -1,0 +1,239 @@
+"""The training loop, as every worker runs it: steps, checkpoints, validation, and at the end the test set.
+
+`train` is called once by each worker of the run, or once by a single process. It goes on from the run's last whole
+checkpoint if there is one, so starting, restarting after a failure and resuming are the same thing.
+"""
+
+import hashlib
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from train import checkpoint
+from train.checkpoint import Checkpoint
+from train.config import TrainConfig
+from train.data import Dataset
+from train.evaluate import Evaluation, make_predict
+from train.pipeline import training_batches
+from train.progress import Advance, Event, Message
+from train.run_folder import RunFolder
+from train.shards import ExampleOrder
+from train.step import StepMetrics, TrainState, make_run_steps
+from train.strategy import is_chief
+
+
+class TrainingDiverged(RuntimeError):
+    """The loss is not finite any more; the message names the step, the learning rate and the last checkpoint."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a finished run hands back, besides its last checkpoint."""
+
+    step: int
+    test_probabilities: NDArray[np.float32]  # [num test images, num_classes], of the averaged weights
+    training_seconds: float  # in this process, without set-up
+
+
+def train(
+    config: TrainConfig,
+    dataset: Dataset,
+    strategy: tf.distribute.Strategy,
+    run: RunFolder,
+    *,
+    emit: Callable[[Event], None],
+    on_checkpoint: Callable[[str | None, dict[str, float]], None],
+) -> Outcome:
+    """Train to the end, from the beginning or from the run's last checkpoint.
+
+    Args:
+        dataset: the whole set; the validation images are held out here.
+        emit: takes events for the display; only the chief's are sent.
+        on_checkpoint: called on every worker at every checkpoint with the checkpoint's folder, relative to the run's
+            (None on all but the chief), and its metrics.
+
+    Raises: TrainingDiverged.
+    """
+    chief = is_chief(strategy)
+    dataset, validation_images, validation_labels = dataset.hold_out(config.validation_size, config.seed)
+    order = ExampleOrder(len(dataset.train_labels), config.global_batch_size, config.seed)
+    total_steps = order.first_step_after(config.epochs)
+    with strategy.scope():
+        state = TrainState(
+            config, image_size=dataset.image_size, num_classes=len(dataset.class_names), total_steps=total_steps
+        )
+    emit = emit if chief else _ignore
+    history, metrics = _resume(run, state, emit)
+    predict = make_predict(state.averaged, strategy)
+    if state.step < total_steps:
+        run_steps = make_run_steps(config, state, strategy)
+        batches = iter(training_batches(config, dataset, strategy, first_step=state.step, last_step=total_steps))
+    clock = _Clock(total_steps, config.global_batch_size)
+    events = _EventLog(run) if chief else None
+    while state.step < total_steps:
+        first = state.step
+        epoch = first * config.global_batch_size // order.num_examples
+        epoch_end = order.first_step_after(epoch + 1)
+        until = min(
+            (first // config.log_every_steps + 1) * config.log_every_steps,
+            (first // config.checkpoint_every_steps + 1) * config.checkpoint_every_steps,
+            epoch_end,
+        )
+        results = run_steps(batches, until - first)
+        _check_finite(results, first, state, run)
+        advance = clock.advance(state, results, config, order)
+        history.append({"step": state.step, "epoch": advance.epoch, **_figures(advance)})
+        emit(advance)
+        if state.step == epoch_end and len(validation_labels):
+            metrics = _validate(predict, validation_images, validation_labels)
+            history.append({"step": state.step, "epoch": advance.epoch, **metrics})
+            emit(Message(_epoch_line(epoch + 1, config.epochs, advance, metrics)))
+        if state.step == epoch_end or state.step % config.checkpoint_every_steps == 0:
+            score = metrics if state.step == epoch_end else {}
+            folder = _save(run, state, score, history, keep=config.keep_checkpoints, strategy=strategy)
+            on_checkpoint(folder, {"step": state.step, "loss": advance.loss, **score})
+        if events:
+            events.write(history[-2:], state.step)
+    return Outcome(state.step, predict(dataset.test_images), clock.seconds)
+
+
+def _resume(run: RunFolder, state: TrainState, emit: Callable[[Event], None]) -> tuple[list[dict[str, Any]], dict[str, float]]:
+    found, problems = checkpoint.latest(run)
+    for problem in problems:
+        emit(Message(f"damaged checkpoint passed over: {problem}"))
+    if found is None:
+        return [], {}
+    state.restore(found.arrays, found.step)
+    emit(Message(f"going on from step {found.step:,} ({run}/{checkpoint.path_of(found.step)})"))
+    return found.history, found.metrics
+
+
+def _check_finite(results: StepMetrics, first: int, state: TrainState, run: RunFolder) -> None:
+    bad = np.flatnonzero(~np.isfinite(results.loss))
+    if len(bad):
+        steps = checkpoint.steps(run)
+        last_good = f"{run}/{checkpoint.path_of(steps[-1])}" if steps else "none was saved yet"
+        rate = float(state.schedule(first + int(bad[0])))
+        raise TrainingDiverged(
+            f"the loss became {results.loss[bad[0]]} at step {first + int(bad[0]) + 1:,}, learning rate {rate:.2e}; "
+            f"last good checkpoint: {last_good}; start a new run with a lower --learning-rate or a longer "
+            "--warmup-epochs"
+        )
+
+
+def _validate(predict: Any, images: NDArray[np.uint8], labels: NDArray[np.int64]) -> dict[str, float]:
+    evaluation = Evaluation.of(predict(images), labels)
+    return {"validation_loss": evaluation.loss, "validation_accuracy": evaluation.accuracy}
+
+
+def _save(
+    run: RunFolder,
+    state: TrainState,
+    metrics: dict[str, float],
+    history: list[dict[str, Any]],
+    *,
+    keep: int,
+    strategy: tf.distribute.Strategy,
+) -> str | None:
+    check_replicas_agree(state, strategy)
+    if not is_chief(strategy):
+        return None
+    folder = checkpoint.save(run, Checkpoint(state.step, state.arrays(), metrics, history))
+    run.write("metrics.jsonl", run.read(f"{folder}/metrics.jsonl"))
+    checkpoint.prune(run, keep)
+    return folder
+
+
+def check_replicas_agree(state: TrainState, strategy: tf.distribute.Strategy) -> None:
+    """Compare all replicas' copies of all variables; raises RuntimeError unless they are equal bit by bit.
+
+    `tf.distribute` keeps mirrored variables equal only if every update was: a batch-norm statistic taken from one
+    replica's images, say, goes its own way without a word.
+    """
+    if strategy.num_replicas_in_sync == 1:
+        return
+    local = [strategy.experimental_local_results(variable.value) for variable in state.variables().values()]
+    digests = []
+    for copies in zip(*local, strict=True):
+        digest = hashlib.sha256()
+        for copy in copies:
+            digest.update(copy.numpy().tobytes())
+        digests.append(np.frombuffer(digest.digest()[:8], np.int64))
+    in_order = iter(digests)
+    values = strategy.experimental_distribute_values_from_function(lambda _: tf.constant(next(in_order)))
+    everyone = strategy.gather(values, axis=0).numpy()
+    if len(set(everyone.tolist())) != 1:
+        raise RuntimeError(f"the replicas' variables differ before the checkpoint at step {state.step}: {everyone}")
+
+
+class _Clock:
+    """Measures speed without the first call, which compiles."""
+
+    def __init__(self, total_steps: int, global_batch_size: int) -> None:
+        self._total_steps, self._global_batch_size = total_steps, global_batch_size
+        self._start = self._last = time.monotonic()
+        self._seconds_per_step = 0.0
+
+    @property
+    def seconds(self) -> float:
+        return self._last - self._start
+
+    def advance(self, state: TrainState, results: StepMetrics, config: TrainConfig, order: ExampleOrder) -> Advance:
+        now = time.monotonic()
+        spent = (now - self._last) / len(results.loss)
+        self._last = now
+        smoothed = self._seconds_per_step
+        self._seconds_per_step = 0.8 * smoothed + 0.2 * spent if smoothed and smoothed < 3 * spent else spent
+        return Advance(
+            step=state.step,
+            total_steps=self._total_steps,
+            epoch=round(state.step * config.global_batch_size / order.num_examples, 4),
+            epochs=config.epochs,
+            images_per_s=self._global_batch_size / spent,
+            loss=float(results.loss.mean(dtype=np.float64)),
+            accuracy=float(results.accuracy.mean(dtype=np.float64)),
+            learning_rate=float(state.schedule(state.step - 1)),
+            seconds_left=self._seconds_per_step * (self._total_steps - state.step),
+        )
+
+
+def _figures(advance: Advance) -> dict[str, float]:
+    return {
+        "loss": advance.loss,
+        "accuracy": advance.accuracy,
+        "learning_rate": advance.learning_rate,
+        "images_per_s": round(advance.images_per_s, 1),
+    }
+
+
+def _epoch_line(epoch: int, epochs: int, advance: Advance, metrics: dict[str, float]) -> str:
+    return (
+        f"epoch {epoch:>{len(str(epochs))}}/{epochs}  loss {advance.loss:.4f}  "
+        f"validation loss {metrics['validation_loss']:.4f}  accuracy {metrics['validation_accuracy']:.2%}"
+    )
+
+
+class _EventLog:
+    """TensorBoard events in the run's folder, when that is a disk."""
+
+    def __init__(self, run: RunFolder) -> None:
+        self._writer = tf.summary.create_file_writer(str(run.local / "tensorboard")) if run.local else None
+        self._written = 0
+
+    def write(self, lines: list[dict[str, Any]], step: int) -> None:
+        if self._writer is None:
+            return
+        with self._writer.as_default():
+            for line in lines:
+                if line["step"] == step:
+                    for name in line.keys() - {"step", "epoch"}:
+                        tf.summary.scalar(name, line[name], step=step)
+
+
+def _ignore(event: Event) -> None:
+    pass

@@ -1,0 +1,126 @@
+"""Publish a model into the model repository, `<model_dir>/<model name>/<version>/`: whole, checked, or not at all.
+
+The SavedModel is written beside the versions under a name that no server looks at, loaded back in a fresh process, and
+renamed into place. Renaming onto a version that another publisher just took fails, and the next number is tried.
+"""
+
+import json
+import logging
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pyarrow.fs
+from numpy.typing import NDArray
+
+from train import export
+from train.run_folder import open_storage
+
+logger = logging.getLogger(__name__)
+
+VERIFIED_IMAGES = 1000
+MARKER = "saved_model.pb"  # a version without it does not exist
+
+
+class PublishRefused(RuntimeError):
+    """The model is not good enough, or the SavedModel does not do what the model does."""
+
+
+def publish(
+    model: keras.Model,
+    model_dir: str,
+    *,
+    model_name: str,
+    class_names: tuple[str, ...],
+    card: dict[str, Any],
+    accuracy: float,
+    min_accuracy: float,
+    test_images: NDArray[np.uint8],
+    test_probabilities: NDArray[np.float32],
+) -> str:
+    """Publish `model` as the next version; returns where.
+
+    Args:
+        model_dir: a folder, or a URI of an object store.
+        card: what to write as `model_card.json`; the version is added.
+        accuracy: on the test set, 0 to 1; must be at least `min_accuracy`.
+        test_images, test_probabilities: what the SavedModel is checked against, uint8 [n, h, w], float32 [n, classes].
+
+    Raises: PublishRefused; nothing is left behind then.
+    """
+    if accuracy < min_accuracy:
+        raise PublishRefused(
+            f"not published: accuracy {accuracy:.2%} on the test set is below --min-accuracy {min_accuracy:.2%}; "
+            "train longer, or lower the bar"
+        )
+    filesystem, root = open_storage(model_dir)
+    on_disk = isinstance(filesystem, pyarrow.fs.LocalFileSystem)
+    parent = Path(root, model_name) if on_disk else Path(tempfile.mkdtemp(prefix="inkling-publish-"))
+    created = next((p for p in [*reversed(parent.parents), parent] if not p.exists()), None)
+    parent.mkdir(parents=True, exist_ok=True)
+    staged = parent / f".publishing-{uuid.uuid4().hex}"
+    try:
+        export.save_savedmodel(model, staged, class_names=class_names, model_name=model_name, samples=test_images[:32])
+        _verify(staged, test_images[:VERIFIED_IMAGES], test_probabilities[:VERIFIED_IMAGES])
+        if on_disk:
+            return str(_rename_into_place(staged, parent, card))
+        return _upload(staged, filesystem, f"{root}/{model_name}", card)
+    except BaseException:
+        if created and not any(path.name.isdecimal() for path in parent.iterdir()):
+            shutil.rmtree(created, ignore_errors=True)
+        raise
+    finally:
+        shutil.rmtree(staged if on_disk else parent, ignore_errors=True)
+
+
+def _rename_into_place(staged: Path, parent: Path, card: dict[str, Any]) -> Path:
+    while True:
+        version = 1 + max(_versions(path.name for path in parent.iterdir()), default=0)
+        (staged / "model_card.json").write_text(json.dumps({"version": version, **card}, indent=2) + "\n")
+        try:
+            os.rename(staged, parent / str(version))
+        except OSError:
+            if not (parent / str(version)).exists():
+                raise
+            logger.info("version %d was taken meanwhile", version)
+            continue
+        return parent / str(version)
+
+
+def _upload(staged: Path, filesystem: pyarrow.fs.FileSystem, root: str, card: dict[str, Any]) -> str:
+    """Copy to an object store, the marker last; two publishers at the same moment are told apart by nobody there."""
+    infos = filesystem.get_file_info(pyarrow.fs.FileSelector(root, allow_not_found=True))
+    version = 1 + max(_versions(info.base_name for info in infos), default=0)
+    (staged / "model_card.json").write_text(json.dumps({"version": version, **card}, indent=2) + "\n")
+    files = sorted((path for path in staged.rglob("*") if path.is_file()), key=lambda path: path.name == MARKER)
+    for path in files:
+        target = f"{root}/{version}/{path.relative_to(staged).as_posix()}"
+        filesystem.create_dir(target.rpartition("/")[0])
+        with filesystem.open_output_stream(target) as stream:
+            stream.write(path.read_bytes())
+    return f"{root}/{version}"
+
+
+def _versions(names: Sequence[str] | Any) -> list[int]:
+    return [int(name) for name in names if name.isdecimal()]
+
+
+def _verify(folder: Path, images: NDArray[np.uint8], probabilities: NDArray[np.float32]) -> None:
+    """Load the SavedModel in a fresh process and compare; raises PublishRefused."""
+    with tempfile.TemporaryDirectory() as scratch:
+        expected = Path(scratch, "expected.npz")
+        np.savez(expected, images=images, probabilities=probabilities)
+        command = [sys.executable, "-m", "train.verify", str(folder), str(expected)]
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p), "TF_CPP_MIN_LOG_LEVEL": "3"}
+        done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    if done.returncode:
+        lines = done.stderr.strip().splitlines()
+        raise PublishRefused(f"not published: the SavedModel failed its check: {lines[-1] if lines else done.returncode}")

@@ -1,0 +1,146 @@
+"""From a finished run to what a person takes away: figures, pictures, `mnist.h5`, and the published SavedModel."""
+
+import dataclasses
+import importlib.metadata
+import platform
+import subprocess
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from train import export, report
+from train.checkpoint import Checkpoint
+from train.config import TrainConfig
+from train.data import DataError, Dataset
+from train.evaluate import Evaluation
+from train.model import build_model
+from train.run_folder import RunFolder
+
+PACKAGES = ("inkling", "tensorflow", "keras", "ray", "numpy")
+
+
+def model_of(config: TrainConfig, checkpoint: Checkpoint, dataset: Dataset) -> keras.Model:
+    """The model with the checkpoint's averaged weights."""
+    model = build_model(config, image_size=dataset.image_size, num_classes=len(dataset.class_names))
+    for variable in model.weights:
+        variable.assign(checkpoint.arrays[f"averaged/{variable.path}"])
+    return model
+
+
+def predict(model: keras.Model, images: NDArray[np.uint8], *, batch_size: int = 500) -> NDArray[np.float32]:
+    """Probabilities float32 [n, classes] for images uint8 [n, height, width], in this process."""
+
+    @tf.function(reduce_retracing=True)
+    def forward(batch: tf.Tensor) -> tf.Tensor:
+        return model(tf.cast(batch, tf.float32)[..., tf.newaxis] / 255.0, training=False)
+
+    parts = [forward(tf.constant(images[i : i + batch_size])).numpy() for i in range(0, len(images), batch_size)]
+    return np.concatenate(parts)
+
+
+def write_results(
+    run: RunFolder,
+    config: TrainConfig,
+    dataset: Dataset,
+    checkpoint: Checkpoint,
+    probabilities: NDArray[np.float32],
+    *,
+    model_name: str,
+    training_seconds: float,
+) -> Evaluation:
+    """Write `report.json`, the pictures and `<model_name>.h5` into the run's folder.
+
+    Args:
+        probabilities: float32 [num test images, classes], as the run's workers computed them.
+    """
+    evaluation = Evaluation.of(probabilities, dataset.test_labels)
+    title = f"{run.name}: {evaluation.accuracy:.2%} on {evaluation.num_examples:,} test images"
+    run.write("learning_curve.png", report.learning_curve(checkpoint.history, title))
+    run.write("confusion_matrix.png", report.confusion_matrix(evaluation, dataset.class_names))
+    run.write(
+        "mistakes.png",
+        report.mistakes(dataset.test_images, dataset.test_labels, probabilities, dataset.class_names),
+    )
+    run.write(f"{model_name}.h5", export.h5_bytes(model_of(config, checkpoint, dataset)))
+    run.write_json(
+        "report.json",
+        {
+            "step": checkpoint.step,
+            "training_seconds": round(training_seconds, 1),
+            "class_names": dataset.class_names,
+            "test": dataclasses.asdict(evaluation),
+        },
+    )
+    return evaluation
+
+
+def model_card(
+    config: TrainConfig, dataset: Dataset, checkpoint: Checkpoint, evaluation: Evaluation, *, model: keras.Model, run: str
+) -> dict[str, Any]:
+    """What somebody who meets the model later must know, as JSON values."""
+    return {
+        "description": f"Reads one handwritten character from a {dataset.image_size} image, white ink on black.",
+        "run": run,
+        "step": checkpoint.step,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "parameters": model.count_params(),
+        "class_names": dataset.class_names,
+        "metrics": dataclasses.asdict(evaluation),
+        "data": {
+            "source": Path(dataset.source).name,
+            "sha256": dataset.checksum(),
+            "train_images": len(dataset.train_labels),
+            "test_images": len(dataset.test_labels),
+        },
+        "seed": config.seed,
+        "config": config.to_json(),
+        "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
+        "git_revision": _git_revision(),
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _git_revision() -> str | None:
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=40"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None  # installed, or shipped to a cluster: the package's version says it
+
+
+def load_predictor(path: Path) -> Any:
+    """Open a SavedModel (or the folder of its versions: the highest is taken) or a Keras file.
+
+    Returns: a function from images uint8 [n, height, width] to probabilities float32 [n, classes].
+
+    Raises: DataError.
+    """
+    versions: Sequence[Path] = []
+    if path.is_dir():
+        versions = sorted((p for p in path.iterdir() if p.name.isdecimal()), key=lambda p: int(p.name))
+    if versions and not (path / "saved_model.pb").exists():
+        path = versions[-1]
+    if path.suffix in (".h5", ".keras") and path.is_file():
+        model = keras.models.load_model(path, compile=False)
+        return lambda images: predict(model, images)
+    if not (path / "saved_model.pb").exists():
+        raise DataError(f"{path} is no model: expected a SavedModel folder, a folder of versions, .h5 or .keras")
+    signature = tf.saved_model.load(str(path)).signatures["serving_default"]
+
+    def run_signature(images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        parts = [signature(images=tf.constant(images[i : i + 500])) for i in range(0, len(images), 500)]
+        return np.concatenate([part["probabilities"].numpy() for part in parts])
+
+    return run_signature

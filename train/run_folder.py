@@ -1,0 +1,115 @@
+"""A run's folder, on a local or shared disk or in an object store, reached through one small interface.
+
+Files appear whole or not at all: on a disk by a rename, in an object store because a write commits when it closes.
+"""
+
+import json
+import os
+import re
+import uuid
+from pathlib import Path
+from typing import Any
+
+import pyarrow.fs
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+
+def open_storage(storage: str) -> tuple[pyarrow.fs.FileSystem, str]:
+    """The file system and the path in it that `storage` means: a folder, or a URI that pyarrow or fsspec knows.
+
+    Raises: ValueError if nothing installed knows the URI's scheme.
+    """
+    if "://" not in storage:
+        return pyarrow.fs.LocalFileSystem(), str(Path(storage).absolute())
+    try:
+        return pyarrow.fs.FileSystem.from_uri(storage)
+    except pyarrow.ArrowInvalid:
+        import fsspec
+
+        try:
+            filesystem, path = fsspec.core.url_to_fs(storage)
+        except (ValueError, ImportError) as error:
+            raise ValueError(f"storage {storage!r} cannot be opened: {error}") from error
+        return pyarrow.fs.PyFileSystem(pyarrow.fs.FSSpecHandler(filesystem)), path
+
+
+class RunFolder:
+    """`<storage>/<name>/`, wherever `storage` is. Paths below are relative to it."""
+
+    def __init__(self, storage: str, name: str) -> None:
+        """Args: storage: a folder or URI; name: letters, digits, '.', '_', '-'. Raises: ValueError."""
+        if not NAME.fullmatch(name):
+            raise ValueError(f"run name {name!r} is not usable: letters, digits, '.', '_' and '-', 100 at most")
+        self.storage = storage if "://" in storage else str(Path(storage).absolute())
+        self.name = name
+        self.filesystem, self.root = open_storage(storage)
+        self.path = f"{self.root}/{name}"
+
+    @property
+    def local(self) -> Path | None:
+        """The folder as a path of this machine; None in an object store."""
+        return Path(self.path) if isinstance(self.filesystem, pyarrow.fs.LocalFileSystem) else None
+
+    def __str__(self) -> str:
+        path = f"{self.storage.rstrip('/')}/{self.name}"
+        return os.path.relpath(path) if self.local and Path(path).is_relative_to(Path.cwd()) else path
+
+    def exists(self, path: str = "") -> bool:
+        """Whether there is a file or folder at `path`."""
+        return bool(self.filesystem.get_file_info(self._at(path)).type != pyarrow.fs.FileType.NotFound)
+
+    def names(self, path: str) -> list[str]:
+        """The names in the folder at `path`, sorted; none if there is no such folder."""
+        selector = pyarrow.fs.FileSelector(self._at(path), allow_not_found=True)
+        return sorted(info.base_name for info in self.filesystem.get_file_info(selector))
+
+    def siblings(self) -> list[str]:
+        """The names of the runs in the same storage, sorted."""
+        selector = pyarrow.fs.FileSelector(self.root, allow_not_found=True)
+        infos = self.filesystem.get_file_info(selector)
+        return sorted(info.base_name for info in infos if info.type == pyarrow.fs.FileType.Directory)
+
+    def read(self, path: str) -> bytes:
+        """The file at `path`; raises FileNotFoundError."""
+        with self.filesystem.open_input_stream(self._at(path)) as stream:
+            content: bytes = stream.read()
+        return content
+
+    def read_json(self, path: str) -> dict[str, Any]:
+        """The JSON object at `path`; raises FileNotFoundError or ValueError."""
+        value = json.loads(self.read(path))
+        if not isinstance(value, dict):
+            raise ValueError(f"{self}/{path} holds {type(value).__name__}, expected a JSON object")
+        return value
+
+    def write(self, path: str, content: bytes) -> None:
+        """Put `content` at `path`, whole or not at all, over what was there."""
+        target = self._at(path)
+        self.filesystem.create_dir(target.rpartition("/")[0])
+        if self.local is None:
+            with self.filesystem.open_output_stream(target) as stream:
+                stream.write(content)
+            return
+        unfinished = f"{target}.{uuid.uuid4().hex}.unfinished"
+        try:
+            with self.filesystem.open_output_stream(unfinished) as stream:
+                stream.write(content)
+            self.filesystem.move(unfinished, target)
+        finally:
+            Path(unfinished).unlink(missing_ok=True)
+
+    def write_json(self, path: str, value: Any) -> None:
+        """Put `value` at `path` as JSON."""
+        self.write(path, (json.dumps(value, indent=2) + "\n").encode())
+
+    def remove(self, path: str) -> None:
+        """Delete the file or folder at `path`, if there is one."""
+        kind = self.filesystem.get_file_info(self._at(path)).type
+        if kind == pyarrow.fs.FileType.Directory:
+            self.filesystem.delete_dir(self._at(path))
+        elif kind == pyarrow.fs.FileType.File:
+            self.filesystem.delete_file(self._at(path))
+
+    def _at(self, path: str) -> str:
+        return f"{self.path}/{path}" if path else self.path

@@ -1,0 +1,145 @@
+"""One optimizer step on all replicas of a `tf.distribute` strategy, and the state that it moves on.
+
+The same step serves one CPU, several GPUs of one worker (`MirroredStrategy`) and several workers
+(`MultiWorkerMirroredStrategy`). Many steps run inside one `tf.function`, so Python is off the path between them.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from train.config import TrainConfig
+from train.model import build_model, logits_model
+
+def replica_loss(
+    labels: tf.Tensor, logits: tf.Tensor, *, global_batch_size: int, label_smoothing: float = 0.0
+) -> tf.Tensor:
+    """This replica's share of the global mean cross-entropy.
+
+    Args:
+        labels: int64 [b], class numbers.
+        logits: float32 [b, num_classes], not normalised.
+        label_smoothing: share of each label spread evenly over all classes (Szegedy et al., CVPR 2016).
+
+    Returns: float32 [], in nats. Summed over replicas it is the mean over the global batch.
+    """
+    targets = tf.one_hot(labels, logits.shape[-1], on_value=1.0 - label_smoothing, off_value=0.0)
+    targets += label_smoothing / logits.shape[-1]
+    losses = tf.nn.softmax_cross_entropy_with_logits(targets, logits)
+    # The global size, not ours: the optimizer sums gradients over replicas.
+    return tf.reduce_sum(losses) / global_batch_size
+
+
+class TrainState:
+    """All that a run is, between two steps: weights, their moving average, optimizer slots, step. Make it in scope."""
+
+    def __init__(self, config: TrainConfig, *, image_size: tuple[int, int], num_classes: int, total_steps: int) -> None:
+        self.model = build_model(config, image_size=image_size, num_classes=num_classes, for_training=True)
+        self.averaged = build_model(config, image_size=image_size, num_classes=num_classes)
+        self.averaged.set_weights(self.model.get_weights())
+        steps_per_epoch = total_steps / config.epochs
+        warmup_steps = round(config.warmup_epochs * steps_per_epoch)
+        self.schedule = keras.optimizers.schedules.CosineDecay(
+            0.0 if warmup_steps else config.learning_rate,
+            max(total_steps - warmup_steps, 1),
+            warmup_target=config.learning_rate if warmup_steps else None,
+            warmup_steps=warmup_steps,
+        )
+        self.optimizer = keras.optimizers.Adam(self.schedule)
+        if config.precision == "float16":
+            self.optimizer = keras.optimizers.LossScaleOptimizer(self.optimizer)
+        self.optimizer.build(self.model.trainable_variables)
+        self.step = 0
+        self._averaging = [
+            (target.value, source.value)
+            for target, source in zip(self.averaged.weights, self.model.weights, strict=True)
+        ]
+
+    def variables(self) -> dict[str, keras.Variable]:
+        """Every variable that a checkpoint holds, by a name that does not depend on the number of workers."""
+        named = {f"model/{variable.path}": variable for variable in self.model.weights}
+        named |= {f"averaged/{variable.path}": variable for variable in self.averaged.weights}
+        return named | {f"optimizer/{i:03d}/{v.path}": v for i, v in enumerate(self.optimizer.variables)}
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """The variables' values on this worker's first replica."""
+        return {name: np.asarray(variable.numpy()) for name, variable in self.variables().items()}
+
+    def restore(self, arrays: dict[str, NDArray[Any]], step: int) -> None:
+        """Go back to what `arrays()` returned at `step`."""
+        for name, variable in self.variables().items():
+            variable.assign(arrays[name])
+        self.step = step
+
+    def move_average(self, decay: float) -> None:
+        """Move the averaged weights, batch-norm statistics included, towards the current ones; in replica context."""
+        # Early on a long memory would be full of the initial weights: the ramp of TensorFlow's ExponentialMovingAverage.
+        steps = tf.cast(self.optimizer.iterations, tf.float32)
+        decay = tf.minimum(decay, (1.0 + steps) / (10.0 + steps)) if decay else tf.constant(0.0)
+        for average, variable in self._averaging:
+            average.assign(average * decay + variable * (1.0 - decay))
+
+
+@dataclass(frozen=True, slots=True)
+class StepMetrics:
+    """Means over the global batch, one number for each step: float32 [num_steps]."""
+
+    loss: NDArray[np.float32]  # cross-entropy and weight decay, in nats
+    accuracy: NDArray[np.float32]  # on the augmented images, with dropout
+
+
+def make_run_steps(
+    config: TrainConfig, state: TrainState, strategy: tf.distribute.Strategy
+) -> Callable[[Any, int], StepMetrics]:
+    """Compile the training step. Returns `run_steps(iterator, num_steps)`."""
+    logits_of = logits_model(state.model)
+    num_replicas = strategy.num_replicas_in_sync
+    dropouts = [layer.seed_generator for layer in state.model.layers if isinstance(layer, keras.layers.Dropout) and layer.rate]
+    trainable = state.model.trainable_variables
+
+    def replica_step(images: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        replica = tf.distribute.get_replica_context().replica_id_in_sync_group
+        for number, generator in enumerate(dropouts):
+            generator.state.value.assign(tf.cast(tf.stack([seed, len(dropouts) * replica + number]), generator.state.dtype))
+        with tf.GradientTape() as tape:
+            logits = logits_of(images, training=True)
+            loss = replica_loss(
+                labels, logits, global_batch_size=config.global_batch_size, label_smoothing=config.label_smoothing
+            )
+            loss += tf.add_n(state.model.losses) / num_replicas
+            scaled = state.optimizer.scale_loss(loss)
+        gradients = tape.gradient(scaled, [variable.value for variable in trainable])
+        if config.precision == "float16":
+            # All replicas must agree that a gradient overflowed, or some would skip the step that others take.
+            total = tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, gradients)
+            gradients = [gradient / num_replicas for gradient in total]
+        state.optimizer.apply(gradients, trainable)
+        state.move_average(config.average_decay)
+        hits = tf.reduce_sum(tf.cast(tf.argmax(logits, axis=1) == labels, tf.float32))
+        return loss, hits / config.global_batch_size
+
+    jit_compile = config.jit_compile
+    if jit_compile is None:
+        jit_compile = bool(tf.config.list_logical_devices("GPU"))
+    step = tf.function(replica_step, jit_compile=True) if jit_compile else replica_step
+
+    @tf.function
+    def run(iterator: Any, num_steps: tf.Tensor) -> tf.Tensor:
+        results = tf.TensorArray(tf.float32, num_steps, element_shape=[2])
+        for i in tf.range(num_steps):
+            loss, accuracy = strategy.run(step, args=next(iterator))
+            totals = [strategy.reduce(tf.distribute.ReduceOp.SUM, value, axis=None) for value in (loss, accuracy)]
+            results = results.write(i, tf.stack(totals))
+        return results.stack()
+
+    def run_steps(iterator: Any, num_steps: int) -> StepMetrics:
+        results = run(iterator, tf.constant(num_steps)).numpy()
+        state.step += num_steps
+        return StepMetrics(results[:, 0], results[:, 1])
+
+    return run_steps

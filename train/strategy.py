@@ -1,0 +1,48 @@
+"""Set TensorFlow up for this process and choose the `tf.distribute` strategy that spans its devices."""
+
+import json
+import os
+
+import keras
+import tensorflow as tf
+
+
+def configure_tensorflow(*, num_threads: int, cpu_replicas: int, seed: int, deterministic: bool) -> None:
+    """Set threads, devices and determinism; call once in a process, before any other TensorFlow call.
+
+    Args:
+        num_threads: CPU threads for one op and for ops side by side; what Ray granted.
+        cpu_replicas: without a GPU, logical CPU devices to split this process into, each a replica. More than one
+            only serves to run multi-GPU code on a CPU.
+    """
+    tf.config.threading.set_intra_op_parallelism_threads(max(1, num_threads // cpu_replicas))
+    tf.config.threading.set_inter_op_parallelism_threads(max(2, num_threads))
+    keras.utils.set_random_seed(seed)
+    if deterministic:
+        tf.config.experimental.enable_op_determinism()
+    gpus = tf.config.list_physical_devices("GPU")
+    for gpu in gpus:
+        tf.config.experimental.set_memory_growth(gpu, True)  # leave memory to the other workers of the node
+    if cpu_replicas > 1 and not gpus:
+        devices = [tf.config.LogicalDeviceConfiguration()] * cpu_replicas
+        tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0], devices)
+
+
+def make_strategy() -> tf.distribute.Strategy:
+    """`MultiWorkerMirroredStrategy` if TF_CONFIG names several workers, else `MirroredStrategy` over local devices."""
+    workers = json.loads(os.environ.get("TF_CONFIG", "{}")).get("cluster", {}).get("worker", [])
+    if len(workers) > 1:
+        gpus = tf.config.list_physical_devices("GPU")
+        collectives = tf.distribute.experimental.CommunicationImplementation
+        options = tf.distribute.experimental.CommunicationOptions(
+            implementation=collectives.NCCL if gpus else collectives.RING
+        )
+        return tf.distribute.MultiWorkerMirroredStrategy(communication_options=options)
+    devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
+    return tf.distribute.MirroredStrategy([device.name for device in devices])
+
+
+def is_chief(strategy: tf.distribute.Strategy) -> bool:
+    """Whether this process is the one that writes files."""
+    resolver = strategy.cluster_resolver
+    return resolver is None or not resolver.task_id
