@@ -1,7 +1,7 @@
 """Move training images a little: rotation, scale, shear, shift, flips and elastic distortion, a batch at a time.
 
-The numbers are drawn per example from (seed, epoch, example index) on the host (`train.shards`); the pixels are moved by
-TensorFlow ops inside each worker's input pipeline, on its own shard.
+The numbers are drawn per example from (seed, epoch, example index) on the host (`train.shards`); the pixels are moved
+by TensorFlow ops inside each worker's input pipeline, on its own shard.
 """
 
 import numpy as np
@@ -45,7 +45,9 @@ def draw(
     return transforms, displacements.reshape(-1, 2, ELASTIC_GRID, ELASTIC_GRID)
 
 
-def _affine(augmentation: Augmentation, numbers: NDArray[np.float32], image_size: tuple[int, int]) -> NDArray[np.float32]:
+def _affine(
+    augmentation: Augmentation, numbers: NDArray[np.float32], image_size: tuple[int, int]
+) -> NDArray[np.float32]:
     height, width = image_size
     spread = 2 * numbers.astype(np.float64) - 1  # uniform in [-1, 1)
     angle = np.deg2rad(augmentation.rotation_degrees) * spread[:, 0]

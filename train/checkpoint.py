@@ -92,7 +92,7 @@ def steps(run: RunFolder) -> list[int]:
 
 def latest(run: RunFolder) -> tuple[Checkpoint | None, list[str]]:
     """The newest checkpoint that is whole, if there is one, and what was wrong with those that were passed over."""
-    problems = []
+    problems: list[str] = []
     for step in reversed(steps(run)):
         try:
             return load(run, step), problems

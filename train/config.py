@@ -78,7 +78,9 @@ class TrainConfig:
         self._check("label_smoothing", 0 <= self.label_smoothing < 1, "from 0 to less than 1")
         self._check("widths", len(self.widths) == 4 and min(self.widths) >= 1, "four positive numbers")
         self._check("l2", self.l2 >= 0, "0 or more")
-        self._check("dropout", len(self.dropout) == 2 and 0 <= min(self.dropout) <= max(self.dropout) < 1, "two in [0, 1)")
+        self._check(
+            "dropout", len(self.dropout) == 2 and 0 <= min(self.dropout) <= max(self.dropout) < 1, "two in [0, 1)"
+        )
         self._check("precision", self.precision in ("float32", "bfloat16", "float16"), "float32, bfloat16 or float16")
         self._check("seed", 0 <= self.seed < 2**31, "from 0 to 2147483647")
         self._check("checkpoint_every_steps", self.checkpoint_every_steps >= 1, "at least 1")

@@ -158,7 +158,9 @@ def _read_image_folder(path: Path) -> Dataset:
         raise DataError(f"{path / 'train'} has {len(class_names)} class folders, expected one for each class")
     if not (path / "test").is_dir():
         raise DataError(f"{path} has train/ but no test/; put held-out images in {path / 'test'}/<class>/")
-    unknown = sorted(entry.name for entry in (path / "test").iterdir() if entry.is_dir() and entry.name not in class_names)
+    unknown = sorted(
+        entry.name for entry in (path / "test").iterdir() if entry.is_dir() and entry.name not in class_names
+    )
     if unknown:
         raise DataError(f"{path / 'test' / unknown[0]} is a class that {path / 'train'} does not have")
     arrays: dict[str, NDArray[np.generic]] = {}

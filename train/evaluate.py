@@ -87,7 +87,9 @@ class Evaluation:
         ]
         counts = np.sum(self.confusion, axis=1)
         rows = zip(class_names, self.precision, self.recall, counts, strict=True)
-        return "\n".join([*lines, *(f"{name:>10}  {_percent(p):>9}  {_percent(r):>7}  {n:6,}" for name, p, r, n in rows)])
+        return "\n".join(
+            [*lines, *(f"{name:>10}  {_percent(p):>9}  {_percent(r):>7}  {n:6,}" for name, p, r, n in rows)]
+        )
 
 
 def _shares(parts: NDArray[np.int64], wholes: NDArray[np.int64]) -> list[float | None]:

@@ -103,9 +103,7 @@ def _write_warmup(folder: Path, model_name: str, samples: NDArray[np.uint8]) -> 
         model_spec=model_pb2.ModelSpec(name=model_name, signature_name=CLASSIFY)
     )
     classify.input.example_list.examples.append(example)
-    logs.append(
-        prediction_log_pb2.PredictionLog(classify_log=prediction_log_pb2.ClassifyLog(request=classify))
-    )
+    logs.append(prediction_log_pb2.PredictionLog(classify_log=prediction_log_pb2.ClassifyLog(request=classify)))
     (folder / WARMUP_FILE).parent.mkdir(exist_ok=True)
     with tf.io.TFRecordWriter(str(folder / WARMUP_FILE)) as writer:
         for log in logs:

@@ -88,7 +88,9 @@ def _settle(
         )
     if job.resume:
         path = stored["job"]["data"]
-        return began, dataclasses.replace(job, data=Path(path) if path else None, model_name=stored["job"]["model_name"])
+        return began, dataclasses.replace(
+            job, data=Path(path) if path else None, model_name=stored["job"]["model_name"]
+        )
     different = [
         f"{field.name}={getattr(began, field.name)!r} then, {getattr(config, field.name)!r} now"
         for field in dataclasses.fields(TrainConfig)

@@ -49,8 +49,12 @@ class Workers:
     gpus: int
 
     def __str__(self) -> str:
-        gpus = f" and {self.gpus} GPU{'s' * (self.gpus > 1)}" if self.gpus else ""
-        return f"{self.num_workers} worker{'s' * (self.num_workers > 1)} with {self.cpus} CPU{'s' * (self.cpus > 1)}{gpus} each"
+        gpus = f" and {_count(self.gpus, 'GPU')}" if self.gpus else ""
+        return f"{_count(self.num_workers, 'worker')} with {_count(self.cpus, 'CPU')}{gpus} each"
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'s' if number != 1 else ''}"
 
 
 def plan_workers(
@@ -268,9 +272,7 @@ def train_worker(settings: dict[str, Any]) -> dict[str, Any]:
 
     def on_checkpoint(folder: str | None, metrics: dict[str, float]) -> None:
         written = ray.train.Checkpoint(f"{run.path}/{folder}", run.filesystem) if folder else None
-        ray.train.report(
-            metrics, checkpoint=written, checkpoint_upload_mode=ray.train.CheckpointUploadMode.NO_UPLOAD
-        )
+        ray.train.report(metrics, checkpoint=written, checkpoint_upload_mode=ray.train.CheckpointUploadMode.NO_UPLOAD)
 
     try:
         outcome = loop.train(

@@ -102,7 +102,9 @@ def train(
     return Outcome(state.step, predict(dataset.test_images), clock.seconds)
 
 
-def _resume(run: RunFolder, state: TrainState, emit: Callable[[Event], None]) -> tuple[list[dict[str, Any]], dict[str, float]]:
+def _resume(
+    run: RunFolder, state: TrainState, emit: Callable[[Event], None]
+) -> tuple[list[dict[str, Any]], dict[str, float]]:
     found, problems = checkpoint.latest(run)
     for problem in problems:
         emit(Message(f"damaged checkpoint passed over: {problem}"))

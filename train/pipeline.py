@@ -1,5 +1,7 @@
 """Each worker's input: its replicas' slices of every step, gathered and augmented off the critical path."""
 
+from typing import Any
+
 import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
@@ -24,16 +26,23 @@ def training_batches(
     height, width = dataset.image_size
     elastic = [2, augment.ELASTIC_GRID, augment.ELASTIC_GRID] if config.augmentation.elastic_px else [0]
 
-    def draw(step: NDArray[np.int64], replica: NDArray[np.int64]) -> tuple[NDArray[np.generic], ...]:
+    def draw(step: NDArray[np.int64], replica: NDArray[np.int64]) -> tuple[Any, ...]:
         epoch, index = order.batch(int(step), int(replica), num_replicas)
         moves = augment.draw(
             config.augmentation, seed=config.seed, epoch=epoch, index=index, image_size=dataset.image_size
         )
-        return dataset.train_images[index], dataset.train_labels[index], *moves, np.int32(step_seed(config.seed, int(step)))
+        return (
+            dataset.train_images[index],
+            dataset.train_labels[index],
+            *moves,
+            np.int32(step_seed(config.seed, int(step))),
+        )
 
     def batch_of(step: tf.Tensor, replica: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         types = [tf.uint8, tf.int64, tf.float32, tf.float32, tf.int32]
-        images, labels, transforms, displacements, seed = tf.numpy_function(draw, [step, replica], types, stateful=False)
+        images, labels, transforms, displacements, seed = tf.numpy_function(
+            draw, [step, replica], types, stateful=False
+        )
         images = tf.ensure_shape(images, [size, height, width])
         labels = tf.ensure_shape(labels, [size])
         seed = tf.ensure_shape(seed, [])

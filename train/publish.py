@@ -119,8 +119,14 @@ def _verify(folder: Path, images: NDArray[np.uint8], probabilities: NDArray[np.f
         expected = Path(scratch, "expected.npz")
         np.savez(expected, images=images, probabilities=probabilities)
         command = [sys.executable, "-m", "train.verify", str(folder), str(expected)]
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p), "TF_CPP_MIN_LOG_LEVEL": "3"}
+        environment = {
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join(p for p in sys.path if p),
+            "TF_CPP_MIN_LOG_LEVEL": "3",
+        }
         done = subprocess.run(command, capture_output=True, text=True, env=environment)
     if done.returncode:
         lines = done.stderr.strip().splitlines()
-        raise PublishRefused(f"not published: the SavedModel failed its check: {lines[-1] if lines else done.returncode}")
+        raise PublishRefused(
+            f"not published: the SavedModel failed its check: {lines[-1] if lines else done.returncode}"
+        )

@@ -7,18 +7,14 @@ import io
 from collections.abc import Sequence
 from typing import Any
 
-import matplotlib
 import numpy as np
+from matplotlib.figure import Figure  # not pyplot, which looks for a display and keeps every figure
 from numpy.typing import NDArray
 
 from train import augment
 from train.config import Augmentation
 from train.data import Dataset
 from train.evaluate import Evaluation
-
-matplotlib.use("Agg")  # files only; must come before pyplot opens a display
-from matplotlib import pyplot as plt  # noqa: E402
-from matplotlib.figure import Figure  # noqa: E402
 
 BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#999999"
 MOST_MISTAKES = 40
@@ -27,7 +23,6 @@ MOST_MISTAKES = 40
 def _png(figure: Figure) -> bytes:
     buffer = io.BytesIO()
     figure.savefig(buffer, dpi=110)
-    plt.close(figure)
     return buffer.getvalue()
 
 
@@ -36,7 +31,8 @@ def learning_curve(history: Sequence[dict[str, Any]], title: str) -> bytes:
     steps = [line for line in history if "loss" in line]
     epochs = [line for line in history if "validation_loss" in line]
     x = [line["epoch"] for line in steps]
-    figure, axes = plt.subplots(1, 3, figsize=(13, 4), layout="constrained")
+    figure = Figure(figsize=(13, 4), layout="constrained")
+    axes = figure.subplots(1, 3)
     for axis, (train, validation, label) in zip(
         axes, [("loss", "validation_loss", "loss (nats)"), ("accuracy", "validation_accuracy", "error")], strict=False
     ):
@@ -71,7 +67,8 @@ def confusion_matrix(evaluation: Evaluation, class_names: tuple[str, ...]) -> by
     counts = np.array(evaluation.confusion)
     mistakes = counts - np.diag(np.diag(counts))
     side = max(6.0, 0.55 * len(class_names) + 1.5)
-    figure, axis = plt.subplots(figsize=(side, side), layout="constrained")
+    figure = Figure(figsize=(side, side), layout="constrained")
+    axis = figure.subplots()
     axis.imshow(np.ma.masked_equal(mistakes, 0), cmap="Oranges", vmin=0, vmax=max(1, mistakes.max()) * 1.4)
     if len(class_names) <= 40:
         for row, column in np.argwhere(counts):
@@ -98,9 +95,8 @@ def mistakes(
     worst = wrong[np.argsort(-probabilities[wrong, predicted[wrong]], kind="stable")][:MOST_MISTAKES]
     columns = 10
     rows = max(1, -(-len(worst) // columns))
-    figure, grid = plt.subplots(
-        rows, columns, figsize=(1.25 * columns, 1.6 * rows + 0.6), layout="constrained", squeeze=False
-    )
+    figure = Figure(figsize=(1.25 * columns, 1.6 * rows + 0.6), layout="constrained")
+    grid = figure.subplots(rows, columns, squeeze=False)
     for axis in grid.flat:
         axis.axis("off")
     for axis, index in zip(grid.flat, worst, strict=False):
@@ -121,13 +117,8 @@ def contact_sheet(dataset: Dataset, augmentation: Augmentation, *, seed: int, co
     moves = augment.draw(augmentation, seed=seed, epoch=epoch, index=index, image_size=dataset.image_size)
     moved = augment.apply(dataset.train_images[index], *moves).numpy()
     moved = moved.reshape(len(examples), columns, *dataset.image_size)
-    figure, grid = plt.subplots(
-        len(examples),
-        columns + 1,
-        figsize=(0.95 * (columns + 1), 0.95 * len(examples) + 0.9),
-        layout="constrained",
-        squeeze=False,
-    )
+    figure = Figure(figsize=(0.95 * (columns + 1), 0.95 * len(examples) + 0.9), layout="constrained")
+    grid = figure.subplots(len(examples), columns + 1, squeeze=False)
     for axes, example, versions in zip(grid, examples, moved, strict=True):
         axes[0].imshow(255 - dataset.train_images[example], cmap="gray", vmin=0, vmax=255)
         for axis, version in zip(axes[1:], versions, strict=True):

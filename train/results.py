@@ -81,7 +81,13 @@ def write_results(
 
 
 def model_card(
-    config: TrainConfig, dataset: Dataset, checkpoint: Checkpoint, evaluation: Evaluation, *, model: keras.Model, run: str
+    config: TrainConfig,
+    dataset: Dataset,
+    checkpoint: Checkpoint,
+    evaluation: Evaluation,
+    *,
+    model: keras.Model,
+    run: str,
 ) -> dict[str, Any]:
     """What somebody who meets the model later must know, as JSON values."""
     return {

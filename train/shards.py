@@ -15,7 +15,9 @@ ORDER, AUGMENTATION, DROPOUT = range(3)  # what a stream of random numbers is fo
 GOLDEN_GAMMA = np.uint64(0x9E3779B97F4A7C15)
 
 
-def uniforms(purpose: int, seed: int, epoch: NDArray[np.int64], index: NDArray[np.int64], count: int) -> NDArray[np.float32]:
+def uniforms(
+    purpose: int, seed: int, epoch: NDArray[np.int64], index: NDArray[np.int64], count: int
+) -> NDArray[np.float32]:
     """Random numbers for the examples `index`, each in its own `epoch`.
 
     Args:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from train.config import TrainConfig
 from train.model import build_model, logits_model
 
+
 def replica_loss(
     labels: tf.Tensor, logits: tf.Tensor, *, global_batch_size: int, label_smoothing: float = 0.0
 ) -> tf.Tensor:
@@ -78,7 +79,7 @@ class TrainState:
 
     def move_average(self, decay: float) -> None:
         """Move the averaged weights, batch-norm statistics included, towards the current ones; in replica context."""
-        # Early on a long memory would be full of the initial weights: the ramp of TensorFlow's ExponentialMovingAverage.
+        # A long memory would be full of the initial weights early on; the ramp is tf.train.ExponentialMovingAverage's.
         steps = tf.cast(self.optimizer.iterations, tf.float32)
         decay = tf.minimum(decay, (1.0 + steps) / (10.0 + steps)) if decay else tf.constant(0.0)
         for average, variable in self._averaging:
@@ -99,13 +100,17 @@ def make_run_steps(
     """Compile the training step. Returns `run_steps(iterator, num_steps)`."""
     logits_of = logits_model(state.model)
     num_replicas = strategy.num_replicas_in_sync
-    dropouts = [layer.seed_generator for layer in state.model.layers if isinstance(layer, keras.layers.Dropout) and layer.rate]
+    dropouts = [
+        layer.seed_generator for layer in state.model.layers if isinstance(layer, keras.layers.Dropout) and layer.rate
+    ]
     trainable = state.model.trainable_variables
 
     def replica_step(images: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         replica = tf.distribute.get_replica_context().replica_id_in_sync_group
         for number, generator in enumerate(dropouts):
-            generator.state.value.assign(tf.cast(tf.stack([seed, len(dropouts) * replica + number]), generator.state.dtype))
+            generator.state.value.assign(
+                tf.cast(tf.stack([seed, len(dropouts) * replica + number]), generator.state.dtype)
+            )
         with tf.GradientTape() as tape:
             logits = logits_of(images, training=True)
             loss = replica_loss(

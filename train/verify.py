@@ -1,6 +1,6 @@
 """Check a SavedModel against predictions made before it was saved; run in a fresh process before it is published.
 
-    python -m train.verify SAVEDMODEL EXPECTED.npz     exit status 0 if all signatures agree
+python -m train.verify SAVEDMODEL EXPECTED.npz     exit status 0 if all signatures agree
 """
 
 import sys

@@ -9,6 +9,7 @@ The files' SHA-256 sums are checked first, so the archive holds the published se
 import argparse
 import hashlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -26,7 +27,7 @@ FILES = {  # array in the archive -> (IDX file, SHA-256)
 
 def pack(folder: Path, archive: Path) -> None:
     """Write `archive` from the IDX files in `folder`; raises ValueError on a file that is not the original."""
-    arrays = {}
+    arrays: dict[str, Any] = {}
     for name, (file_name, sha256) in FILES.items():
         content = (folder / file_name).read_bytes()
         found = hashlib.sha256(content).hexdigest()
