@@ -79,7 +79,7 @@ def apply(images: tf.Tensor, transforms: tf.Tensor, displacements: tf.Tensor) ->
     """
     height, width = images.shape[1:]
     pixels = tf.cast(images, tf.float32)[..., tf.newaxis] / 255.0
-    if displacements.shape.rank == 2:
+    if len(displacements.shape) == 2:
         return tf.raw_ops.ImageProjectiveTransformV3(
             images=pixels,
             transforms=transforms,

@@ -169,11 +169,12 @@ def evaluate(arguments: list[str]) -> int:
     """Measure a model."""
     flags = tyro.cli(EvaluateFlags, args=arguments, prog="python -m train evaluate")
     quiet.import_tensorflow()
-    from train import report, results
+    from train import report
     from train.evaluate import Evaluation
+    from train.predictor import load_predictor
 
     dataset = data.load(flags.data)
-    probabilities = results.load_predictor(flags.model)(dataset.test_images)
+    probabilities = load_predictor(flags.model)(dataset.test_images)
     if probabilities.shape[1] != len(dataset.class_names):
         raise data.DataError(
             f"{flags.model} tells {probabilities.shape[1]} classes apart, but {dataset.source} has "

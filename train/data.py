@@ -138,7 +138,8 @@ def _idx_file(folder: Path, name: str) -> Path:
 
 def _read_npz(path: Path) -> dict[str, NDArray[np.generic]]:
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        # Opened here, since np.load leaves a file that it cannot read open.
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             missing = IDX_FILES.keys() - set(archive.files)
             if missing:
                 raise DataError(

@@ -58,7 +58,7 @@ class InklingModule(tf.Module):
 
     def _decode(self, content: tf.Tensor) -> tf.Tensor:
         image = tf.io.decode_image(content, channels=1, expand_animations=False)
-        resized = tf.image.resize(image, [self.height, self.width], antialias=True)
+        resized = tf.image.resize(image, [self.height, self.width], method="area")
         return tf.ensure_shape(tf.cast(tf.round(resized[..., 0]), tf.uint8), [self.height, self.width])
 
 

@@ -214,9 +214,10 @@ def publish_checkpoint(
     quiet.import_tensorflow()
     from train import publish, results
     from train.evaluate import Evaluation
+    from train.predictor import predict
 
     model = results.model_of(config, state, dataset)
-    probabilities = results.predict(model, dataset.test_images)
+    probabilities = predict(model, dataset.test_images)
     evaluation = Evaluation.of(probabilities, dataset.test_labels)
     return publish.publish(
         model,

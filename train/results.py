@@ -4,20 +4,18 @@ import dataclasses
 import importlib.metadata
 import platform
 import subprocess
-from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
-import tensorflow as tf
 from numpy.typing import NDArray
 
 from train import export, report
 from train.checkpoint import Checkpoint
 from train.config import TrainConfig
-from train.data import DataError, Dataset
+from train.data import Dataset
 from train.evaluate import Evaluation
 from train.model import build_model
 from train.run_folder import RunFolder
@@ -31,17 +29,6 @@ def model_of(config: TrainConfig, checkpoint: Checkpoint, dataset: Dataset) -> k
     for variable in model.weights:
         variable.assign(checkpoint.arrays[f"averaged/{variable.path}"])
     return model
-
-
-def predict(model: keras.Model, images: NDArray[np.uint8], *, batch_size: int = 500) -> NDArray[np.float32]:
-    """Probabilities float32 [n, classes] for images uint8 [n, height, width], in this process."""
-
-    @tf.function(reduce_retracing=True)
-    def forward(batch: tf.Tensor) -> tf.Tensor:
-        return model(tf.cast(batch, tf.float32)[..., tf.newaxis] / 255.0, training=False)
-
-    parts = [forward(tf.constant(images[i : i + batch_size])).numpy() for i in range(0, len(images), batch_size)]
-    return np.concatenate(parts)
 
 
 def write_results(
@@ -124,29 +111,3 @@ def _git_revision() -> str | None:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return None  # installed, or shipped to a cluster: the package's version says it
-
-
-def load_predictor(path: Path) -> Any:
-    """Open a SavedModel (or the folder of its versions: the highest is taken) or a Keras file.
-
-    Returns: a function from images uint8 [n, height, width] to probabilities float32 [n, classes].
-
-    Raises: DataError.
-    """
-    versions: Sequence[Path] = []
-    if path.is_dir():
-        versions = sorted((p for p in path.iterdir() if p.name.isdecimal()), key=lambda p: int(p.name))
-    if versions and not (path / "saved_model.pb").exists():
-        path = versions[-1]
-    if path.suffix in (".h5", ".keras") and path.is_file():
-        model = keras.models.load_model(path, compile=False)
-        return lambda images: predict(model, images)
-    if not (path / "saved_model.pb").exists():
-        raise DataError(f"{path} is no model: expected a SavedModel folder, a folder of versions, .h5 or .keras")
-    signature = tf.saved_model.load(str(path)).signatures["serving_default"]
-
-    def run_signature(images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        parts = [signature(images=tf.constant(images[i : i + 500])) for i in range(0, len(images), 500)]
-        return np.concatenate([part["probabilities"].numpy() for part in parts])
-
-    return run_signature

@@ -51,9 +51,9 @@ class TrainState:
             warmup_target=config.learning_rate if warmup_steps else None,
             warmup_steps=warmup_steps,
         )
-        self.optimizer = keras.optimizers.Adam(self.schedule)
+        self.optimizer = keras.optimizers.Adam(self.schedule, name="adam")
         if config.precision == "float16":
-            self.optimizer = keras.optimizers.LossScaleOptimizer(self.optimizer)
+            self.optimizer = keras.optimizers.LossScaleOptimizer(self.optimizer, name="loss_scale")
         self.optimizer.build(self.model.trainable_variables)
         self.step = 0
         self._averaging = [

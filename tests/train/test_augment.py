@@ -1,0 +1,92 @@
+import dataclasses
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from train import augment
+from train.cli import main
+from train.config import POLICIES, Augmentation
+
+INDEX, EPOCH = np.arange(40), np.full(40, 2)
+SIZE = (28, 28)
+
+
+def moved(images, augmentation, *, epoch=EPOCH, index=INDEX, seed=0):
+    moves = augment.draw(augmentation, seed=seed, epoch=epoch, index=index, image_size=images.shape[1:])
+    return augment.apply(images[index], *moves).numpy()[..., 0]
+
+
+@pytest.mark.parametrize("augmentation", [Augmentation(), Augmentation(elastic_px=1e-9)], ids=["affine", "elastic"])
+def test_without_strength_images_stay_as_they_are(digits, augmentation):
+    np.testing.assert_allclose(moved(digits.train_images, augmentation), digits.train_images[INDEX] / 255, atol=1e-5)
+
+
+def test_a_shift_moves_by_what_was_drawn(digits):
+    augmentation = Augmentation(shift_px=3)
+    transforms, _ = augment.draw(augmentation, seed=0, epoch=EPOCH, index=INDEX, image_size=SIZE)
+    whole = np.rint(transforms)
+    assert np.abs(transforms[:, [2, 5]]).max() <= 3 and len(np.unique(whole[:, 2])) > 4
+    result = augment.apply(digits.train_images[INDEX], whole.astype(np.float32), np.zeros((40, 0), np.float32)).numpy()
+    for image, map_, out in zip(digits.train_images[INDEX], whole.astype(int), result[..., 0], strict=True):
+        padded = np.pad(image, 3)
+        expected = padded[3 + map_[5] : 31 + map_[5], 3 + map_[2] : 31 + map_[2]]
+        np.testing.assert_allclose(out, expected / 255, atol=1e-6)
+
+
+def test_flips_mirror_half_of_the_images(digits):
+    result = moved(digits.train_images, Augmentation(horizontal_flip=True))
+    originals = digits.train_images[INDEX] / 255
+    mirrored = [np.allclose(r, o[:, ::-1], atol=1e-5) for r, o in zip(result, originals, strict=True)]
+    same = [np.allclose(r, o, atol=1e-5) for r, o in zip(result, originals, strict=True)]
+    assert all(m != s for m, s in zip(mirrored, same, strict=True)) and 10 < sum(mirrored) < 30
+
+
+def test_rotation_and_scale_map_corners_as_drawn():
+    augmentation = Augmentation(rotation_degrees=30, scale=0.2, shear=0.1)
+    transforms, _ = augment.draw(augmentation, seed=1, epoch=EPOCH, index=INDEX, image_size=SIZE)
+    matrices = transforms[:, [0, 1, 3, 4]].reshape(-1, 2, 2)
+    centre = np.full(2, 13.5)
+    np.testing.assert_allclose(matrices @ centre + transforms[:, [2, 5]], np.tile(centre, (40, 1)), atol=1e-4)
+    areas = 1 / np.linalg.det(matrices)
+    assert 0.64 <= areas.min() < 0.85 and 1.15 < areas.max() <= 1.44
+    angles = np.rad2deg(np.arctan2(matrices[:, 1, 0], matrices[:, 0, 0]))
+    assert -30 <= angles.min() < -15 and 15 < angles.max() <= 30
+
+
+@pytest.mark.parametrize("elastic_px", [0.0, 1.0], ids=["affine", "elastic"])
+def test_augmentation_does_not_depend_on_the_batch_or_the_worker(digits, elastic_px):
+    augmentation = dataclasses.replace(POLICIES["digits"], elastic_px=elastic_px)
+    together = moved(digits.train_images, augmentation)
+    apart = [moved(digits.train_images, augmentation, epoch=EPOCH[[i]], index=INDEX[[i]])[0] for i in (0, 7, 39)]
+    np.testing.assert_array_equal(together[[0, 7, 39]], apart)
+    assert not np.allclose(together, moved(digits.train_images, augmentation, epoch=EPOCH + 1))
+    assert not np.allclose(together, moved(digits.train_images, augmentation, seed=1))
+
+
+def test_elastic_displacements_are_smooth_and_of_the_strength_asked_for():
+    index = np.arange(2000)
+    _, nodes = augment.draw(Augmentation(elastic_px=2), seed=0, epoch=index * 0, index=index, image_size=SIZE)
+    field = augment._smooth_field(nodes, *SIZE).numpy()
+    np.testing.assert_allclose(field.std(axis=(0, 1)), 2, rtol=0.12)
+    neighbours = np.corrcoef(field[:, 0, 14, 14], field[:, 0, 14, 15])[0, 1]
+    far = np.corrcoef(field[:, 0, 14, 2], field[:, 0, 14, 26])[0, 1]
+    assert neighbours > 0.95 and abs(far) < 0.1
+    assert abs(np.corrcoef(field[:, 0, 14, 14], field[:, 1, 14, 14])[0, 1]) < 0.1
+
+
+def test_the_warp_samples_like_the_affine_kernel(digits):
+    augmentation = POLICIES["digits"]
+    affine = moved(digits.train_images, augmentation)
+    warped = moved(digits.train_images, dataclasses.replace(augmentation, elastic_px=1e-9))
+    np.testing.assert_allclose(warped, affine, atol=2e-3)
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_preview_draws_a_contact_sheet(tmp_path, capsys, policy):
+    sheet = tmp_path / "sheet.png"
+    assert main(["preview", "--policy", policy, "-o", str(sheet)]) == 0
+    assert capsys.readouterr().out.strip() == str(sheet)
+    with Image.open(sheet) as image:
+        assert image.width > 600 and image.height > 800
+        assert len(np.unique(np.asarray(image.convert("L")))) > 100

@@ -1,0 +1,87 @@
+import numpy as np
+import pytest
+
+from train import checkpoint
+from train.checkpoint import Checkpoint, DamagedCheckpoint
+from train.run_folder import RunFolder
+
+
+@pytest.fixture(params=["folder", "file://", "memory://"])
+def run(request, tmp_path):
+    storage = str(tmp_path) if request.param == "folder" else f"{request.param}{tmp_path}"
+    return RunFolder(storage, "run")
+
+
+def make(step, **metrics):
+    arrays = {"model/kernel": np.full((3, 2), step, np.float32), "optimizer/000/iteration": np.array(step)}
+    return Checkpoint(step, arrays, metrics, [{"step": step, "loss": 0.5}])
+
+
+def test_what_was_saved_is_loaded(run):
+    checkpoint.save(run, make(12, validation_accuracy=0.9))
+    found, problems = checkpoint.latest(run)
+    assert (found.step, found.metrics, found.history) == (12, {"validation_accuracy": 0.9}, [{"step": 12, "loss": 0.5}])
+    assert problems == []
+    for name, value in make(12).arrays.items():
+        np.testing.assert_array_equal(found.arrays[name], value)
+        assert found.arrays[name].dtype == value.dtype
+
+
+def test_a_run_without_checkpoints_has_none(run):
+    assert checkpoint.latest(run) == (None, [])
+    assert checkpoint.best_step(run) is None
+
+
+@pytest.mark.parametrize("file", ["state.npz", "metrics.jsonl", "checkpoint.json"])
+@pytest.mark.parametrize("keep", [0, 20], ids=["emptied", "cut short"])
+def test_the_one_before_a_damaged_checkpoint_is_used(run, file, keep):
+    for step in (5, 10):
+        checkpoint.save(run, make(step))
+    path = f"{checkpoint.path_of(10)}/{file}"
+    run.write(path, run.read(path)[:keep])
+    found, problems = checkpoint.latest(run)
+    assert found.step == 5
+    assert len(problems) == 1 and "step_00000010" in problems[0]
+
+
+def test_a_checkpoint_without_its_seal_does_not_exist(run):
+    checkpoint.save(run, make(10))
+    run.remove(f"{checkpoint.path_of(10)}/checkpoint.json")
+    assert checkpoint.latest(run)[0] is None
+    with pytest.raises(DamagedCheckpoint, match="step_00000010 is incomplete"):
+        checkpoint.load(run, 10)
+
+
+def test_the_last_ones_and_the_best_are_kept(run):
+    for step, accuracy in ((1, 0.5), (2, 0.9), (3, 0.9), (4, 0.7)):
+        checkpoint.save(run, make(step, validation_accuracy=accuracy))
+    for step in (5, 6):
+        checkpoint.save(run, make(step))
+    checkpoint.prune(run, keep=2)
+    assert checkpoint.steps(run) == [3, 5, 6]
+    assert checkpoint.best_step(run) == 3
+
+
+def test_objects_are_not_unpickled(run):
+    with pytest.raises(ValueError, match="[Oo]bject arrays cannot be saved"):
+        checkpoint.save(run, Checkpoint(1, {"x": np.array([{}])}, {}, []))
+
+
+def test_a_write_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
+    run = RunFolder(str(tmp_path), "run")
+    run.write("file", b"old")
+    with pytest.raises(TypeError):
+        run.write("file", "not bytes")
+    assert run.read("file") == b"old"
+    assert run.names("") == ["file"]
+
+
+@pytest.mark.parametrize("name", ["", ".", "../other", "a/b", "x" * 101, "-x"])
+def test_names_that_leave_the_storage_are_refused(tmp_path, name):
+    with pytest.raises(ValueError, match="is not usable"):
+        RunFolder(str(tmp_path), name)
+
+
+def test_an_unknown_scheme_is_refused():
+    with pytest.raises(ValueError, match="storage 'nope://x' cannot be opened"):
+        RunFolder("nope://x", "run")

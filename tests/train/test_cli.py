@@ -1,0 +1,155 @@
+"""The command line as a person types it: real processes, without Ray."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).parents[2]
+SMALL = ["--epochs", "3", "--widths", "8", "8", "8", "8", "--validation-size", "100", "--global-batch-size", "32"]
+
+
+def inkling(*arguments, cwd=None, check=None):
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-m", "train", *map(str, arguments)],
+        cwd=cwd,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=200,
+    )
+    if check is not None:
+        assert done.returncode == check, done.stdout + done.stderr
+    return done
+
+
+@pytest.fixture(scope="module")
+def trained(digits_file, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("trained")
+    run = ["--in-process", *SMALL, "--data", digits_file, "--name", "small", "--min-accuracy", "0.5"]
+    return folder, inkling(*run, cwd=folder, check=0)
+
+
+def test_a_job_goes_from_data_to_a_published_model(trained):
+    folder, done = trained
+    report = json.loads((folder / "runs/small/report.json").read_text())
+    assert f"test accuracy   {report['test']['accuracy']:.2%} (203 images)" in done.stdout
+    assert "published       " in done.stdout and "models/mnist/1" in done.stdout
+    files = {path.name for path in (folder / "runs/small").iterdir()}
+    assert files >= {
+        "config.json", "metrics.jsonl", "checkpoints", "tensorboard", "learning_curve.png", "confusion_matrix.png",
+        "mistakes.png", "report.json", "mnist.h5",
+    }  # fmt: skip
+    version = folder / "models/mnist/1"
+    assert (version / "saved_model.pb").exists() and (version / "assets.extra/tf_serving_warmup_requests").exists()
+
+
+def test_output_for_no_terminal_is_plain_lines(trained):
+    _, done = trained
+    assert "\x1b" not in done.stderr + done.stdout
+    assert "epoch 1/3  loss " in done.stderr and "images/s" in done.stderr
+    assert "oneDNN" not in done.stderr and "absl" not in done.stderr
+    assert len(done.stdout.splitlines()) == 4
+
+
+def test_the_model_card_says_where_the_model_comes_from(trained, digits):
+    folder, _ = trained
+    card = json.loads((folder / "models/mnist/1/model_card.json").read_text())
+    assert card["version"] == 1 and card["run"] == "small" and card["seed"] == 0
+    assert card["data"]["sha256"] == digits.checksum()
+    assert card["config"]["widths"] == [8, 8, 8, 8]
+    assert card["versions"]["keras"] == keras.__version__
+    assert card["parameters"] == keras.models.load_model(folder / "runs/small/mnist.h5", compile=False).count_params()
+    assert card["metrics"]["num_examples"] == 203
+
+
+def test_evaluate_agrees_for_every_form_of_the_model(trained, digits_file):
+    folder, _ = trained
+    report = json.loads((folder / "runs/small/report.json").read_text())["test"]
+    for model in ("models/mnist", "runs/small/mnist.h5"):
+        done = inkling("evaluate", model, "--data", digits_file, "--json", cwd=folder, check=0)
+        found = json.loads(done.stdout)
+        assert found["confusion"] == report["confusion"]
+        assert found["loss"] == pytest.approx(report["loss"], rel=1e-4)
+
+
+def test_evaluate_prints_a_table_and_draws_pictures(trained, digits_file):
+    folder, _ = trained
+    done = inkling("evaluate", "models/mnist/1", "--data", digits_file, "--pictures", "p", cwd=folder, check=0)
+    assert done.stdout.startswith("accuracy ") and "precision" in done.stdout
+    assert {path.name for path in (folder / "p").iterdir()} == {"confusion_matrix.png", "mistakes.png"}
+
+
+def test_publish_takes_an_earlier_run_and_keeps_its_bar(trained):
+    folder, _ = trained
+    done = inkling("publish", "small", "--checkpoint", "best", "--model-name", "again", cwd=folder, check=0)
+    assert done.stdout.strip().endswith("models/again/1")
+    refused = inkling("publish", "small", "--model-name", "never", "--min-accuracy", "1", cwd=folder, check=1)
+    assert "is below --min-accuracy 100.00%" in refused.stderr
+    assert not (folder / "models/never").exists()
+
+
+def test_a_complete_run_is_not_trained_again(trained, digits_file):
+    folder, _ = trained
+    done = inkling("--in-process", *SMALL, "--data", digits_file, "--name", "small", cwd=folder, check=1)
+    assert "run 'small' is complete" in done.stderr and "python -m train publish small" in done.stderr
+
+
+def test_a_run_goes_on_only_with_its_own_settings(trained, tmp_path):
+    folder, _ = trained
+    run = tmp_path / "runs" / "small"
+    run.mkdir(parents=True)
+    (run / "config.json").write_bytes((folder / "runs/small/config.json").read_bytes())
+    other = inkling("--in-process", "--name", "small", cwd=tmp_path, check=1)
+    assert "begun with other settings (" in other.stderr and "epochs=3 then, 6 now" in other.stderr
+    data = inkling("--in-process", *SMALL, "--name", "small", "--min-accuracy", "0.5", cwd=tmp_path, check=1)
+    assert "begun with other data" in data.stderr
+
+
+MISTAKES = {
+    "unknown run": (["--resume", "nothing"], 1, "there is no run 'nothing' to resume in runs; it has: none"),
+    "publish unknown": (["publish", "nothing"], 1, "there is no run 'nothing' in runs"),
+    "two names": (["--resume", "a", "--name", "b"], 2, "--resume a and --name b differ"),
+    "no data": (["--data", "gone.npz"], 2, "no data at gone.npz"),
+    "bad name": (["--name", "../x"], 2, "run name '../x' is not usable"),
+    "range": (["--epochs", "0"], 2, "--epochs takes at least 1"),
+    "not a number": (["--epochs", "many"], 2, "--epochs"),
+    "unknown flag": (["--epoch", "3"], 2, "Perhaps you meant"),
+    "unknown recipe": (["--recipe", "slow"], 2, "slow"),
+    "no model": (["evaluate", "gone"], 2, "gone is no model"),
+}
+
+
+@pytest.mark.parametrize(("arguments", "status", "message"), MISTAKES.values(), ids=MISTAKES)
+def test_mistakes_are_told_in_a_line(tmp_path, arguments, status, message):
+    done = inkling(*arguments, cwd=tmp_path, check=status)
+    assert message in done.stderr and "Traceback" not in done.stderr
+
+
+def test_help_teaches(tmp_path):
+    done = inkling("--help", cwd=tmp_path, check=0)
+    for word in ("--num-workers", "passes over the training set", "python -m train publish", "--rotation-degrees"):
+        assert word in done.stdout
+
+
+def test_data_of_another_size_and_number_of_classes_trains_and_publishes(tmp_path):
+    random = np.random.default_rng(0)
+    labels = np.arange(600) % 3
+    images = random.integers(0, 40, (600, 16, 20), dtype=np.uint8)
+    images[np.arange(600), 4 + 4 * labels] = 255  # a bright row tells the class
+    np.savez(tmp_path / "rows.npz", x_train=images, y_train=labels, x_test=images[:60], y_test=labels[:60])
+    done = inkling(
+        "--in-process", *SMALL, "--policy", "none", "--data", "rows.npz", "--model-name", "rows", "--name", "r",
+        cwd=tmp_path, check=0,
+    )  # fmt: skip
+    assert "test accuracy   100.00% (60 images)" in done.stdout
+    done = inkling("evaluate", "models/rows", "--data", "rows.npz", cwd=tmp_path, check=0)
+    assert "accuracy                    100.00%" in done.stdout
+    wrong = inkling("evaluate", "models/rows", cwd=tmp_path, check=2)
+    assert "28" in wrong.stderr and "Traceback" not in wrong.stderr

@@ -1,0 +1,112 @@
+"""Promise 2: a resumed run is the run. The loop in this process; `test_ray.py` kills real workers."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from train import checkpoint
+from train.loop import TrainingDiverged, train
+from train.progress import Advance, Message
+from train.run_folder import RunFolder
+from train.shards import ExampleOrder
+
+
+class Stop(Exception):
+    pass
+
+
+def train_run(config, dataset, strategy, folder, name="run", stop_at=None):
+    """Train in this process; with `stop_at`, break off right after the checkpoint at that step."""
+    run, events = RunFolder(str(folder), name), []
+
+    def on_checkpoint(path, metrics):
+        if metrics["step"] == stop_at:
+            raise Stop
+
+    outcome = train(config, dataset, strategy, run, emit=events.append, on_checkpoint=on_checkpoint)
+    return run, outcome, events
+
+
+@pytest.fixture(scope="module")
+def undisturbed(small_config, digits, one_replica, tmp_path_factory):
+    config = dataclasses.replace(small_config, dropout=(0.2, 0.3))
+    return config, *train_run(config, digits, one_replica, tmp_path_factory.mktemp("undisturbed"))
+
+
+def assert_same_weights(run, other):
+    ours, theirs = checkpoint.latest(run)[0], checkpoint.latest(other)[0]
+    assert ours.step == theirs.step
+    for name, value in ours.arrays.items():
+        np.testing.assert_array_equal(theirs.arrays[name], value, err_msg=name)
+    drop = {"images_per_s"}
+    for one, two in zip(ours.history, theirs.history, strict=True):
+        assert {k: v for k, v in one.items() if k not in drop} == {k: v for k, v in two.items() if k not in drop}
+
+
+def test_a_run_reports_checkpoints_and_finishes(undisturbed, digits):
+    config, run, outcome, events = undisturbed
+    total = ExampleOrder(900, config.global_batch_size, 0).first_step_after(config.epochs)
+    assert outcome.step == total == 38
+    assert outcome.test_probabilities.shape == (203, 10)
+    np.testing.assert_allclose(outcome.test_probabilities.sum(axis=1), 1, rtol=1e-5)
+    assert [event.step for event in events if isinstance(event, Advance)] == list(range(1, 39))
+    assert [e.text[:9] for e in events if isinstance(e, Message)] == ["epoch 1/2", "epoch 2/2"]
+    lines = [json.loads(line) for line in run.read("metrics.jsonl").splitlines()]
+    assert [line["step"] for line in lines if "loss" in line] == list(range(1, 39))
+    assert [line["step"] for line in lines if "validation_accuracy" in line] == [19, 38]
+    assert any((run.local / "tensorboard").iterdir())
+
+
+@pytest.mark.parametrize("stop_at", [14, 19, 35], ids=["mid-epoch", "epoch's end", "last epoch"])
+def test_a_resumed_run_ends_with_the_same_bits(undisturbed, digits, one_replica, tmp_path, stop_at):
+    config, whole, *_ = undisturbed
+    with pytest.raises(Stop):
+        train_run(config, digits, one_replica, tmp_path, stop_at=stop_at)
+    run, _, events = train_run(config, digits, one_replica, tmp_path)
+    assert f"going on from step {stop_at} " in events[0].text
+    assert_same_weights(run, whole)
+
+
+def test_a_run_resumed_on_two_replicas_ends_within_rounding(small_config, digits, one_replica, two_replicas, tmp_path):
+    _, outcome, _ = train_run(small_config, digits, one_replica, tmp_path, name="one")
+    with pytest.raises(Stop):
+        train_run(small_config, digits, one_replica, tmp_path, name="both", stop_at=14)
+    _, resumed, _ = train_run(small_config, digits, two_replicas, tmp_path, name="both")
+    np.testing.assert_allclose(resumed.test_probabilities, outcome.test_probabilities, atol=5e-3)
+
+
+def test_a_damaged_checkpoint_is_passed_over_and_named(undisturbed, digits, one_replica, tmp_path):
+    config, whole, *_ = undisturbed
+    with pytest.raises(Stop):
+        train_run(config, digits, one_replica, tmp_path, stop_at=21)
+    run = RunFolder(str(tmp_path), "run")
+    state = run.local / checkpoint.path_of(21) / "state.npz"
+    state.write_bytes(state.read_bytes()[:1000])
+    run, _, events = train_run(config, digits, one_replica, tmp_path)
+    assert "damaged checkpoint passed over" in events[0].text and "step_00000021/state.npz" in events[0].text
+    assert "(1000 bytes)" in events[0].text and "going on from step 19 " in events[1].text
+    assert_same_weights(run, whole)
+
+
+def test_a_finished_run_only_evaluates_again(undisturbed, digits, one_replica):
+    config, run, outcome, _ = undisturbed
+    _, again, events = train_run(config, digits, one_replica, run.root, name=run.name)
+    assert "going on from step 38 " in events[0].text and len(events) == 1
+    np.testing.assert_allclose(again.test_probabilities, outcome.test_probabilities, atol=1e-6)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(small_config, digits, one_replica, tmp_path):
+    config = dataclasses.replace(small_config, learning_rate=1e25)
+    with pytest.raises(TrainingDiverged, match=r"at step \d+, learning rate .*e\+2\d; last good checkpoint: .*run"):
+        train_run(config, digits, one_replica, tmp_path)
+
+
+def test_one_long_call_gives_what_many_short_ones_give(undisturbed, digits, one_replica, tmp_path):
+    config, whole, *_ = undisturbed
+    config = dataclasses.replace(config, log_every_steps=50, checkpoint_every_steps=500)
+    run, *_ = train_run(config, digits, one_replica, tmp_path)
+    ours, theirs = checkpoint.latest(run)[0], checkpoint.latest(whole)[0]
+    for name, value in ours.arrays.items():
+        np.testing.assert_array_equal(theirs.arrays[name], value, err_msg=name)

@@ -1,0 +1,198 @@
+"""Promise 3: a published version is whole."""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from tensorflow_serving.apis import prediction_log_pb2
+
+from train import export, publish
+from train.model import build_model
+from train.predictor import load_predictor, predict
+from train.run_folder import open_storage
+from train.verify import verify
+
+
+@pytest.fixture(scope="module")
+def model(small_config):
+    model = build_model(small_config, image_size=(28, 28), num_classes=10)
+    random = np.random.default_rng(0)
+    model.set_weights([value + random.uniform(0, 0.1, value.shape) for value in model.get_weights()])
+    return model
+
+
+@pytest.fixture(scope="module")
+def probabilities(model, digits):
+    return predict(model, digits.test_images)
+
+
+@pytest.fixture(scope="module")
+def savedmodel(model, digits, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("export") / "model"
+    export.save_savedmodel(
+        model, folder, class_names=tuple("abcdefghij"), model_name="letters", samples=digits.test_images[:32]
+    )
+    return folder
+
+
+def publish_model(model, digits, probabilities, model_dir, **changes):
+    arguments = {
+        "model_name": "mnist",
+        "class_names": digits.class_names,
+        "card": {"seed": 7},
+        "accuracy": 0.99,
+        "min_accuracy": 0.9,
+        "test_images": digits.test_images,
+        "test_probabilities": probabilities,
+    }
+    return publish.publish(model, str(model_dir), **arguments | changes)
+
+
+def test_all_signatures_give_what_the_model_gives(savedmodel, digits, probabilities):
+    verify(savedmodel, digits.test_images, probabilities)
+
+
+def test_the_signatures_are_those_of_the_design(savedmodel):
+    signatures = tf.saved_model.load(str(savedmodel)).signatures
+    assert set(signatures) == {"serving_default", "image_bytes", "classify"}
+    images = signatures["serving_default"].structured_input_signature[1]["images"]
+    assert images.dtype == tf.uint8 and images.shape.as_list() == [None, 28, 28]
+    outputs = signatures["serving_default"].structured_outputs
+    assert outputs["probabilities"].shape.as_list() == [None, 10]
+    assert outputs["classes"].dtype == tf.int64
+    from tensorflow.python.tools import saved_model_utils
+
+    graph = saved_model_utils.get_meta_graph_def(str(savedmodel), "serve")
+    assert graph.signature_def["classify"].method_name == "tensorflow/serving/classify"
+    assert graph.signature_def["serving_default"].method_name == "tensorflow/serving/predict"
+
+
+def test_image_bytes_takes_jpeg_of_any_size_and_colour(savedmodel, digits):
+    large = np.repeat(np.repeat(np.stack([digits.test_images[0]] * 3, axis=2), 4, axis=0), 4, axis=1)
+    jpeg = tf.io.encode_jpeg(large, quality=100)
+    signatures = tf.saved_model.load(str(savedmodel)).signatures
+    found = signatures["image_bytes"](image_bytes=jpeg[tf.newaxis])["probabilities"]
+    expected = signatures["serving_default"](images=tf.constant(digits.test_images[:1]))["probabilities"]
+    np.testing.assert_allclose(found, expected, atol=0.05)
+
+
+def test_classify_names_the_classes(savedmodel, digits):
+    png = tf.io.encode_png(digits.test_images[0][..., None]).numpy()
+    feature = tf.train.Feature(bytes_list=tf.train.BytesList(value=[png]))
+    example = tf.train.Example(features=tf.train.Features(feature={"image/encoded": feature}))
+    answer = tf.saved_model.load(str(savedmodel)).signatures["classify"](
+        inputs=tf.constant([example.SerializeToString()] * 2)
+    )
+    assert answer["classes"].numpy().tolist() == [[c.encode() for c in "abcdefghij"]] * 2
+
+
+def test_warm_up_requests_cover_the_signatures(savedmodel):
+    records = tf.data.TFRecordDataset(str(savedmodel / export.WARMUP_FILE))
+    logs = [prediction_log_pb2.PredictionLog.FromString(record.numpy()) for record in records]
+    predicts = [log.predict_log.request for log in logs if log.HasField("predict_log")]
+    assert [request.model_spec.signature_name for request in predicts] == ["serving_default"] * 3 + ["image_bytes"]
+    sizes = [tf.make_ndarray(request.inputs["images"]).shape[0] for request in predicts[:3]]
+    assert sizes == list(export.WARMUP_BATCH_SIZES)
+    assert logs[-1].classify_log.request.model_spec.signature_name == "classify"
+
+
+def test_the_h5_file_is_plain_keras(model, digits, probabilities, tmp_path):
+    export.save_h5(model, tmp_path / "mnist.h5")
+    script = (
+        "import keras, numpy as np, sys;"
+        "model = keras.models.load_model(sys.argv[1], compile=False);"
+        "images = np.load(sys.argv[2])[..., None] / np.float32(255);"
+        "np.save(sys.argv[3], model.predict(images, verbose=0));"
+        "assert 'train' not in sys.modules"
+    )
+    np.save(tmp_path / "images.npy", digits.test_images)
+    files = [str(tmp_path / name) for name in ("mnist.h5", "images.npy", "out.npy")]
+    subprocess.run([sys.executable, "-c", script, *files], check=True, cwd=tmp_path, capture_output=True)
+    np.testing.assert_allclose(np.load(tmp_path / "out.npy"), probabilities, atol=1e-6)
+    assert keras.models.load_model(tmp_path / "mnist.h5", compile=False).count_params() == model.count_params()
+
+
+def test_versions_count_up_and_carry_their_card(model, digits, probabilities, tmp_path):
+    (tmp_path / "mnist" / "7").mkdir(parents=True)
+    (tmp_path / "mnist" / "7" / "saved_model.pb").touch()
+    published = publish_model(model, digits, probabilities, tmp_path)
+    assert published == str(tmp_path / "mnist" / "8")
+    card = json.loads((tmp_path / "mnist" / "8" / "model_card.json").read_text())
+    assert card == {"version": 8, "seed": 7}
+    assert sorted(os.listdir(tmp_path / "mnist")) == ["7", "8"]
+    loaded = load_predictor(tmp_path / "mnist")
+    np.testing.assert_allclose(loaded(digits.test_images), probabilities, atol=1e-5)
+
+
+def test_two_publishers_at_once_get_two_versions(model, digits, probabilities, tmp_path, monkeypatch):
+    both_verified = threading.Barrier(2)
+    verify_for_real = publish._verify
+
+    def verify_and_meet(*arguments):
+        verify_for_real(*arguments)
+        both_verified.wait(60)
+
+    monkeypatch.setattr(publish, "_verify", verify_and_meet)
+    published = []
+    threads = [
+        threading.Thread(target=lambda: published.append(publish_model(model, digits, probabilities, tmp_path)))
+        for _ in range(2)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(published) == [str(tmp_path / "mnist" / version) for version in "12"]
+    for version in "12":
+        assert json.loads((tmp_path / "mnist" / version / "model_card.json").read_text())["version"] == int(version)
+    assert sorted(os.listdir(tmp_path / "mnist")) == ["1", "2"]
+
+
+def test_a_model_below_the_bar_leaves_nothing_behind(model, digits, probabilities, tmp_path):
+    with pytest.raises(publish.PublishRefused, match=r"accuracy 89.00% .* below --min-accuracy 90.00%"):
+        publish_model(model, digits, probabilities, tmp_path / "models", accuracy=0.89)
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_savedmodel_that_answers_differently_is_not_published(model, digits, probabilities, tmp_path):
+    with pytest.raises(publish.PublishRefused, match="serving_default: probabilities differ by 0.01"):
+        publish_model(model, digits, probabilities + np.float32(0.01), tmp_path / "deep" / "models")
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_refusal_keeps_the_versions_that_were_there(model, digits, probabilities, tmp_path):
+    publish_model(model, digits, probabilities, tmp_path)
+    with pytest.raises(publish.PublishRefused):
+        publish_model(model, digits, probabilities * 0, tmp_path)
+    assert os.listdir(tmp_path / "mnist") == ["1"]
+
+
+def test_an_object_store_gets_the_marker_last(model, digits, probabilities, tmp_path, monkeypatch):
+    written = []
+    upload_for_real = publish._upload
+
+    def watch(staged, filesystem, root, card):
+        class Watched:
+            def __getattr__(self, name):
+                return getattr(filesystem, name)
+
+            def open_output_stream(self, path):
+                written.append(path)
+                return filesystem.open_output_stream(path)
+
+        return upload_for_real(staged, Watched(), root, card)
+
+    monkeypatch.setattr(publish, "_upload", watch)
+    store = f"memory://{tmp_path}/models"
+    for version in (1, 2):
+        assert publish_model(model, digits, probabilities, store).endswith(f"/models/mnist/{version}")
+    assert written[-1].endswith("/2/saved_model.pb") and len(written) == 12
+    filesystem, root = open_storage(store)
+    with filesystem.open_input_stream(f"{root}/mnist/2/model_card.json") as stream:
+        assert json.loads(stream.read())["version"] == 2

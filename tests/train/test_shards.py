@@ -1,0 +1,70 @@
+import numpy as np
+import pytest
+
+from train import shards
+from train.shards import ExampleOrder
+
+
+@pytest.mark.parametrize("num_replicas", [1, 2, 3, 8])
+def test_replicas_together_take_what_one_would(num_replicas):
+    order = ExampleOrder(num_examples=1003, global_batch_size=48, seed=5)
+    for step in (0, 20, 21, 400):
+        whole = order.batch(step, 0, 1)
+        parts = [order.batch(step, replica, num_replicas) for replica in range(num_replicas)]
+        for field in (0, 1):
+            np.testing.assert_array_equal(np.concatenate([part[field] for part in parts]), whole[field])
+
+
+def test_every_example_comes_exactly_once_in_each_epoch():
+    order = ExampleOrder(num_examples=1003, global_batch_size=48, seed=5)
+    steps = [order.batch(step, 0, 1) for step in range(order.first_step_after(3))]
+    epochs, indices = (np.concatenate(field) for field in zip(*steps, strict=True))
+    assert len(indices) - 3 * 1003 < 48
+    for epoch in range(3):
+        np.testing.assert_array_equal(np.sort(indices[epochs == epoch]), np.arange(1003))
+
+
+def test_epochs_and_seeds_have_orders_of_their_own():
+    orders = [tuple(shards.epoch_order(seed, epoch, 50)) for seed in (0, 1) for epoch in (0, 1)]
+    assert len(set(orders)) == 4
+
+
+def test_a_fresh_process_in_mid_epoch_takes_the_same_examples():
+    before = ExampleOrder(500, 32, seed=1).batch(37, 1, 2)
+    shards.epoch_order.cache_clear()
+    after = ExampleOrder(500, 32, seed=1).batch(37, 1, 2)
+    np.testing.assert_array_equal(before, after)
+
+
+def test_an_examples_numbers_do_not_depend_on_its_company():
+    index, epoch = np.arange(100), np.full(100, 3)
+    alone = shards.uniforms(shards.AUGMENTATION, 7, epoch[42:43], index[42:43], 5)
+    together = shards.uniforms(shards.AUGMENTATION, 7, epoch, index, 9)
+    np.testing.assert_array_equal(alone[0], together[42, :5])
+
+
+def test_uniforms_are_uniform_and_uncorrelated():
+    index = np.arange(20_000)
+    numbers = shards.uniforms(shards.AUGMENTATION, 0, np.zeros_like(index), index, 6)
+    assert 0 <= numbers.min() and numbers.max() < 1
+    np.testing.assert_allclose(numbers.mean(axis=0), 0.5, atol=0.01)
+    np.testing.assert_allclose(numbers.var(axis=0), 1 / 12, atol=0.002)
+    np.testing.assert_allclose(np.corrcoef(numbers.T), np.eye(6), atol=0.03)
+    np.testing.assert_allclose(np.corrcoef(numbers[:-1, 0], numbers[1:, 0])[0, 1], 0, atol=0.03)
+
+
+def test_the_generator_is_splitmix64():
+    # The first outputs for seed 1234567, from the reference implementation at prng.di.unimi.it/splitmix64.c.
+    counters = np.arange(1, 4, dtype=np.uint64)
+    outputs = shards._mix(np.uint64(1234567) + counters * shards.GOLDEN_GAMMA)
+    assert outputs.tolist() == [6457827717110365317, 3203168211198807973, 9817491932198370423]
+
+
+def test_the_numbers_of_a_seed_stay_what_they_are():
+    one = np.array([0])
+    np.testing.assert_allclose(shards.uniforms(shards.AUGMENTATION, 0, one, one, 3)[0], FIRST_NUMBERS, atol=1e-7)
+    assert shards.epoch_order(0, 0, 10).tolist() == FIRST_ORDER
+
+
+FIRST_NUMBERS = [0.3721784, 0.3549505, 0.3673546]
+FIRST_ORDER = [4, 2, 5, 3, 0, 1, 8, 9, 6, 7]

@@ -1,0 +1,74 @@
+"""Ask a model for probabilities, whichever form it is in: in memory, in an HDF5 file, or a published SavedModel."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from train.data import DataError
+
+BATCH_SIZE = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Predictor:
+    """A model that takes images of one size."""
+
+    source: Path
+    image_size: tuple[int, int]  # height and width, px
+    forward: Callable[[tf.Tensor], tf.Tensor]  # uint8 [n, height, width] -> float32 [n, classes]
+
+    def __call__(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Probabilities float32 [n, classes] for images uint8 [n, height, width]; raises DataError on another size."""
+        if images.shape[1:] != self.image_size:
+            raise DataError(
+                f"{self.source} takes images of {self.image_size} px, but these are {images.shape[1:]}; "
+                "give the --data it was trained on"
+            )
+        return _in_batches(self.forward, images)
+
+
+def predict(model: keras.Model, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Probabilities float32 [n, classes] of `model` for images uint8 [n, height, width]."""
+    return _in_batches(_forward_of(model), images)
+
+
+def load_predictor(path: Path) -> Predictor:
+    """Open a SavedModel (or the folder of its versions: the highest is taken), an .h5 or a .keras file.
+
+    Raises: DataError.
+    """
+    if path.suffix in (".h5", ".keras") and path.is_file():
+        model = keras.models.load_model(path, compile=False)
+        height, width = model.input_shape[1:3]
+        return Predictor(path, (height, width), _forward_of(model))
+    if path.is_dir() and not (path / "saved_model.pb").exists():
+        versions = [int(entry.name) for entry in path.iterdir() if entry.name.isdecimal()]
+        path = path / str(max(versions)) if versions else path
+    if not (path / "saved_model.pb").exists():
+        raise DataError(f"{path} is no model: expected a SavedModel folder, a folder of versions, .h5 or .keras")
+    signature = tf.saved_model.load(str(path)).signatures.get("serving_default")
+    inputs = signature.structured_input_signature[1] if signature else {}
+    if "images" not in inputs or "probabilities" not in signature.structured_outputs:
+        raise DataError(
+            f"{path} has no signature serving_default from `images` to `probabilities`: not Inkling's model"
+        )
+    height, width = inputs["images"].shape[1:3]
+    return Predictor(path, (height, width), lambda images: signature(images=images)["probabilities"])
+
+
+def _forward_of(model: keras.Model) -> Callable[[tf.Tensor], tf.Tensor]:
+    @tf.function(reduce_retracing=True)
+    def forward(images: tf.Tensor) -> tf.Tensor:
+        return model(tf.cast(images, tf.float32)[..., tf.newaxis] / 255.0, training=False)
+
+    return forward
+
+
+def _in_batches(forward: Callable[[tf.Tensor], tf.Tensor], images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    starts = range(0, len(images), BATCH_SIZE)
+    return np.concatenate([forward(tf.constant(images[i : i + BATCH_SIZE])).numpy() for i in starts])
