@@ -46,7 +46,7 @@ def test_an_examples_numbers_do_not_depend_on_its_company():
 def test_uniforms_are_uniform_and_uncorrelated():
     index = np.arange(20_000)
     numbers = shards.uniforms(shards.AUGMENTATION, 0, np.zeros_like(index), index, 6)
-    assert 0 <= numbers.min() and numbers.max() < 1
+    assert numbers.min() >= 0 and numbers.max() < 1
     np.testing.assert_allclose(numbers.mean(axis=0), 0.5, atol=0.01)
     np.testing.assert_allclose(numbers.var(axis=0), 1 / 12, atol=0.002)
     np.testing.assert_allclose(np.corrcoef(numbers.T), np.eye(6), atol=0.03)

@@ -57,7 +57,7 @@ def test_label_smoothing_spreads_its_share_evenly():
 
 
 def test_two_replicas_take_the_same_steps_as_one(small_config, digits, one_replica, two_replicas):
-    # Adam turns rounding into steps of the learning rate's size where a gradient is nearly 0: a small one keeps it small.
+    # Adam turns rounding into steps of the learning rate's size where a gradient is nearly 0: keep those small.
     config = dataclasses.replace(small_config, learning_rate=3e-4)
     one, one_metrics = train_steps(config, digits, one_replica, 30)
     two, two_metrics = train_steps(config, digits, two_replicas, 30)

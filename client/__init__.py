@@ -1,0 +1,1 @@
+"""A thin gRPC client that reads handwriting: no TensorFlow, only grpcio, protobuf, numpy and Pillow."""

@@ -1,0 +1,1 @@
+"""Serve SavedModels over the TensorFlow Serving API: `python -m serving --help`."""
