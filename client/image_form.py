@@ -1,0 +1,72 @@
+"""Brings one digit's ink into MNIST's form: 28 x 28, the ink in a 20 x 20 box, its centre of mass in the middle.
+
+As the data set was made: "normalized to fit in a 20x20 pixel box while preserving their aspect ratio ... grey levels as
+a result of the anti-aliasing ... centered in a 28x28 image by computing the center of mass of the pixels" (LeCun,
+Bottou, Bengio, Haffner: Gradient-based learning applied to document recognition, 1998). Pillow and NumPy only.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+SIDE, BOX = 28, 20
+Floats = NDArray[np.float32]
+
+
+def mnist_form(ink: Floats) -> NDArray[np.uint8]:
+    """The digit as the classifier knows digits.
+
+    Args:
+        ink: float32 [height, width], 0 for paper to 1 for ink, of any size, with at least one pixel of ink.
+
+    Returns: uint8 [28, 28], ink white on black.
+    """
+    cut = _cut(ink, 0.1)
+    boxed = _fit(cut)
+    boxed = boxed * (1 / max(float(boxed.max()), 1e-6))
+    return _centred(np.rint(boxed * 255).astype(np.uint8))
+
+
+def plain_digit(grey: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """A 28 x 28 picture as it is if it is in MNIST's form, else brought there: turned light on dark, boxed, centred."""
+    rim = np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]])
+    light_on_dark = grey if np.median(rim) < 128 else 255 - grey
+    ink = light_on_dark.astype(np.float32) / 255
+    floor = float(np.median(np.concatenate([ink[0], ink[-1], ink[:, 0], ink[:, -1]])))
+    ink = np.clip((ink - floor) / max(1 - floor, 1e-6), 0, 1).astype(np.float32)
+    if float(ink.max()) < 0.15:
+        return np.zeros((SIDE, SIDE), np.uint8)
+    cut = _cut(ink, 0.2)
+    offset = _centre_of_mass(ink) - (SIDE - 1) / 2
+    in_form = abs(max(cut.shape) - BOX) <= 1 and float(np.abs(offset).max()) <= 1.5 and floor < 0.02
+    return light_on_dark if in_form else mnist_form(ink)
+
+
+def _cut(ink: Floats, level: float) -> Floats:
+    threshold = level * float(ink.max())
+    rows, columns = (np.flatnonzero((ink > threshold).any(axis=axis)) for axis in (1, 0))
+    return ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+
+
+def _fit(ink: Floats) -> Floats:
+    """Scaled so that the longer side is BOX; Pillow's filter widens with the scale, which is the antialiasing."""
+    height, width = ink.shape
+    scale = BOX / max(height, width)
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    resized = Image.fromarray(ink).resize(size, Image.Resampling.BILINEAR if scale < 1 else Image.Resampling.BICUBIC)
+    return np.clip(np.asarray(resized), 0, 1)
+
+
+def _centre_of_mass(ink: NDArray[np.generic]) -> NDArray[np.float64]:
+    weights = ink.astype(np.float64)
+    y, x = np.arange(ink.shape[0]), np.arange(ink.shape[1])
+    return np.array([weights.sum(axis=1) @ y, weights.sum(axis=0) @ x]) / weights.sum()
+
+
+def _centred(boxed: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    form = np.zeros((SIDE, SIDE), np.uint8)
+    top, left = np.rint((SIDE - 1) / 2 - _centre_of_mass(boxed)).astype(int)
+    top = min(max(top, 0), SIDE - boxed.shape[0])
+    left = min(max(left, 0), SIDE - boxed.shape[1])
+    form[top : top + boxed.shape[0], left : left + boxed.shape[1]] = boxed
+    return form
