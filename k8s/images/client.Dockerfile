@@ -1,0 +1,32 @@
+# The client's image: the command line and the web page (`web`), without TensorFlow. Build it at the repository's root:
+# `make images`, or docker build --file k8s/images/client.Dockerfile .
+
+FROM python:3.11-slim AS build
+RUN python -m venv --without-pip /opt/inkling
+WORKDIR /build
+COPY constraints.txt pyproject.toml k8s/images/requirements.py ./
+RUN python requirements.py image web > requirements.txt
+RUN --mount=type=cache,target=/root/.cache/pip \
+    pip --python /opt/inkling/bin/python install --constraint constraints.txt --requirement requirements.txt
+COPY . .
+# The other two programs stay out; their package names are all in pyproject.toml.
+RUN pip --python /opt/inkling/bin/python install --no-cache-dir --no-deps . \
+    && rm -r /opt/inkling/lib/python3.11/site-packages/serving /opt/inkling/lib/python3.11/site-packages/train
+
+FROM python:3.11-slim
+ARG VERSION=0.1.0
+LABEL org.opencontainers.image.title="inkling-client" \
+      org.opencontainers.image.description="Reads handwriting through a model server: command line and web page" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.licenses="MIT"
+RUN groupadd --gid 10001 inkling \
+    && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /tmp --shell /usr/sbin/nologin inkling
+COPY --from=build /opt/inkling /opt/inkling
+ENV PATH=/opt/inkling/bin:$PATH \
+    PYTHONUNBUFFERED=1 \
+    PYTHONDONTWRITEBYTECODE=1 \
+    HOME=/tmp
+USER 10001:10001
+WORKDIR /tmp
+EXPOSE 8000
+ENTRYPOINT ["python", "-m", "client"]

@@ -1,0 +1,54 @@
+# The embedded server's image: `python -m serving`, with TensorFlow Serving's flags. Build it at the repository's root:
+# `make images`, or docker build --file k8s/images/serving.Dockerfile .
+
+# TensorFlow, as train.Dockerfile has it to the letter, so that both builds share the stage and both images the layer.
+FROM python:3.11-slim AS tensorflow
+ARG TENSORFLOW=tensorflow
+# hadolint ignore=DL3008
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends binutils \
+    && rm -rf /var/lib/apt/lists/*
+RUN python -m venv --without-pip /opt/inkling
+WORKDIR /build
+COPY constraints.txt .
+# Headers and libclang serve those who compile against TensorFlow, symbol tables those who debug it: 0.7 GB.
+RUN --mount=type=cache,target=/root/.cache/pip \
+    pip --python /opt/inkling/bin/python install --constraint constraints.txt "${TENSORFLOW}" tensorflow-serving-api \
+    && rm -r /opt/inkling/lib/python3.11/site-packages/tensorflow/include /opt/inkling/lib/python3.11/site-packages/clang \
+    && strip --strip-unneeded /opt/inkling/lib/python3.11/site-packages/tensorflow/*.so.2
+
+FROM tensorflow AS build
+COPY pyproject.toml k8s/images/requirements.py ./
+RUN touch /built-tensorflow \
+    && python requirements.py serving > requirements.txt
+RUN --mount=type=cache,target=/root/.cache/pip \
+    pip --python /opt/inkling/bin/python install --constraint constraints.txt --requirement requirements.txt
+COPY . .
+# The other two programs stay out; their package names are all in pyproject.toml.
+RUN pip --python /opt/inkling/bin/python install --no-cache-dir --no-deps . \
+    && rm -r /opt/inkling/lib/python3.11/site-packages/client /opt/inkling/lib/python3.11/site-packages/train
+# What came after TensorFlow, as a layer of its own.
+WORKDIR /opt/inkling
+RUN mkdir /added \
+    && find . -cnewer /built-tensorflow ! -type d -print0 > /added.list \
+    && tar --create --file /added.tar --null --files-from /added.list \
+    && tar --extract --file /added.tar --directory /added
+
+FROM python:3.11-slim
+ARG VERSION=0.1.0
+LABEL org.opencontainers.image.title="inkling-serving" \
+      org.opencontainers.image.description="Serves SavedModels over the TensorFlow Serving API" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.licenses="MIT"
+RUN groupadd --gid 10001 inkling \
+    && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /tmp --shell /usr/sbin/nologin inkling
+COPY --from=tensorflow /opt/inkling /opt/inkling
+COPY --from=build /added /opt/inkling
+ENV PATH=/opt/inkling/bin:$PATH \
+    PYTHONUNBUFFERED=1 \
+    PYTHONDONTWRITEBYTECODE=1 \
+    HOME=/tmp
+USER 10001:10001
+WORKDIR /tmp
+EXPOSE 8500 8501
+ENTRYPOINT ["python", "-m", "serving"]

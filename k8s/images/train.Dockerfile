@@ -1,0 +1,62 @@
+# The training image: a KubeRay image for the head, the workers and the submitter alike. Build it at the repository's
+# root: `make images`, or docker build --file k8s/images/train.Dockerfile .
+#
+# For GPUs: --build-arg TENSORFLOW='tensorflow[and-cuda]'. CUDA comes from PyPI then, the driver from the node.
+
+# TensorFlow, as serving.Dockerfile has it to the letter, so that both builds share the stage and both images the layer.
+FROM python:3.11-slim AS tensorflow
+ARG TENSORFLOW=tensorflow
+# hadolint ignore=DL3008
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends binutils \
+    && rm -rf /var/lib/apt/lists/*
+RUN python -m venv --without-pip /opt/inkling
+WORKDIR /build
+COPY constraints.txt .
+# Headers and libclang serve those who compile against TensorFlow, symbol tables those who debug it: 0.7 GB.
+RUN --mount=type=cache,target=/root/.cache/pip \
+    pip --python /opt/inkling/bin/python install --constraint constraints.txt "${TENSORFLOW}" tensorflow-serving-api \
+    && rm -r /opt/inkling/lib/python3.11/site-packages/tensorflow/include /opt/inkling/lib/python3.11/site-packages/clang \
+    && strip --strip-unneeded /opt/inkling/lib/python3.11/site-packages/tensorflow/*.so.2
+
+FROM tensorflow AS build
+COPY pyproject.toml k8s/images/requirements.py ./
+RUN touch /built-tensorflow \
+    && python requirements.py train > requirements.txt
+RUN --mount=type=cache,target=/root/.cache/pip \
+    pip --python /opt/inkling/bin/python install --constraint constraints.txt --requirement requirements.txt
+COPY . .
+# The other two programs stay out; their package names are all in pyproject.toml.
+RUN pip --python /opt/inkling/bin/python install --no-cache-dir --no-deps . \
+    && rm -r /opt/inkling/lib/python3.11/site-packages/client /opt/inkling/lib/python3.11/site-packages/serving
+# What came after TensorFlow, as a layer of its own.
+WORKDIR /opt/inkling
+RUN mkdir /added \
+    && find . -cnewer /built-tensorflow ! -type d -print0 > /added.list \
+    && tar --create --file /added.tar --null --files-from /added.list \
+    && tar --extract --file /added.tar --directory /added
+
+FROM python:3.11-slim
+ARG VERSION=0.1.0
+LABEL org.opencontainers.image.title="inkling-train" \
+      org.opencontainers.image.description="Trains the digit CNN on Ray and publishes a SavedModel" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.licenses="MIT"
+# wget: the probes that KubeRay gives its pods. The account: Ray asks for its name; the number is what manifests use.
+# hadolint ignore=DL3008
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends wget \
+    && rm -rf /var/lib/apt/lists/* \
+    && groupadd --gid 10001 inkling \
+    && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /tmp --shell /usr/sbin/nologin inkling
+COPY --from=tensorflow /opt/inkling /opt/inkling
+COPY --from=build /added /opt/inkling
+# Everything that is written goes below /tmp or into a mounted volume: the root file system may be read-only.
+ENV PATH=/opt/inkling/bin:$PATH \
+    PYTHONUNBUFFERED=1 \
+    PYTHONDONTWRITEBYTECODE=1 \
+    HOME=/tmp \
+    MPLCONFIGDIR=/tmp/matplotlib
+USER 10001:10001
+WORKDIR /tmp
+ENTRYPOINT ["python", "-m", "train"]

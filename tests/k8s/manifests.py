@@ -1,0 +1,114 @@
+"""What `kubectl kustomize` makes of the folders in k8s/, as plain objects, and small ways to look into them."""
+
+import copy
+import functools
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+K8S = ROOT / "k8s"
+OVERLAYS = sorted(path.name for path in (K8S / "overlays").iterdir())
+COMPONENTS = sorted(path.name for path in (K8S / "components").iterdir())
+BASES = sorted(path.name for path in (K8S / "base").iterdir())
+
+Object = dict[str, Any]
+
+
+def kubectl() -> str:
+    """The path of kubectl; skips the test where there is none."""
+    path = shutil.which("kubectl")
+    if path is None:
+        pytest.skip("kubectl is not installed: the manifests cannot be rendered; see kubernetes.io/docs/tasks/tools")
+    return path
+
+
+def render(folder: Path) -> list[Object]:
+    """The objects of a kustomization; the test fails with kustomize's message where it does not render."""
+    result = subprocess.run([kubectl(), "kustomize", str(folder)], capture_output=True, text=True)
+    assert result.returncode == 0, f"{folder}: {result.stderr}"
+    return [document for document in yaml.load_all(result.stdout, yaml.CSafeLoader) if document]
+
+
+@functools.cache
+def _overlay(name: str) -> list[Object]:
+    return render(K8S / "overlays" / name)
+
+
+def overlay(name: str) -> list[Object]:
+    """The objects of an overlay, the caller's own to change."""
+    return copy.deepcopy(_overlay(name))
+
+
+def with_components(folder: Path, overlay_name: str, *components: str) -> list[Object]:
+    """The objects of an overlay with components on top, as a user puts them there.
+
+    Args:
+        folder: an empty folder for the kustomization; the paths in it are relative, as kustomize asks.
+    """
+    up = "../" * len(folder.resolve().parts[1:])
+
+    def relative(path: Path) -> str:
+        return up + str(path.resolve()).lstrip("/")
+
+    kustomization = {
+        "apiVersion": "kustomize.config.k8s.io/v1beta1",
+        "kind": "Kustomization",
+        "resources": [relative(K8S / "overlays" / overlay_name)],
+        "components": [relative(K8S / "components" / name) for name in components],
+    }
+    (folder / "kustomization.yaml").write_text(yaml.safe_dump(kustomization))
+    return render(folder)
+
+
+def find(objects: list[Object], kind: str, name: str) -> Object:
+    """The one object of that kind and name."""
+    [found] = [item for item in objects if (item["kind"], item["metadata"]["name"]) == (kind, name)]
+    return found
+
+
+def of_kind(objects: list[Object], *kinds: str) -> list[Object]:
+    """The objects of these kinds."""
+    return [item for item in objects if item["kind"] in kinds]
+
+
+def label(item: Object) -> str:
+    """How messages name an object: Kind/name."""
+    return f"{item['kind']}/{item['metadata']['name']}"
+
+
+def ray_job_spec(item: Object) -> Object:
+    """The RayJob's spec in a RayJob or a RayCronJob."""
+    return item["spec"] if item["kind"] == "RayJob" else item["spec"]["jobTemplate"]
+
+
+def pod_templates(item: Object) -> Iterator[tuple[str, Object]]:
+    """Each pod template in an object, with its name in messages: what runs, whoever starts it."""
+    if item["kind"] in ("Deployment", "Job", "StatefulSet", "DaemonSet"):
+        yield label(item), item["spec"]["template"]
+    if item["kind"] in ("RayJob", "RayCronJob"):
+        spec = ray_job_spec(item)
+        cluster = spec["rayClusterSpec"]
+        yield f"{label(item)} head", cluster["headGroupSpec"]["template"]
+        for group in cluster["workerGroupSpecs"]:
+            yield f"{label(item)} {group['groupName']}", group["template"]
+        if "submitterPodTemplate" in spec:
+            yield f"{label(item)} submitter", spec["submitterPodTemplate"]
+
+
+def containers(template: Object) -> list[Object]:
+    """All containers of a pod template, those for its start included."""
+    return [*template["spec"].get("initContainers", []), *template["spec"]["containers"]]
+
+
+def every_container(objects: list[Object]) -> Iterator[tuple[str, Object, Object]]:
+    """(name in messages, pod template, container) for all that the objects run."""
+    for item in objects:
+        for name, template in pod_templates(item):
+            for container in containers(template):
+                yield f"{name} {container['name']}", template, container

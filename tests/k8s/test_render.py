@@ -1,0 +1,32 @@
+"""Every folder of k8s/ renders, and every object in it is one that the API server takes."""
+
+import pytest
+
+from tests.k8s import manifests, schemas
+
+
+@pytest.mark.parametrize("name", manifests.OVERLAYS)
+def test_an_overlay_renders_to_objects_that_the_api_server_takes(name):
+    for item in manifests.overlay(name):
+        assert schemas.problems(item) == [], manifests.label(item)
+
+
+@pytest.mark.parametrize("name", manifests.BASES)
+def test_a_base_applies_as_it_is(name):
+    objects = manifests.render(manifests.K8S / "base" / name)
+    assert objects
+    for item in objects:
+        assert schemas.problems(item) == [], manifests.label(item)
+
+
+@pytest.mark.parametrize("name", manifests.COMPONENTS)
+@pytest.mark.parametrize("overlay", ["cpu", "local"])
+def test_a_component_goes_on_top_of_an_overlay(name, overlay, tmp_path):
+    for item in manifests.with_components(tmp_path, overlay, name):
+        assert schemas.problems(item) == [], manifests.label(item)
+
+
+def test_a_retraining_copies_the_run_as_the_overlay_has_it(tmp_path):
+    objects = manifests.with_components(tmp_path, "gpu", "retrain")
+    train = manifests.find(objects, "RayJob", "train")
+    assert manifests.find(objects, "RayCronJob", "retrain")["spec"]["jobTemplate"] == train["spec"]
