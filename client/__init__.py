@@ -1,1 +1,72 @@
-"""A thin gRPC client that reads handwriting: no TensorFlow, only grpcio, protobuf, numpy and Pillow."""
+"""A thin gRPC client that reads handwriting: no TensorFlow, only grpcio, protobuf, numpy and Pillow.
+
+    from client import Client
+
+    with Client("localhost:8500") as client:
+        print(client.predict(images))
+
+`AsyncClient` is the same on asyncio. `client.errors` draws the tree of what can go wrong. The command line is
+`python -m client`.
+"""
+
+from client.answers import (
+    Classification,
+    Label,
+    ModelMetadata,
+    ModelStatus,
+    Outputs,
+    Prediction,
+    ServedModel,
+    Signature,
+    TensorSpec,
+    VersionStatus,
+)
+from client.asynchronous import AsyncClient
+from client.blocking import Client
+from client.errors import (
+    AccessDenied,
+    BadAnswer,
+    DeadlineExceeded,
+    InklingError,
+    InvalidInput,
+    MessageTooLarge,
+    ModelNotFound,
+    NotSupported,
+    ServerError,
+    ServerOverloaded,
+    ServerUnavailable,
+    SignatureNotFound,
+    VersionNotFound,
+)
+from client.settings import TLS, Retry, Settings
+
+__all__ = [
+    "TLS",
+    "AccessDenied",
+    "AsyncClient",
+    "BadAnswer",
+    "Classification",
+    "Client",
+    "DeadlineExceeded",
+    "InklingError",
+    "InvalidInput",
+    "Label",
+    "MessageTooLarge",
+    "ModelMetadata",
+    "ModelNotFound",
+    "ModelStatus",
+    "NotSupported",
+    "Outputs",
+    "Prediction",
+    "Retry",
+    "ServedModel",
+    "ServerError",
+    "ServerOverloaded",
+    "ServerUnavailable",
+    "Settings",
+    "Signature",
+    "SignatureNotFound",
+    "TensorSpec",
+    "VersionNotFound",
+    "VersionStatus",
+]

@@ -1,0 +1,182 @@
+"""What a server's answers are to a program: plain values that print well. Nothing here knows the wire."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+AVAILABLE = "AVAILABLE"
+SHOWN_ROWS = 20
+
+
+class Outputs(dict[str, NDArray[Any]]):
+    """The outputs of a signature by name, and which model they are from."""
+
+    def __init__(self, arrays: Mapping[str, NDArray[Any]], *, model: str, model_version: int, signature: str) -> None:
+        super().__init__(arrays)
+        self.model = model
+        self.model_version = model_version
+        self.signature = signature
+
+    def __str__(self) -> str:
+        lines = [f"{name}: {array.dtype} {list(array.shape)}\n{array}" for name, array in sorted(self.items())]
+        return "\n".join([*lines, f"({self.model} version {self.model_version}, {self.signature})"])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Prediction:
+    """What images show.
+
+    Attributes:
+        classes: int64 [n], the most probable class of each image.
+        probabilities: float32 [n, number of classes], each row adding up to 1.
+        model: the model's name on the server.
+        model_version: the version of the model that answered.
+    """
+
+    classes: NDArray[np.int64]
+    probabilities: NDArray[np.float32]
+    model: str
+    model_version: int
+
+    @property
+    def confidence(self) -> NDArray[np.float32]:
+        """float32 [n]: the probability of each image's class."""
+        best: NDArray[np.float32] = self.probabilities.max(axis=1, initial=0)
+        return best
+
+    def __len__(self) -> int:
+        return len(self.classes)
+
+    def __iter__(self) -> Iterator[tuple[int, float]]:
+        """The class and its probability, image by image."""
+        return zip(self.classes.tolist(), self.confidence.tolist(), strict=True)
+
+    def __str__(self) -> str:
+        if len(self) == 1:
+            return "{} ({:.1%})".format(*next(iter(self)))
+        shown = zip(range(SHOWN_ROWS), self, strict=False)
+        lines = [f"{row:5d}  {name:5d}  {probability:11.1%}" for row, (name, probability) in shown]
+        more = [f"... and {len(self) - SHOWN_ROWS:,} more"] if len(self) > SHOWN_ROWS else []
+        source = f"({self.model} version {self.model_version})"
+        return "\n".join(["image  class  probability", *lines, *more, source])
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """One class that an example may be of, with the model's score for it."""
+
+    name: str
+    score: float
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.score:.3g})"
+
+
+@dataclass(frozen=True, slots=True)
+class Classification:
+    """What one example is: labels in the model's order."""
+
+    labels: tuple[Label, ...]
+    model: str
+    model_version: int
+
+    @property
+    def best(self) -> Label:
+        """The label with the highest score."""
+        return max(self.labels, key=lambda label: label.score)
+
+    def __str__(self) -> str:
+        ordered = sorted(self.labels, key=lambda label: -label.score)
+        return ", ".join(str(label) for label in ordered)
+
+
+@dataclass(frozen=True, slots=True)
+class TensorSpec:
+    """An input or output of a signature. In `shape`, -1 is a dimension of any size; None is a shape of any rank."""
+
+    dtype: str
+    shape: tuple[int, ...] | None
+
+    def __str__(self) -> str:
+        return f"{self.dtype} {'[...]' if self.shape is None else list(self.shape)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """One way to call a model."""
+
+    name: str
+    method: str  # "tensorflow/serving/predict", ".../classify", ...
+    inputs: dict[str, TensorSpec]
+    outputs: dict[str, TensorSpec]
+    optional: frozenset[str] = frozenset()  # inputs with a default
+
+
+@dataclass(frozen=True, slots=True)
+class ModelMetadata:
+    """The signatures of one version of a model."""
+
+    model: str
+    model_version: int
+    signatures: dict[str, Signature]
+
+    def __str__(self) -> str:
+        rows = [("signature", "", "name", "dtype and shape")]
+        for name, signature in sorted(self.signatures.items()):
+            for direction, specs in (("in", signature.inputs), ("out", signature.outputs)):
+                for tensor, spec in sorted(specs.items()):
+                    default = " (has a default)" if direction == "in" and tensor in signature.optional else ""
+                    rows.append((name, direction, tensor, f"{spec}{default}"))
+        return table(rows)
+
+
+@dataclass(frozen=True, slots=True)
+class VersionStatus:
+    """One version of a model on the server."""
+
+    version: int
+    state: str  # START, LOADING, AVAILABLE, UNLOADING or END
+    error: str = ""  # why it could not be loaded
+
+    def __str__(self) -> str:
+        return f"version {self.version}: {self.state}" + (f" ({self.error})" if self.error else "")
+
+
+@dataclass(frozen=True, slots=True)
+class ModelStatus:
+    """The versions of a model that the server knows of, newest first."""
+
+    model: str
+    versions: tuple[VersionStatus, ...]
+
+    @property
+    def available(self) -> tuple[int, ...]:
+        """The versions that answer predictions, newest first."""
+        return tuple(status.version for status in self.versions if status.state == AVAILABLE)
+
+    def __str__(self) -> str:
+        rows = [("model", "version", "state", "error")]
+        return table(rows + [(self.model, str(one.version), one.state, one.error) for one in self.versions])
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ServedModel:
+    """A model that `reload` tells a server to serve."""
+
+    name: str
+    base_path: str  # absolute path or URI of the folder of its versions, as the server sees it
+    latest: int = 1  # serve this many of the highest versions
+    versions: tuple[int, ...] = ()  # or exactly these
+    all_versions: bool = False  # or all
+    labels: Mapping[str, int] | None = None  # label: version, such as {"stable": 3}
+    platform: str = "tensorflow"
+
+
+def table(rows: Sequence[tuple[str, ...]]) -> str:
+    """Rows as aligned columns, without trailing spaces."""
+    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
+    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
+    return "\n".join(line.rstrip() for line in lines)

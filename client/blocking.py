@@ -1,0 +1,311 @@
+"""`Client`: the operations for ordinary code, which waits for each answer. Threads may share one client."""
+
+import queue
+import time
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+import grpc
+from numpy.typing import ArrayLike
+
+from client import channel, rpc
+from client.answers import Classification, ModelMetadata, ModelStatus, Outputs, Prediction, ServedModel
+from client.errors import InklingError, InvalidInput, bad_response, from_rpc_error
+from client.operations import Operations, Pause, SendAll, Step, Steps, T, Work
+from client.proto import wire_pb2 as wire
+from client.settings import Settings
+
+if TYPE_CHECKING:
+    from client.images import PictureSource
+    from client.reading import Reading
+
+
+class Client(Settings):
+    """Asks a TensorFlow Serving or Inkling server for predictions.
+
+        with Client("localhost:8500") as client:
+            print(client.predict(images))
+
+    The arguments are the fields of `client.settings.Settings`. A connection is made at the first call and kept; make
+    one client and use it for all calls, from any thread. Every method raises errors of `client.errors`.
+    """
+
+    def __post_init__(self) -> None:
+        """Raises: InvalidInput."""
+        super().__post_init__()
+        opened = self._open()
+        try:
+            self._channel = grpc.intercept_channel(opened, *self.interceptors) if self.interceptors else opened
+        except TypeError as error:
+            raise InvalidInput(f"interceptors: {error}; Client takes grpc's, not grpc.aio's") from error
+        self._closing = opened
+        self._operations = Operations(self)
+        self._stubs = {
+            method: self._channel.unary_unary(
+                method.path,
+                request_serializer=method.request.SerializeToString,
+                response_deserializer=method.read_response,
+            )
+            for method in rpc.ALL
+        }
+
+    def predict(
+        self,
+        images: ArrayLike,
+        *,
+        model: str | None = None,
+        version: int | None = None,
+        label: str | None = None,
+        timeout_s: float | None = None,
+        check: bool | None = None,
+    ) -> Prediction:
+        """What handwritten characters the images show.
+
+        Batches of any size are welcome: large ones are sent in parts, several at once.
+
+        Args:
+            images: uint8 [n, 28, 28], or [28, 28] for one, 0 (paper) to 255 (ink), as in MNIST; or a list of images.
+                `read` takes pictures of any other form.
+            model: the model's name on the server; the client's own if None.
+            version, label: one version of the model, by number or by label; the newest if neither is given.
+            timeout_s: deadline of the whole call, in seconds; the client's own if None.
+            check: hold the images against the model's metadata before sending; as the client is set if None.
+        """
+        steps = self._operations.predict(
+            images, model=model, version=version, label=label, timeout_s=timeout_s, check=check
+        )
+        return self._drive(steps)
+
+    def read(
+        self,
+        picture: "PictureSource",
+        *,
+        model: str | None = None,
+        version: int | None = None,
+        label: str | None = None,
+        timeout_s: float | None = None,
+    ) -> "Reading":
+        """What is written in a picture: its digits in lines, each with its place and probability.
+
+        Pictures other than single 28×28 images need OpenCV: `pip install 'inkling[image]'`.
+
+        Args:
+            picture: a path, the bytes of a file, a file, a Pillow image, or uint8 [height, width], [height, width, 3]
+                or [height, width, 4].
+            model, version, label, timeout_s: as in `predict`.
+        """
+        steps = self._operations.read(picture, model=model, version=version, label=label, timeout_s=timeout_s)
+        return self._drive(steps)
+
+    def run(
+        self,
+        model: str | None,
+        inputs: Mapping[str, ArrayLike | wire.TensorProto],
+        *,
+        signature: str = "",
+        version: int | None = None,
+        label: str | None = None,
+        outputs: Sequence[str] = (),
+        batched: bool = False,
+        timeout_s: float | None = None,
+        check: bool | None = None,
+    ) -> Outputs:
+        """Run any signature of any SavedModel.
+
+        Args:
+            model: the model's name on the server; the client's own if None.
+            inputs: arrays by name, of any dtype; `client.tensors.to_tensor` makes those of a dtype that numpy lacks.
+            signature: the signature's name; `serving_default` without.
+            version, label, timeout_s, check: as in `predict`.
+            outputs: names of the outputs to be sent back; all without.
+            batched: the first axis of all inputs and outputs is one batch: a large one may be sent in parts.
+
+        Returns: the outputs by name. They are read-only; `.copy()` makes one to write to.
+        """
+        steps = self._operations.run(
+            model,
+            inputs,
+            signature=signature,
+            version=version,
+            label=label,
+            outputs=outputs,
+            batched=batched,
+            timeout_s=timeout_s,
+            check=check,
+        )
+        return self._drive(steps)
+
+    def classify(
+        self,
+        examples: Mapping[str, Any] | Sequence[Mapping[str, Any]],
+        *,
+        model: str | None = None,
+        signature: str = "classify",
+        version: int | None = None,
+        label: str | None = None,
+        context: Mapping[str, Any] | None = None,
+        timeout_s: float | None = None,
+    ) -> list[Classification]:
+        """Labels and scores for examples, by the Classify API.
+
+        Args:
+            examples: one mapping of feature names to values, or several: text, bytes, numbers or lists of them.
+                Inkling's models take `{"image/encoded": png_bytes}`.
+            signature: the signature's name; "" is the model's default.
+            context: features that all examples share.
+            model, version, label, timeout_s: as in `predict`.
+        """
+        steps = self._operations.classify(
+            examples,
+            model=model,
+            signature=signature,
+            version=version,
+            label=label,
+            context=context,
+            timeout_s=timeout_s,
+        )
+        return self._drive(steps)
+
+    def metadata(
+        self,
+        model: str | None = None,
+        *,
+        version: int | None = None,
+        label: str | None = None,
+        timeout_s: float | None = None,
+    ) -> ModelMetadata:
+        """The model's signatures: their inputs and outputs, with dtypes and shapes."""
+        return self._drive(self._operations.metadata(model, version=version, label=label, timeout_s=timeout_s))
+
+    def status(
+        self, model: str | None = None, *, version: int | None = None, timeout_s: float | None = None
+    ) -> ModelStatus:
+        """The versions of the model on the server, and the state that each is in."""
+        return self._drive(self._operations.status(model, version=version, timeout_s=timeout_s))
+
+    def wait_until_ready(
+        self, model: str | None = None, *, version: int | None = None, timeout_s: float = 60.0
+    ) -> ModelStatus:
+        """Wait until the server is up and a version of the model (or this version) is AVAILABLE.
+
+        Raises: DeadlineExceeded if it takes longer than `timeout_s`, ServerError if every version failed to load.
+        """
+        return self._drive(self._operations.wait_until_ready(model, version=version, timeout_s=timeout_s))
+
+    def reload(
+        self, models: Sequence[ServedModel], *, metrics: Sequence[str] = (), timeout_s: float | None = None
+    ) -> dict[str, int]:
+        """Tell the server which models to serve from now on, instead of those it serves; returns when they are loaded.
+
+        Args:
+            models: all the models that it is to serve.
+            metrics: names of metrics of the server whose increase is to be returned.
+            timeout_s: two minutes if None, as loading takes time.
+        """
+        return self._drive(self._operations.reload(models, metrics=metrics, timeout_s=timeout_s))
+
+    def health(self, service: str = "", *, timeout_s: float | None = None) -> str:
+        """What gRPC's health service says: SERVING, NOT_SERVING, or SERVICE_UNKNOWN.
+
+        Raises: NotSupported if the server has that service switched off.
+        """
+        return self._drive(self._operations.health(service, timeout_s=timeout_s))
+
+    def close(self) -> None:
+        """End the connection, and every call that is under way."""
+        self._closing.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _open(self) -> grpc.Channel:
+        credentials = channel.credentials(self)
+        arguments = {"options": channel.options(self), "compression": channel.compression(self)}
+        if credentials is None:
+            return grpc.insecure_channel(channel.target(self), **arguments)
+        return grpc.secure_channel(channel.target(self), credentials, **arguments)
+
+    def _drive(self, steps: Steps[T]) -> T:
+        """Perform an operation's steps one by one, and return its result."""
+        try:
+            step = next(steps)
+            while True:
+                try:
+                    result = self._perform(step)
+                except InklingError as error:
+                    step = steps.throw(error)
+                else:
+                    step = steps.send(result)
+        except StopIteration as stop:
+            result_of_all: T = stop.value
+            return result_of_all
+
+    def _perform(self, step: Step) -> Any:
+        match step:
+            case rpc.Call():
+                return self._send(step)
+            case SendAll():
+                return self._send_all(step)
+            case Pause():
+                return time.sleep(step.seconds)
+            case Work():
+                return step.function()
+
+    def _send(self, call: rpc.Call) -> Any:
+        try:
+            response = self._stubs[call.rpc](call.request, **self._arguments(call))
+        except grpc.RpcError as error:
+            raise from_rpc_error(error, call, self.server) from error
+        except ValueError as error:
+            raise self._closed(error) from error
+        return response if type(response) is call.rpc.response else bad_response(response, call, self.server)
+
+    def _send_all(self, step: SendAll) -> list[Any]:
+        """Keeps so many calls under way, and cancels what is left of them when one fails."""
+        finished: queue.SimpleQueue[int] = queue.SimpleQueue()
+        futures: dict[int, Any] = {}
+        responses: list[Any] = [None] * len(step.calls)
+        waiting = iter(enumerate(step.calls))
+
+        def start_next() -> None:
+            for index, call in waiting:
+                try:
+                    futures[index] = self._stubs[call.rpc].future(call.request, **self._arguments(call))
+                except ValueError as error:
+                    raise self._closed(error) from error
+                futures[index].add_done_callback(lambda _, index=index: finished.put(index))
+                return
+
+        try:
+            for _ in range(step.max_in_flight):
+                start_next()
+            while futures:
+                index = finished.get()
+                call = step.calls[index]
+                try:
+                    response = futures.pop(index).result()
+                except grpc.RpcError as error:
+                    raise from_rpc_error(error, call, self.server) from error
+                good = type(response) is call.rpc.response
+                responses[index] = response if good else bad_response(response, call, self.server)
+                start_next()
+        finally:
+            for future in futures.values():
+                future.cancel()
+        return responses
+
+    def _arguments(self, call: rpc.Call) -> dict[str, Any]:
+        return {
+            "timeout": max(call.deadline - time.monotonic(), 0.0),
+            "metadata": channel.call_metadata(self),
+            "wait_for_ready": call.wait_for_ready,
+        }
+
+    def _closed(self, error: ValueError) -> InklingError:
+        return InklingError(f"the call could not be made: {error}", address=self.server, hint="is the client closed?")

@@ -1,0 +1,188 @@
+"""Requests from arguments, and answers from responses: the only place that knows both."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from google.protobuf.message import DecodeError
+from numpy.typing import ArrayLike
+
+from client import dtypes, tensors
+from client.answers import (
+    Classification,
+    Label,
+    ModelMetadata,
+    ModelStatus,
+    Outputs,
+    Prediction,
+    ServedModel,
+    Signature,
+    TensorSpec,
+    VersionStatus,
+)
+from client.errors import BadAnswer, InvalidInput
+from client.examples import to_example
+from client.proto import wire_pb2 as wire
+
+SIGNATURE_DEF = "signature_def"
+SIGNATURE_DEF_TYPE = "tensorflow.serving.SignatureDefMap"
+
+
+def model_spec(
+    model: str, *, version: int | None = None, label: str | None = None, signature: str = ""
+) -> wire.ModelSpec:
+    """Which model, of which version. Raises: InvalidInput."""
+    spec = wire.ModelSpec(name=model, signature_name=signature)
+    if version is not None and label is not None:
+        raise InvalidInput(f"version={version} and label={label!r} were given; give one of them")
+    if version is not None:
+        spec.version.value = version
+    if label is not None:
+        spec.version_label = label
+    return spec
+
+
+def spec_text(spec: wire.ModelSpec) -> str:
+    """The model as errors name it: "mnist", "mnist version 3", "mnist@stable"."""
+    if spec.HasField("version"):
+        return f"{spec.name} version {spec.version.value}"
+    return f"{spec.name}@{spec.version_label}" if spec.version_label else str(spec.name)
+
+
+def predict_request(
+    spec: wire.ModelSpec, inputs: Mapping[str, ArrayLike | wire.TensorProto], outputs: Sequence[str] = ()
+) -> wire.PredictRequest:
+    """Raises: InvalidInput."""
+    request = wire.PredictRequest(model_spec=spec, output_filter=outputs)
+    for name, value in inputs.items():
+        try:
+            tensors.fill(request.inputs[name], value)
+        except InvalidInput as error:
+            raise InvalidInput(f"input {name!r}: {error.details}") from error
+    return request
+
+
+def outputs_of(response: wire.PredictResponse) -> Outputs:
+    """Raises: BadAnswer."""
+    spec = response.model_spec
+    arrays = {}
+    for name, tensor in response.outputs.items():
+        try:
+            arrays[name] = tensors.to_array(tensor)
+        except BadAnswer as error:
+            raise BadAnswer(f"output {name!r}: {error.details}") from error
+    return Outputs(arrays, model=spec.name, model_version=spec.version.value, signature=spec.signature_name)
+
+
+def prediction_of(outputs: Outputs, *, num_images: int) -> Prediction:
+    """Raises: BadAnswer if the outputs are not those of an image classifier."""
+    classes, probabilities = outputs.get("classes"), outputs.get("probabilities")
+    if classes is None or probabilities is None:
+        raise BadAnswer(
+            f"the model gave {', '.join(sorted(outputs)) or 'no outputs'}; expected classes and probabilities: "
+            "it is no image classifier of this kind, so call it with run()"
+        )
+    if classes.shape != (num_images,) or probabilities.ndim != 2 or len(probabilities) != num_images:
+        raise BadAnswer(
+            f"the model gave classes {list(classes.shape)} and probabilities {list(probabilities.shape)} "
+            f"for {num_images} images; expected [{num_images}] and [{num_images}, number of classes]"
+        )
+    return Prediction(classes, probabilities, outputs.model, outputs.model_version)
+
+
+def classify_request(
+    spec: wire.ModelSpec, examples: Iterable[Mapping[str, Any]], context: Mapping[str, Any] | None
+) -> wire.ClassificationRequest:
+    """Raises: InvalidInput."""
+    request = wire.ClassificationRequest(model_spec=spec)
+    messages = [to_example(example) for example in examples]
+    if not messages:
+        raise InvalidInput("there are no examples to classify; expected one mapping of features at least")
+    if context is None:
+        request.input.example_list.examples.extend(messages)
+    else:
+        request.input.example_list_with_context.examples.extend(messages)
+        request.input.example_list_with_context.context.CopyFrom(to_example(context))
+    return request
+
+
+def classifications_of(response: wire.ClassificationResponse, *, num_examples: int) -> list[Classification]:
+    """One for each example, in order. Raises: BadAnswer if there are more or fewer."""
+    spec, count = response.model_spec, len(response.result.classifications)
+    if count != num_examples:
+        raise BadAnswer(f"the model gave {count} classifications for {num_examples} examples")
+    return [
+        Classification(tuple(Label(one.label, one.score) for one in found.classes), spec.name, spec.version.value)
+        for found in response.result.classifications
+    ]
+
+
+def metadata_request(spec: wire.ModelSpec) -> wire.GetModelMetadataRequest:
+    """Asks for the signatures, all the metadata that there is."""
+    return wire.GetModelMetadataRequest(model_spec=spec, metadata_field=[SIGNATURE_DEF])
+
+
+def metadata_of(response: wire.GetModelMetadataResponse) -> ModelMetadata:
+    """Raises: BadAnswer."""
+    found = response.metadata.get(SIGNATURE_DEF)
+    if found is None or found.type_url.rpartition("/")[2] != SIGNATURE_DEF_TYPE:
+        raise BadAnswer(f"the metadata has {found.type_url if found else 'no signature_def'}; expected signatures")
+    # Not Any.Unpack: it goes by the full name of the message, which upstream's package is part of.
+    try:
+        signatures = wire.SignatureDefMap.FromString(found.value)
+    except DecodeError as error:
+        raise BadAnswer(f"the metadata's signatures cannot be read: {error}") from error
+    return ModelMetadata(
+        model=response.model_spec.name,
+        model_version=response.model_spec.version.value,
+        signatures={name: _signature(name, one) for name, one in signatures.signature_def.items()},
+    )
+
+
+def _signature(name: str, signature: wire.SignatureDef) -> Signature:
+    return Signature(
+        name=name,
+        method=signature.method_name,
+        inputs={alias: _spec(info) for alias, info in signature.inputs.items()},
+        outputs={alias: _spec(info) for alias, info in signature.outputs.items()},
+        optional=frozenset(signature.defaults),
+    )
+
+
+def _spec(info: wire.TensorInfo) -> TensorSpec:
+    shape = None if info.tensor_shape.unknown_rank else tuple(dim.size for dim in info.tensor_shape.dim)
+    return TensorSpec(dtypes.name_of(info.dtype), shape)
+
+
+def status_of(response: wire.GetModelStatusResponse, *, model: str) -> ModelStatus:
+    """The versions, newest first."""
+    versions = [
+        VersionStatus(one.version, _state(one.state), one.status.error_message if one.status.error_code else "")
+        for one in response.model_version_status
+    ]
+    return ModelStatus(model, tuple(sorted(versions, key=lambda status: -status.version)))
+
+
+def _state(number: int) -> str:
+    states = wire.ModelVersionStatus.State
+    return states.Name(number) if number in states.values() else f"state {number}"
+
+
+def reload_request(models: Iterable[ServedModel], metrics: Sequence[str]) -> wire.ReloadConfigRequest:
+    """Raises: InvalidInput."""
+    request = wire.ReloadConfigRequest(metric_names=metrics)
+    request.config.model_config_list.SetInParent()
+    for model in models:
+        if model.versions and model.all_versions:
+            raise InvalidInput(f"model {model.name!r} has versions={model.versions} and all_versions; give one of them")
+        config = request.config.model_config_list.config.add(
+            name=model.name, base_path=model.base_path, model_platform=model.platform
+        )
+        policy = config.model_version_policy
+        if model.all_versions:
+            policy.all.SetInParent()
+        elif model.versions:
+            policy.specific.versions.extend(model.versions)
+        else:
+            policy.latest.num_versions = model.latest
+        config.version_labels.update(model.labels or {})
+    return request

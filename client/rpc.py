@@ -1,0 +1,64 @@
+"""The RPCs a client calls: their paths on the server, their messages, and one call of one of them."""
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from google.protobuf.message import DecodeError, Message
+
+from client.proto import wire_pb2 as wire
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Rpc:
+    """One RPC. Each is unary: one request, one response."""
+
+    path: str
+    request: type[Any]
+    response: type[Any]
+
+    def read_response(self, data: bytes) -> Any:
+        """The response in `data`; an `Unreadable` if it is none.
+
+        It must not raise: gRPC would log a traceback and report a status that looks like the server's own.
+        """
+        try:
+            return self.response.FromString(data)
+        except DecodeError as error:
+            return Unreadable(f"{len(data)} bytes that are no {self.response.__name__}: {error}")
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """Stands for a response that is not in the protocol."""
+
+    reason: str
+
+
+class Call(NamedTuple):
+    """A request on its way, and what its errors are to say about it."""
+
+    rpc: Rpc
+    request: Message
+    deadline: float  # as time.monotonic() tells the time
+    model: str = ""
+    wait_for_ready: bool | None = None  # None: as the client's settings say
+
+
+PREDICT = Rpc("/tensorflow.serving.PredictionService/Predict", wire.PredictRequest, wire.PredictResponse)
+CLASSIFY = Rpc(
+    "/tensorflow.serving.PredictionService/Classify", wire.ClassificationRequest, wire.ClassificationResponse
+)
+GET_MODEL_METADATA = Rpc(
+    "/tensorflow.serving.PredictionService/GetModelMetadata",
+    wire.GetModelMetadataRequest,
+    wire.GetModelMetadataResponse,
+)
+GET_MODEL_STATUS = Rpc(
+    "/tensorflow.serving.ModelService/GetModelStatus", wire.GetModelStatusRequest, wire.GetModelStatusResponse
+)
+RELOAD = Rpc(
+    "/tensorflow.serving.ModelService/HandleReloadConfigRequest", wire.ReloadConfigRequest, wire.ReloadConfigResponse
+)
+HEALTH = Rpc("/grpc.health.v1.Health/Check", wire.HealthCheckRequest, wire.HealthCheckResponse)
+
+ALL = (PREDICT, CLASSIFY, GET_MODEL_METADATA, GET_MODEL_STATUS, RELOAD, HEALTH)

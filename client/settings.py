@@ -1,0 +1,126 @@
+"""The settings of a client: one frozen dataclass, whose fields are the keywords of `Client` and `AsyncClient`."""
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import KW_ONLY, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from client.errors import InvalidInput
+
+MEBIBYTE = 1 << 20
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Retry:
+    """When and how often gRPC sends a call again: after UNAVAILABLE only, and never past the call's deadline.
+
+    A prediction changes nothing on the server, so one that was perhaps computed already may be sent again.
+    """
+
+    attempts: int = 4  # in all, the first included; gRPC takes 5 at most; 1 means none again
+    initial_backoff_s: float = 0.1  # mean wait before the second attempt; gRPC adds the jitter
+    max_backoff_s: float = 2.0
+    backoff_multiplier: float = 2.0
+    # The budget, shared by all calls to one server name: each failed attempt takes one token, each success gives
+    # `tokens_per_success` back, and nothing is retried while half of the tokens or fewer are left.
+    budget_tokens: int = 40
+    tokens_per_success: float = 0.2
+
+    def __post_init__(self) -> None:
+        """Raises: InvalidInput."""
+        if not 1 <= self.attempts <= 5:
+            raise InvalidInput(f"retry attempts={self.attempts}; expected 1 (no retries) to 5 (gRPC's own limit)")
+        if not 0 < self.initial_backoff_s <= self.max_backoff_s:
+            raise InvalidInput(
+                f"retry initial_backoff_s={self.initial_backoff_s}, max_backoff_s={self.max_backoff_s}; "
+                "expected 0 < initial <= max"
+            )
+        if not (0 < self.budget_tokens <= 1000 and self.tokens_per_success > 0 and self.backoff_multiplier > 0):
+            raise InvalidInput(
+                f"retry budget_tokens={self.budget_tokens}, tokens_per_success={self.tokens_per_success}, "
+                f"backoff_multiplier={self.backoff_multiplier}; expected all above 0, and 1000 tokens at most"
+            )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TLS:
+    """Transport security. Each of the three PEM texts is given as bytes or as the path of a file.
+
+    With `certificate` and `key`, the client shows who it is too (mutual TLS).
+    """
+
+    ca: bytes | str | os.PathLike[str] | None = None  # authorities to trust; those that gRPC carries without
+    certificate: bytes | str | os.PathLike[str] | None = None  # the client's own chain
+    key: bytes | str | os.PathLike[str] | None = field(default=None, repr=False)  # its private key
+    server_name: str = ""  # the name in the server's certificate, where it is not the address
+
+    def __post_init__(self) -> None:
+        """Raises: InvalidInput."""
+        if (self.certificate is None) != (self.key is None):
+            raise InvalidInput("tls has one of certificate and key; mutual TLS needs both, plain TLS neither")
+
+    def pem(self, name: str) -> bytes | None:
+        """The PEM text of the field `name`. Raises: InvalidInput if its file cannot be read."""
+        value = getattr(self, name)
+        if value is None or isinstance(value, bytes):
+            return value
+        try:
+            return Path(value).read_bytes()
+        except OSError as error:
+            raise InvalidInput(f"tls {name} {os.fspath(value)!r} cannot be read: {error.strerror}") from error
+
+
+@dataclass(frozen=True, eq=False)
+class Settings:
+    """Where the server is and how to talk to it; checked once, when the client is made.
+
+    `address` is `host:port`, any target that gRPC knows (`dns:///name:port` for all pods behind a headless service,
+    `unix:/path`), or a list of `host:port`. Calls go round all addresses that it means.
+    """
+
+    address: str | Sequence[str] = "localhost:8500"
+    _: KW_ONLY
+    model: str = "mnist"  # asked where a call names no model
+    timeout_s: float = 10.0  # deadline of a call that gives none, retries and all parts of a batch included
+    wait_for_ready: bool = False  # wait for a connection until the deadline, instead of failing without one
+    retry: Retry = Retry()
+    check_inputs: bool = False  # hold inputs against the model's metadata before they are sent
+    split_bytes: int = MEBIBYTE  # larger batches are sent in parts of this size at most
+    max_rows: int = 512  # and of this many rows at most; the server's own limit is learnt when it names it
+    max_in_flight: int = 4  # parts of one batch that are under way at once
+    max_message_bytes: int = 64 * MEBIBYTE  # of one request or response; this client refuses larger ones
+    gzip: bool = False  # compress requests, and ask for compressed responses
+    keepalive_s: float = 30.0  # ping a silent connection under a call this often; 0 never
+    tls: TLS | None = None  # plaintext without
+    token: str | Callable[[], str] | None = field(default=None, repr=False)  # bearer token, or what gives one per call
+    token_over_plaintext: bool = False  # send the token without TLS too (a mesh encrypts, a tunnel, a test)
+    interceptors: Sequence[Any] = ()  # gRPC's client interceptors: grpc's for Client, grpc.aio's for AsyncClient
+
+    def __post_init__(self) -> None:
+        """Raises: InvalidInput."""
+        addresses = self.addresses
+        if not addresses or not all(isinstance(address, str) and address.strip() for address in addresses):
+            raise InvalidInput(f"address {self.address!r}; expected host:port, such as localhost:8500, or several")
+        for name in ("timeout_s", "split_bytes", "max_rows", "max_in_flight", "max_message_bytes"):
+            if not getattr(self, name) > 0:
+                raise InvalidInput(f"{name}={getattr(self, name)}; expected more than 0")
+        if self.keepalive_s < 0:
+            raise InvalidInput(f"keepalive_s={self.keepalive_s}; expected 0 (no pings) or more")
+        if self.token and not self.tls and not self.token_over_plaintext:
+            raise InvalidInput(
+                "a token was given, but no tls: it would cross the network in the clear; give tls=TLS(...), "
+                "or token_over_plaintext=True where something else encrypts the connection"
+            )
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """The addresses one by one: those of a list, or of a text with commas."""
+        if not isinstance(self.address, str):
+            return tuple(self.address)
+        return (self.address,) if ":///" in self.address else tuple(self.address.split(","))
+
+    @property
+    def server(self) -> str:
+        """The address as text, for messages."""
+        return ",".join(self.addresses)

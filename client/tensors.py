@@ -1,0 +1,257 @@
+"""numpy arrays to TensorProto and back.
+
+Out, elements go as `tensor_content`, raw bytes in row-major, little-endian order, whatever the array's own layout is;
+strings go as `string_val`, the only form that all servers read. In, every form is read: raw bytes, the typed lists, and
+lists that are shorter than the tensor, whose last value stands for the rest.
+
+A message owns its bytes, so filling one copies once. An array that was read is a view of the bytes that protobuf gave
+out, read-only, wherever their form allows it: `.copy()` makes one to write to.
+"""
+
+import functools
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from client import dtypes
+from client.errors import BadAnswer, InvalidInput
+from client.proto import wire_pb2 as wire
+
+Array = NDArray[Any]
+TensorProto = wire.TensorProto
+
+# A list may stand for a tensor far larger than the message that carries it. Nothing larger than a message can be is
+# believed (protobuf's own limit).
+MAX_TENSOR_BYTES = (1 << 31) - 1
+
+
+def to_tensor(value: ArrayLike | TensorProto, dtype: str | None = None) -> TensorProto:
+    """The tensor that holds `value`.
+
+    Args:
+        value: an array, a number, a string, bytes, or nested lists of one of them. Python's floats become float32 and
+            its integers int32 (int64 where they need it), as in TensorFlow; arrays keep their dtype.
+        dtype: the element type to convert to, such as "float32", "bfloat16", "qint8", "string".
+
+    Raises: InvalidInput.
+    """
+    tensor = TensorProto()
+    fill(tensor, value, dtype)
+    return tensor
+
+
+def fill(tensor: TensorProto, value: ArrayLike | TensorProto, dtype: str | None = None) -> None:
+    """As `to_tensor`, into a message that is there already: an entry of a request's map, which saves a copy."""
+    if isinstance(value, TensorProto):
+        tensor.CopyFrom(value)
+        return
+    array: Array = value if isinstance(value, np.ndarray) else _as_array(value)
+    number = dtypes.of_array(array.dtype) if dtype is None else dtypes.number_of(dtype)
+    tensor.dtype = number
+    tensor.tensor_shape.CopyFrom(_shape(array.shape))  # also where it has no dimensions: a scalar's shape is known
+    if number == dtypes.STRING:
+        tensor.string_val.extend([_encode(item) for item in array.ravel().tolist()])
+    else:
+        tensor.tensor_content = _elements(array, number).tobytes()
+
+
+def _as_array(value: Any) -> Array:
+    """Python's values as TensorFlow takes them, and anything else that numpy knows as the array that it is."""
+    try:
+        array = np.asarray(value)
+    except ValueError as error:  # "inhomogeneous shape"
+        raise InvalidInput(f"the value is no array: {error}") from error
+    if not _is_plain(value):
+        return array
+    if array.dtype.kind in "SU":
+        return np.array(value, dtype=object)  # numpy's own strings lose trailing NUL bytes
+    if array.dtype == np.float64:
+        return array.astype(np.float32)
+    if array.dtype == np.int64 and array.min() >= -(2**31) and array.max() < 2**31:
+        return array.astype(np.int32)
+    return array
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether it is a number, a text, or a list of those, none of which has a dtype of its own."""
+    if isinstance(value, np.generic):
+        return False
+    while isinstance(value, list | tuple) and value:
+        value = value[0]
+    return isinstance(value, int | float | complex | str | bytes | list | tuple | np.generic)
+
+
+@functools.lru_cache(maxsize=256)
+def _shape(shape: tuple[int, ...]) -> wire.TensorShapeProto:
+    return wire.TensorShapeProto(dim=[wire.TensorShapeProto.Dim(size=size) for size in shape])
+
+
+def _encode(item: Any) -> bytes:
+    if isinstance(item, bytes):
+        return item
+    if isinstance(item, str):
+        return item.encode()
+    raise InvalidInput(f"an array of objects holds {item!r} ({type(item).__name__}); expected only str and bytes in it")
+
+
+def _elements(array: Array, number: wire.DataType) -> Array:
+    """The array in the wire's dtype. Raises: InvalidInput if that is no such value: 1.5 or 300 as uint8."""
+    if number == wire.DT_BFLOAT16 and array.dtype.kind in "fiu":
+        return _bfloat16_bits(array)
+    dtype = dtypes.to_numpy(number)
+    if array.dtype == dtype:
+        return array
+    if array.dtype.kind in "iu" and not dtypes.is_floating(number):
+        converted = array.astype(dtype)
+        possible = bool((converted.astype(array.dtype) == array).all())
+    else:
+        possible = np.can_cast(array.dtype, dtype, "same_kind") or (
+            array.dtype.kind in "fiu" and dtypes.is_floating(number)
+        )
+        converted = array.astype(dtype) if possible else array
+    if not possible:
+        raise InvalidInput(
+            f"values of dtype {array.dtype} cannot be sent as {dtypes.name_of(number)} without changing them; "
+            "convert them with .astype(...) if that is meant"
+        )
+    return converted
+
+
+def _bfloat16_bits(array: Array) -> Array:
+    """Upper half of float32, rounded to nearest, ties to even; NaN stays NaN."""
+    bits = array.astype("<f4").view("<u4")
+    rounded = ((bits + (0x7FFF + ((bits >> 16) & 1))) >> 16).astype("<u2")
+    return np.where(np.isnan(array), np.uint16(0x7FC0), rounded).astype("<u2")
+
+
+def to_array(tensor: TensorProto) -> Array:
+    """The array that `tensor` holds; strings become an object array of bytes.
+
+    It is a read-only view wherever the tensor's form allows.
+
+    Raises: BadAnswer if the tensor is no whole tensor, or of a type that nothing installed holds.
+    """
+    number = tensor.dtype
+    shape = tuple([dim.size for dim in tensor.tensor_shape.dim])
+    size = math.prod(shape)
+    if tensor.tensor_shape.unknown_rank or (shape and min(shape) < 0):
+        raise BadAnswer(f"a tensor has the shape {_shape_text(tensor)}; expected a fully known one")
+    if number == dtypes.STRING:
+        return _strings(tensor, shape, size)
+    try:
+        dtype = np.dtype("<u2") if number == wire.DT_BFLOAT16 else dtypes.to_numpy(number)
+    except InvalidInput as error:
+        raise BadAnswer(error.details) from error
+    if size * dtype.itemsize > MAX_TENSOR_BYTES:
+        raise BadAnswer(f"a tensor claims to be {dtypes.name_of(number)} {list(shape)}: more than a message can hold")
+    content = tensor.tensor_content
+    if content:
+        if len(content) != size * dtype.itemsize:
+            raise BadAnswer(
+                f"a tensor of {dtypes.name_of(number)} {list(shape)} has {len(content)} bytes of content; "
+                f"expected {size * dtype.itemsize}"
+            )
+        array = np.frombuffer(content, dtype).reshape(shape)
+    else:
+        array = _expand(_listed(tensor, number, dtype), shape, size)
+    return _bfloat16(array) if number == wire.DT_BFLOAT16 else array
+
+
+def _shape_text(tensor: TensorProto) -> str:
+    return "unknown" if tensor.tensor_shape.unknown_rank else str([dim.size for dim in tensor.tensor_shape.dim])
+
+
+def _listed(tensor: TensorProto, number: wire.DataType, dtype: np.dtype[Any]) -> Array:
+    """The values of the typed list that belongs to the tensor's type."""
+    match number:
+        case wire.DT_FLOAT:
+            return _packed(TensorProto(float_val=tensor.float_val), len(tensor.float_val), dtype)
+        case wire.DT_DOUBLE:
+            return _packed(TensorProto(double_val=tensor.double_val), len(tensor.double_val), dtype)
+        case wire.DT_COMPLEX64:
+            return _packed(TensorProto(scomplex_val=tensor.scomplex_val), len(tensor.scomplex_val) // 2, dtype)
+        case wire.DT_COMPLEX128:
+            return _packed(TensorProto(dcomplex_val=tensor.dcomplex_val), len(tensor.dcomplex_val) // 2, dtype)
+        case wire.DT_HALF | wire.DT_BFLOAT16:
+            bits = np.fromiter(tensor.half_val, np.int64, len(tensor.half_val))
+            return bits.astype("<u2").view(dtype)
+        case wire.DT_INT64:
+            return np.fromiter(tensor.int64_val, dtype, len(tensor.int64_val))
+        case wire.DT_UINT32:
+            return np.fromiter(tensor.uint32_val, dtype, len(tensor.uint32_val))
+        case wire.DT_UINT64:
+            return np.fromiter(tensor.uint64_val, dtype, len(tensor.uint64_val))
+        case wire.DT_BOOL:
+            return np.fromiter(tensor.bool_val, dtype, len(tensor.bool_val))
+    if dtypes.is_floating(number):  # the types of eight bits and fewer
+        return np.frombuffer(tensor.float8_val, dtype)
+    return np.fromiter(tensor.int_val, np.int64, len(tensor.int_val)).astype(dtype)
+
+
+def _packed(alone: TensorProto, count: int, dtype: np.dtype[Any]) -> Array:
+    """The values of a message with nothing in it but one list of fixed-size numbers, without a Python object for each.
+
+    Such a message is a tag, a length and then the array's very bytes.
+    """
+    data = alone.SerializeToString()
+    return np.frombuffer(data, dtype, count, len(data) - count * dtype.itemsize)
+
+
+def _expand(values: Array, shape: tuple[int, ...], size: int) -> Array:
+    """A list of values in the tensor's shape: the last one stands for all that are missing, zero for none."""
+    count = len(values)
+    if count == size:
+        return values.reshape(shape)
+    if count > size:
+        raise BadAnswer(f"a tensor of shape {list(shape)} has {count} values; expected {size} at most")
+    if count <= 1:  # a view that repeats one element
+        return np.broadcast_to(values[0] if count else np.zeros((), values.dtype), shape)
+    return np.concatenate([values, np.full(size - count, values[-1])]).reshape(shape)
+
+
+def _bfloat16(bits: Array) -> Array:
+    """As ml_dtypes' bfloat16, or without it as float32."""
+    extra = dtypes.ml_dtypes()
+    if extra is not None:
+        return bits.view(extra.bfloat16)
+    return (bits.astype("<u4") << 16).view("<f4")
+
+
+def _strings(tensor: TensorProto, shape: tuple[int, ...], size: int) -> Array:
+    values = _unpack_strings(tensor.tensor_content, size) if tensor.tensor_content else list(tensor.string_val)
+    if size > MAX_TENSOR_BYTES:
+        raise BadAnswer(f"a tensor claims to be string {list(shape)}: more than a message can hold")
+    array = np.empty(len(values), dtype=object)
+    array[:] = values
+    if not values and size:
+        return np.broadcast_to(np.array(b"", dtype=object), shape)
+    return _expand(array, shape, size)
+
+
+def _unpack_strings(content: bytes, count: int) -> list[bytes]:
+    """TensorFlow's raw form of strings: all lengths as varints, then all bytes (EncodeStringList)."""
+    lengths, position = [], 0
+    try:
+        for _ in range(count):
+            length = shift = 0
+            while True:
+                byte = content[position]
+                position += 1
+                length |= (byte & 0x7F) << shift
+                shift += 7
+                if byte < 0x80:
+                    break
+            lengths.append(length)
+    except IndexError:
+        raise BadAnswer(f"a tensor's content of {len(content)} bytes ends within {count} strings' lengths") from None
+    if position + sum(lengths) != len(content):
+        raise BadAnswer(
+            f"a tensor's content has {len(content)} bytes; its {count} strings' lengths need {position + sum(lengths)}"
+        )
+    strings = []
+    for length in lengths:
+        strings.append(content[position : position + length])
+        position += length
+    return strings
