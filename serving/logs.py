@@ -1,0 +1,87 @@
+"""How the server writes its log: lines of text, or of JSON for machines, on standard error.
+
+In JSON every line that a request caused carries the request's id, and every request gets a line of its own. The id is
+the caller's (`x-request-id`, as HTTP header or gRPC metadata) or a new one.
+"""
+
+import contextvars
+import json
+import logging
+import re
+import sys
+import uuid
+from datetime import UTC, datetime
+from typing import Any
+
+import grpc
+
+request_id: contextvars.ContextVar[str] = contextvars.ContextVar("request_id", default="")
+requests = logging.getLogger("serving.requests")
+
+TEXT_FORMAT = "%(asctime)s.%(msecs)03d %(levelname)s %(name)s: %(message)s"
+USABLE_ID = re.compile(r"[\x21-\x7e]{1,128}")
+RESERVED = frozenset({"time", "severity", "logger", "message", "request_id", "exception"})
+
+
+def configure(log_format: str) -> None:
+    """Send the log to standard error.
+
+    Args:
+        log_format: `text` or `json`.
+    """
+    handler = logging.StreamHandler(sys.stderr)
+    text = logging.Formatter(TEXT_FORMAT, "%Y-%m-%d %H:%M:%S")
+    handler.setFormatter(JsonFormatter() if log_format == "json" else text)
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(logging.INFO)
+    requests.setLevel(logging.INFO if log_format == "json" else logging.WARNING)
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object a line: time, severity, logger, message, and what the event has to say."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        entry: dict[str, Any] = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "severity": record.levelname,
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        if identifier := request_id.get():
+            entry["request_id"] = identifier
+        if record.exc_info:
+            entry["exception"] = self.formatException(record.exc_info)
+        fields: dict[str, Any] = getattr(record, "fields", {})
+        entry.update({name: value for name, value in fields.items() if name not in RESERVED})
+        return json.dumps(entry, ensure_ascii=False, default=str)
+
+
+def begin_request(identifier: str | None) -> str:
+    """Log what follows in this task under the caller's `identifier`, or under a new one if it is unusable."""
+    chosen = identifier if identifier and USABLE_ID.fullmatch(identifier) else uuid.uuid4().hex
+    request_id.set(chosen)
+    return chosen
+
+
+def wanted() -> bool:
+    """Whether requests get lines of their own: callers need not prepare anything otherwise."""
+    return requests.isEnabledFor(logging.INFO)
+
+
+def request_finished(
+    *, entrypoint: str, api: str, model_name: str, code: grpc.StatusCode, latency_s: float, error: str = ""
+) -> None:
+    """Write the line of one request, if requests get lines."""
+    if not wanted():
+        return
+    fields = {
+        "entrypoint": entrypoint,
+        "api": api,
+        "model_name": model_name,
+        "code": code.name,
+        "latency_ms": round(latency_s * 1e3, 3),
+    }
+    if error:
+        fields["error"] = error
+    requests.info("%s %s %s", entrypoint, api, code.name, extra={"fields": fields})

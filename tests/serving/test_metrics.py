@@ -1,0 +1,147 @@
+"""The metrics page has TensorFlow Serving's names, labels and layout, and ours by version and signature."""
+
+import re
+
+import grpc
+import pytest
+
+from serving.metric_families import Counter, Gauge, Histogram, exponential_bounds
+from serving.metrics import MAX_UNKNOWN_NAMES, OTHER, REMEMBERED_VERSIONS, Metrics
+
+TENSORFLOW_FAMILIES = {
+    ":tensorflow:serving:request_count": "counter",
+    ":tensorflow:serving:request_latency": "histogram",
+    ":tensorflow:serving:runtime_latency": "histogram",
+    ":tensorflow:serving:request_example_counts": "histogram",
+    ":tensorflow:serving:request_example_count_total": "counter",
+    ":tensorflow:serving:request_log_count": "counter",
+    ":tensorflow:serving:model_warmup_latency": "histogram",
+    ":tensorflow:serving:model_warmup_records_read": "counter",
+    ":tensorflow:serving:batching_session:queuing_latency": "histogram",
+    ":tensorflow:serving:batching_session:wrapped_run_count": "counter",
+    ":tensorflow:serving:batching_session:input_batch_size": "counter",
+    ":tensorflow:serving:batching_session:processed_batch_size": "counter",
+    ":tensorflow:serving:batching_session:padding_size": "counter",
+    ":tensorflow:serving:mlmd_map": "gauge",
+}
+OK = grpc.StatusCode.OK
+
+
+def page(metrics):
+    return metrics.exposition().decode()
+
+
+def samples(metrics):
+    """The value of each series by its name and label values."""
+    lines = re.findall(r"^([a-zA-Z:_]+)(?:\{(.*)\})? (\S+)$", page(metrics), re.MULTILINE)
+    return {(name, *re.findall(r'="([^"]*)"', labels)): float(value) for name, labels, value in lines}
+
+
+def test_all_families_of_tensorflow_serving_are_there_before_anything_happens():
+    text = page(Metrics())
+    for name, kind in TENSORFLOW_FAMILIES.items():
+        assert f"# TYPE {name} {kind}\n" in text
+        assert f"# HELP {name}" not in text
+
+
+def test_requests_are_counted_by_status_and_only_good_ones_are_timed():
+    metrics = Metrics()
+    for code in (OK, OK, grpc.StatusCode.NOT_FOUND):
+        metrics.request_finished(model_name="m", api="Predict", entrypoint="GRPC", code=code, latency_s=0.000_02)
+    text = page(metrics)
+    assert ':tensorflow:serving:request_count{model_name="m",status="OK"} 2\n' in text
+    assert ':tensorflow:serving:request_count{model_name="m",status="NOT_FOUND"} 1\n' in text
+    series = ':tensorflow:serving:request_latency_bucket{model_name="m",API="Predict",entrypoint="GRPC",le='
+    assert f'{series}"18"}} 0\n' in text and f'{series}"32.4"}} 2\n' in text and f'{series}"+Inf"}} 2\n' in text
+    assert ':tensorflow:serving:request_latency_sum{model_name="m",API="Predict",entrypoint="GRPC"} 40\n' in text
+    assert ':tensorflow:serving:request_latency_count{model_name="m",API="Predict",entrypoint="GRPC"} 2\n' in text
+
+
+def test_a_status_request_over_rest_is_counted_and_not_timed():
+    metrics = Metrics()
+    metrics.request_finished(model_name="m", api="", entrypoint="REST", code=OK, latency_s=1)
+    assert 'request_count{model_name="m",status="OK"} 1' in page(metrics)
+    assert "request_latency_count" not in page(metrics)
+
+
+def test_an_event_of_every_kind_shows():
+    metrics = Metrics()
+    of = {"model_name": "m", "version": 3, "signature_name": "s"}
+    metrics.model_loaded(model_name="m", version=3, load_s=2.5)
+    metrics.signature_finished(**of, code=OK, latency_s=0.02)
+    metrics.runtime_finished(**of, api="Predict", latency_s=0.01)
+    metrics.examples(model_name="m", count=5)
+    metrics.batch_executed(**of, size=5, padded_size=8, queue_s=[0.001, 0.002], run_s=0.004)
+    metrics.queue_depth(**of, depth=7)
+    metrics.warmup_finished(model_path="/m/3", code=OK, latency_s=0.1, records=9)
+    metrics.request_logged(model_name="m", code=OK)
+    found = samples(metrics)
+    assert found[":tensorflow:serving:runtime_latency_count", "m", "Predict", "TF1"] == 1
+    assert found[":tensorflow:serving:request_example_count_total", "m"] == 5
+    assert found[":tensorflow:serving:batching_session:input_batch_size",] == 5
+    assert found[":tensorflow:serving:batching_session:processed_batch_size",] == 8
+    assert found[":tensorflow:serving:batching_session:padding_size", "8"] == 3
+    assert found[":tensorflow:serving:batching_session:queuing_latency_count", ""] == 2
+    assert found[":tensorflow:serving:model_warmup_records_read", "/m/3"] == 9
+    assert found[":tensorflow:serving:request_log_count", "m", "OK"] == 1
+    assert found["inkling_serving_requests_total", "m", "3", "s", "OK"] == 1
+    assert found["inkling_serving_batch_size_sum", "m", "3", "s"] == 5
+    assert found["inkling_serving_queue_depth", "m", "3", "s"] == 7
+    assert found["inkling_serving_model_load_seconds", "m", "3"] == 2.5
+    assert found["process_resident_memory_bytes",] > 0
+    assert any(key[0] == "inkling_serving_build_info" for key in found)
+
+
+def test_names_of_models_that_do_not_exist_cannot_fill_the_memory():
+    metrics = Metrics()
+    code = grpc.StatusCode.NOT_FOUND
+    for number in range(MAX_UNKNOWN_NAMES + 50):
+        metrics.request_finished(model_name=f"m{number}", api="Predict", entrypoint="REST", code=code, latency_s=0)
+    metrics.model_loaded(model_name="real", version=1, load_s=1)
+    metrics.request_finished(model_name="real", api="Predict", entrypoint="REST", code=OK, latency_s=0)
+    found = samples(metrics)
+    assert found[":tensorflow:serving:request_count", OTHER, "NOT_FOUND"] == 50
+    assert found[":tensorflow:serving:request_count", "real", "OK"] == 1
+
+
+def test_versions_long_gone_leave_the_page():
+    metrics = Metrics()
+    for version in range(1, REMEMBERED_VERSIONS + 3):
+        metrics.model_loaded(model_name="m", version=version, load_s=1)
+        metrics.signature_finished(model_name="m", version=version, signature_name="s", code=OK, latency_s=0.1)
+        metrics.model_unloaded(model_name="m", version=version)
+    found = samples(metrics)
+    assert ("inkling_serving_requests_total", "m", "1", "s", "OK") not in found
+    assert ("inkling_serving_requests_total", "m", "2", "s", "OK") not in found
+    assert ("inkling_serving_requests_total", "m", "3", "s", "OK") in found
+    assert not any(key[0] == "inkling_serving_model_available" for key in found)
+
+
+def test_the_text_format_is_the_real_exporters():
+    counter = Counter(":test:total", ("name",))
+    counter.add(('"abc\\"',), 2)
+    assert list(counter.lines()) == ["# TYPE :test:total counter", ':test:total{name="\\"abc\\\\\\""} 2']
+    gauge = Gauge("g", ("x", "y"), "Says what.")
+    gauge.set(("abc", "def"), 5.5)
+    assert list(gauge.lines()) == ["# HELP g Says what.", "# TYPE g gauge", 'g{x="abc",y="def"} 5.5']
+
+
+def test_a_histogram_counts_what_is_below_each_bound():
+    histogram = Histogram(":h", ("status",), exponential_bounds(1, 2, 10))
+    for value in (2, 20, 200):
+        histogram.observe(("good",), value)
+    lines = list(histogram.lines())
+    assert lines[0] == "# TYPE :h histogram"
+    assert lines[1:4] == [
+        f':h_bucket{{status="good",le="{limit}"}} {count}' for limit, count in ((1, 0), (2, 0), (4, 1))
+    ]
+    assert lines[-3:] == [
+        ':h_bucket{status="good",le="+Inf"} 3',
+        ':h_sum{status="good"} 222',
+        ':h_count{status="good"} 3',
+    ]
+
+
+@pytest.mark.parametrize(("bound", "text"), [(0, "10"), (5, "188.957"), (8, "1102"), (32, "1.47476e+09")])
+def test_bounds_are_those_of_the_real_server(bound, text):
+    assert f"{exponential_bounds(10, 1.8, 33)[bound]:g}" == text

@@ -1,0 +1,112 @@
+"""Sampled requests go to TFRecord files, rotated, that are warm-up files too, and never at a request's cost."""
+
+import os
+import time
+
+import grpc
+import pytest
+import tensorflow as tf
+from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
+
+from serving.observer import Observer
+from serving.request_log import MAX_RECORDS, RequestLog
+
+
+class Told(Observer):
+    def __init__(self):
+        self.codes = []
+
+    def request_logged(self, *, model_name, code):
+        self.codes.append((model_name, code))
+
+
+def prediction(number):
+    log = PredictionLog()
+    log.log_metadata.model_spec.name = "m"
+    log.predict_log.request.model_spec.name = "m"
+    log.predict_log.request.inputs["x"].CopyFrom(tf.make_tensor_proto([number], tf.int64))
+    return log
+
+
+def numbers(path):
+    records = tf.data.TFRecordDataset(str(path)).as_numpy_iterator()
+    return [PredictionLog.FromString(record).predict_log.request.inputs["x"].int64_val[0] for record in records]
+
+
+def open_log(path, observer=None, **changes):
+    settings = {"sampling_rate": 1.0, "max_bytes": 10**6, "max_files": 3}
+    return RequestLog(str(path), observer=observer or Observer(), **settings | changes)
+
+
+def wait_until(condition):
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_requests_are_readable_at_once_and_in_order(tmp_path):
+    told = Told()
+    log = open_log(tmp_path / "new" / "log", told)
+    for number in range(5):
+        log.write(prediction(number))
+    wait_until(lambda: len(told.codes) == 5)
+    assert numbers(tmp_path / "new" / "log") == [0, 1, 2, 3, 4]
+    log.close()
+    assert told.codes == [("m", grpc.StatusCode.OK)] * 5
+
+
+def test_large_files_are_rotated_and_old_ones_go(tmp_path):
+    log = open_log(tmp_path / "log", max_bytes=2 * len(prediction(0).SerializeToString()) + 40)
+    for number in range(9):
+        log.write(prediction(number))
+    log.close()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["log", "log.1", "log.2"]
+    assert numbers(tmp_path / "log") == [8] and numbers(tmp_path / "log.1") == [6, 7]
+    assert numbers(tmp_path / "log.2") == [4, 5]
+
+
+def test_no_file_is_longer_than_a_warm_up_file_may_be(tmp_path):
+    told = Told()
+    log = open_log(tmp_path / "log", told)
+    for number in range(MAX_RECORDS + 1):
+        log.write(prediction(number))
+        wait_until(lambda number=number: len(told.codes) > number - 100)
+    log.close()
+    assert len(numbers(tmp_path / "log.1")) == MAX_RECORDS and numbers(tmp_path / "log") == [MAX_RECORDS]
+
+
+def test_a_restart_keeps_the_file_of_before(tmp_path):
+    for number in range(2):
+        log = open_log(tmp_path / "log")
+        log.write(prediction(number))
+        log.close()
+    assert numbers(tmp_path / "log.1") == [0] and numbers(tmp_path / "log") == [1]
+
+
+def test_the_sampling_rate_is_the_share_that_is_written(tmp_path):
+    assert not any(open_log(tmp_path / "a", sampling_rate=0.0).wants("m") for _ in range(100))
+    log = open_log(tmp_path / "b", sampling_rate=0.25)
+    assert 0.2 < sum(log.wants("m") for _ in range(4000)) / 4000 < 0.3
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+def test_a_full_disk_costs_records_and_nothing_else(caplog):
+    told = Told()
+    log = open_log("/dev/full", told)
+    for number in range(3):
+        log.write(prediction(number))
+    wait_until(lambda: len(told.codes) == 3)
+    log.close()
+    assert grpc.StatusCode.UNAVAILABLE in {code for _, code in told.codes}
+    assert "requests are not logged to /dev/full" in caplog.text
+    assert os.path.exists("/dev/full")
+
+
+def test_an_unwritable_folder_costs_records_and_nothing_else(tmp_path):
+    (tmp_path / "file").write_text("no folder")
+    told = Told()
+    log = open_log(tmp_path / "file" / "log", told)
+    log.write(prediction(1))
+    log.close()
+    assert told.codes == [("m", grpc.StatusCode.UNAVAILABLE)]
