@@ -2,7 +2,8 @@
 
 import dataclasses
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -59,15 +60,29 @@ def run_job(config: TrainConfig, job: JobConfig, emit: Callable[[Event], None]) 
 
     Raises: JobError, data.DataError, and what `train.loop`, `train.launch` and `train.publish` raise.
     """
+    _check_kept(job)
     run = RunFolder(job.storage, job.name)
     config, job = _settle(run, config, job, emit)
     emit(Message(f"run {run.name}: recipe {config.recipe}, {config.epochs} epochs, files in {run}/"))
     dataset = data.load(job.data)
     _claim(run, config, job, dataset)
-    outcome = (_train_here if job.in_process else _train_on_ray)(config, job, dataset, run, emit)
-    if "diverged" in outcome:
-        raise JobError(outcome["diverged"])
-    return _finish(run, config, job, dataset, outcome["outcome"], emit)
+    if job.in_process:
+        return _finish(run, config, job, dataset, _train_here(config, job, dataset, run, emit), emit)
+    # Finished before Ray is left: leaving a submitted job's Ray deletes the folder that it runs in.
+    with _ray(job):
+        return _finish(run, config, job, dataset, _train_on_ray(config, job, dataset, run, emit), emit)
+
+
+def _check_kept(job: JobConfig) -> None:
+    """Refuse to write into the folder of a submitted Ray job, which Ray deletes when the job ends."""
+    if "/runtime_resources/working_dir_files/" not in f"{Path.cwd()}/":
+        return
+    for flag, place in (("--storage", job.storage), ("--model-dir", job.model_dir)):
+        if "://" not in place and not Path(place).is_absolute():
+            raise JobError(
+                f"{flag} {place} would lie in this submitted job's own folder, which Ray deletes at its end; "
+                "give a whole path on a disk that all nodes mount, or a URI such as s3://bucket/path"
+            )
 
 
 def _settle(
@@ -133,13 +148,12 @@ def _train_here(
             config, dataset, strategy.make_strategy(), run, emit=emit, on_checkpoint=lambda folder, metrics: None
         )
     except loop.TrainingDiverged as error:
-        return {"diverged": str(error)}
+        return {"stopped": str(error)}
     return {"outcome": outcome}
 
 
-def _train_on_ray(
-    config: TrainConfig, job: JobConfig, dataset: Dataset, run: RunFolder, emit: Callable[[Event], None]
-) -> dict[str, Any]:
+@contextmanager
+def _ray(job: JobConfig) -> Iterator[None]:
     quiet.import_tensorflow(verbose=job.verbose)
     import ray  # with TensorFlow it takes seconds to import, which --help need not pay
 
@@ -147,41 +161,55 @@ def _train_on_ray(
 
     launch.connect(job.address, verbose=job.verbose)
     try:
-
-        def plan() -> launch.Workers:
-            return launch.plan_workers(
-                launch.node_resources(),
-                num_workers=job.num_workers,
-                cpus=job.cpus_per_worker,
-                gpus=job.gpus_per_worker,
-                global_batch_size=config.global_batch_size,
-            )
-
-        if job.wait:
-            launch.request_nodes(job.num_workers, job.cpus_per_worker, job.gpus_per_worker)
-        workers = launch.wait_for_workers(plan, wait=job.wait, emit=emit)
-        replicas = workers.num_workers * (workers.gpus or job.cpu_replicas)
-        config.per_replica_batch_size(replicas)
-        emit(Message(f"Ray: {workers}"))
-        return launch.fit(
-            config,
-            dataset,
-            run,
-            workers,
-            cpu_replicas=job.cpu_replicas,
-            max_failures=job.max_failures,
-            verbose=job.verbose,
-            emit=emit,
-        )
+        yield
     finally:
         ray.shutdown()
 
 
+def _train_on_ray(
+    config: TrainConfig, job: JobConfig, dataset: Dataset, run: RunFolder, emit: Callable[[Event], None]
+) -> dict[str, Any]:
+    from train import launch
+
+    def plan() -> launch.Workers:
+        return launch.plan_workers(
+            launch.node_resources(),
+            num_workers=job.num_workers,
+            cpus=job.cpus_per_worker,
+            gpus=job.gpus_per_worker,
+            global_batch_size=config.global_batch_size,
+        )
+
+    if job.wait:
+        launch.request_nodes(job.num_workers, job.cpus_per_worker, job.gpus_per_worker)
+    workers = launch.wait_for_workers(plan, wait=job.wait, emit=emit)
+    config.per_replica_batch_size(workers.num_workers * (workers.gpus or job.cpu_replicas))
+    emit(Message(f"Ray: {workers}"))
+    return launch.fit(
+        config,
+        dataset,
+        run,
+        workers,
+        cpu_replicas=job.cpu_replicas,
+        max_failures=job.max_failures,
+        verbose=job.verbose,
+        emit=emit,
+    )
+
+
 def _finish(
-    run: RunFolder, config: TrainConfig, job: JobConfig, dataset: Dataset, outcome: Any, emit: Callable[[Event], None]
+    run: RunFolder,
+    config: TrainConfig,
+    job: JobConfig,
+    dataset: Dataset,
+    trained: dict[str, Any],
+    emit: Callable[[Event], None],
 ) -> JobResult:
-    quiet.import_tensorflow(verbose=job.verbose)
+    if "stopped" in trained:
+        raise JobError(trained["stopped"])
     from train import results
+
+    outcome = trained["outcome"]
 
     final = checkpoint.load(run, outcome.step)
     emit(Message("writing the report"))

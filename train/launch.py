@@ -6,6 +6,7 @@ lies in `train.loop`, which knows nothing of Ray; what to show travels to the dr
 
 import logging
 import os
+import socket
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -26,6 +27,7 @@ from train.progress import Event, Message
 from train.run_folder import RunFolder
 
 POLL_S = 0.2  # between two looks at the event queue
+CONNECT_TIMEOUT_S = 10.0
 WAIT_POLL_S = 2.0  # between two looks at a cluster that is too small
 WORKER_ENV = {"TF_CPP_MIN_LOG_LEVEL": "2"}
 # A worker that does not answer for this long is dead. Ray waits 10 minutes, which a frozen process is not worth.
@@ -34,6 +36,10 @@ RAY_DEFAULTS = {"RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S": "60", "RAY_TRAIN_HEAL
 
 class ClusterTooSmall(RuntimeError):
     """The cluster cannot hold the workers; the message says what was asked for and what there is."""
+
+
+class ClusterUnreachable(RuntimeError):
+    """No Ray cluster answers at the address, or it does not let us in; the message says what to try."""
 
 
 class TrainingFailed(RuntimeError):
@@ -99,7 +105,10 @@ def plan_workers(
 
 
 def connect(address: str, *, verbose: bool) -> None:
-    """Start Ray on this machine (`local`) or join a cluster (`auto`, `host:port`, `ray://host:port`)."""
+    """Start Ray on this machine (`local`) or join a cluster (`auto`, `host:port`, `ray://host:port`).
+
+    Raises: ClusterUnreachable.
+    """
     for name, value in RAY_DEFAULTS.items():
         os.environ.setdefault(name, value)
     level = logging.INFO if verbose else logging.ERROR
@@ -111,13 +120,30 @@ def connect(address: str, *, verbose: bool) -> None:
         # The cluster's nodes need TensorFlow and Ray, not this repository: its code travels with the job.
         environment["py_modules"] = [str(Path(train.__file__).parent)]
         environment["excludes"] = ["mnist/mnist.npz", "**/__pycache__"]  # data goes through the object store
-    ray.init(
-        address=address,
-        runtime_env=environment,
-        log_to_driver=verbose,
-        logging_level=level,
-        **options,
-    )
+        if not verbose:
+            os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "error")  # or it tells each try to connect
+    try:
+        _check_listening(address)
+        ray.init(
+            address=address,
+            runtime_env=environment,
+            log_to_driver=verbose,
+            logging_level=level,
+            **options,
+        )
+    except (OSError, ray.exceptions.AuthenticationError) as error:
+        raise ClusterUnreachable(
+            f"no Ray cluster answers at {address} ({_first_line(error)}); start one with `ray start --head`, correct "
+            "--address, or leave it out to use this machine alone; a cluster with token authentication wants "
+            "RAY_AUTH_MODE=token and its token in RAY_AUTH_TOKEN or ~/.ray/auth_token"
+        ) from error
+
+
+def _check_listening(address: str) -> None:
+    """Raise OSError at once if nobody listens at HOST:PORT; Ray itself tries for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host and port.isdecimal():
+        socket.create_connection((host, int(port)), timeout=CONNECT_TIMEOUT_S).close()
 
 
 def wait_for_workers(plan: Callable[[], Workers], *, wait: bool, emit: Callable[[Event], None]) -> Workers:
@@ -221,7 +247,10 @@ def fit(
         _drain(queue, emit)
     result = outcome[0]
     if isinstance(result, ray.train.TrainingFailedError):
-        raise TrainingFailed(_explain(result)) from result
+        raise TrainingFailed(
+            f"{_explain(result)}; the run gave up after --max-failures {max_failures}; when that is mended, go on "
+            f"with: python -m train --resume {run.name}"
+        ) from result
     if isinstance(result, BaseException):
         raise result
     return dict(result.return_value)
@@ -258,7 +287,7 @@ class _FailureMessages(ray.train.UserCallback):
 
 
 def train_worker(settings: dict[str, Any]) -> dict[str, Any]:
-    """What Ray runs on every worker; returns the loop's outcome, or the message of a run that diverged."""
+    """What Ray runs on every worker; returns the loop's outcome, or why it stopped."""
     from train import loop, strategy
 
     config = TrainConfig.from_json(settings["config"])
@@ -269,6 +298,12 @@ def train_worker(settings: dict[str, Any]) -> dict[str, Any]:
         deterministic=config.deterministic,
     )
     run = RunFolder(settings["storage"], settings["name"])
+    if not run.exists("config.json"):
+        node = ray.util.get_node_ip_address()
+        return {
+            "stopped": f"node {node} does not see the run's folder {run}, which the driver made: with several nodes, "
+            "--storage must be a folder that all of them mount, or a URI such as s3://bucket/runs"
+        }
 
     def on_checkpoint(folder: str | None, metrics: dict[str, float]) -> None:
         written = ray.train.Checkpoint(f"{run.path}/{folder}", run.filesystem) if folder else None
@@ -284,5 +319,5 @@ def train_worker(settings: dict[str, Any]) -> dict[str, Any]:
             on_checkpoint=on_checkpoint,
         )
     except loop.TrainingDiverged as error:
-        return {"diverged": str(error)}  # not raised: the same steps again would end the same way
+        return {"stopped": str(error)}  # not raised: the same steps again would end the same way
     return {"outcome": outcome}

@@ -1,0 +1,110 @@
+"""Training jobs on real Ray clusters: the one that a job starts for itself, and one that was there before."""
+
+import json
+import re
+import sys
+
+import numpy as np
+import pytest
+
+from tests.train.ray_processes import ENVIRONMENT, ROOT, SMALL, TOKEN, Job, checkpoint_steps, cluster, free_port
+from train import checkpoint
+from train.run_folder import RunFolder
+
+pytestmark = pytest.mark.slow
+NO_DROPOUT = ["--dropout", "0", "0", "--epochs", "3", "--learning-rate", "3e-4"]
+
+
+def weights(folder, name):
+    return checkpoint.latest(RunFolder(str(folder / "runs"), name))[0]
+
+
+@pytest.fixture(scope="module")
+def one_worker(digits_file, tmp_path_factory):
+    """The run that the others must agree with: one process, one replica, no Ray."""
+    folder = tmp_path_factory.mktemp("one")
+    status, output = Job(folder, "--in-process", "--data", digits_file, *SMALL, *NO_DROPOUT, "--name", "one").wait()
+    assert status == 0, output
+    return weights(folder, "one")
+
+
+def assert_same_run(found, expected):
+    """Promise 1: the same loss curve and the same variables, batch-norm statistics included, up to rounding."""
+    assert found.step == expected.step
+    for name in ("loss", "validation_loss"):
+        curve, other = ([line[name] for line in run.history if name in line] for run in (found, expected))
+        np.testing.assert_allclose(curve, other, rtol=2e-3)
+    for name, value in expected.arrays.items():
+        if not name.startswith("optimizer/"):
+            np.testing.assert_allclose(found.arrays[name], value, rtol=1e-2, atol=2e-3, err_msg=name)
+
+
+@pytest.mark.parametrize(
+    "split", [["--num-workers", "2", "--cpus-per-worker", "1"], ["--cpu-replicas", "2"]], ids=["workers", "replicas"]
+)
+def test_the_number_of_workers_does_not_change_the_result(one_worker, digits_file, tmp_path, split):
+    job = Job(tmp_path, "--data", digits_file, *SMALL, *NO_DROPOUT, *split, "--name", "split")
+    status, output = job.wait()
+    assert status == 0, output
+    assert_same_run(weights(tmp_path, "split"), one_worker)
+    assert (tmp_path / "models/mnist/1/saved_model.pb").exists()
+    lines = output.splitlines()
+    told = r"run |Ray: |epoch |writing|publishing|test |report |published "
+    assert [line for line in lines if not re.match(told, line)] == []  # nothing of Ray's and TensorFlow's own
+
+
+def test_more_workers_than_the_machine_holds_are_refused_at_once(digits_file, tmp_path):
+    status, output = Job(tmp_path, "--data", digits_file, *SMALL, "--num-workers", "500", "--name", "big").wait(60)
+    assert status == 1
+    assert "asked for 500 workers" in output and "CPUs" in output and "--wait" in output
+
+
+def test_a_cluster_that_cannot_be_reached_is_told_in_a_line(tmp_path):
+    address = f"127.0.0.1:{free_port()}"
+    status, output = Job(tmp_path, "--address", address, "--name", "nowhere").wait(90)
+    assert status == 1
+    assert f"error: no Ray cluster answers at {address}" in output and "Traceback" not in output
+
+
+@pytest.fixture(scope="module")
+def ray_cluster(tmp_path_factory):
+    with cluster(tmp_path_factory.mktemp("cluster")) as started:
+        yield started
+
+
+@pytest.mark.timeout(400)
+def test_a_job_waits_for_nodes_and_runs_where_inkling_is_not_installed(ray_cluster, one_worker, digits_file, tmp_path):
+    arguments = ["--address", ray_cluster.address, "--num-workers", "3", "--cpus-per-worker", "1", "--wait"]
+    environment = {**ENVIRONMENT, **TOKEN}
+    job = Job(
+        tmp_path, "--data", digits_file, *SMALL, *NO_DROPOUT, *arguments, "--name", "joined", environment=environment
+    )
+    job.wait_for("waiting for the cluster: asked for 3 workers with 1 CPU each, but the cluster has 1 node")
+    ray_cluster.add()
+    status, output = job.wait()
+    assert status == 0, output
+    assert_same_run(weights(tmp_path, "joined"), one_worker)
+
+
+def submit(ray_cluster, folder, *arguments):
+    """`ray job submit` of this repository as it is; the exit status and what it printed."""
+    command = [sys.executable, "-c", "from ray.scripts.scripts import main; main()", "job", "submit"]
+    command += ["--address", ray_cluster.dashboard, "--working-dir", str(ROOT), "--", "python", "-m", "train"]
+    return Job(folder, *arguments, command=command, environment={**ENVIRONMENT, **TOKEN}).wait()
+
+
+@pytest.mark.timeout(400)
+def test_ray_job_submit_runs_the_repository_as_it_is(ray_cluster, digits_file, tmp_path):
+    places = ["--storage", tmp_path / "runs", "--model-dir", tmp_path / "models", "--name", "submitted"]
+    status, output = submit(ray_cluster, tmp_path, "--data", digits_file, *SMALL, "--epochs", "3", *places)
+    assert status == 0, output
+    assert "test accuracy" in output
+    card = json.loads((tmp_path / "models/mnist/1/model_card.json").read_text())
+    assert card["run"] == "submitted"
+    assert checkpoint_steps(tmp_path / "runs/submitted")
+
+
+def test_a_submitted_job_does_not_write_where_nothing_is_kept(ray_cluster, tmp_path):
+    status, output = submit(ray_cluster, tmp_path, "--name", "lost")
+    assert status == 1
+    assert "error: --storage runs would lie in this submitted job's own folder" in output
