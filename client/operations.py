@@ -31,7 +31,7 @@ from client.proto import wire_pb2 as wire
 from client.settings import Settings
 
 if TYPE_CHECKING:
-    from client.images import PictureSource
+    from client.image_open import PictureSource
     from client.reading import Reading
 
 FIRST_POLL_S = 0.05

@@ -105,7 +105,8 @@ def _elements(array: Array, number: wire.DataType) -> Array:
         return array
     if array.dtype.kind in "iu" and not dtypes.is_floating(number):
         converted = array.astype(dtype)
-        possible = bool((converted.astype(array.dtype) == array).all())
+        same_sign = (converted < dtype.type(0)) == (array < 0)
+        possible = bool((same_sign & (converted.astype(array.dtype) == array)).all())
     else:
         possible = np.can_cast(array.dtype, dtype, "same_kind") or (
             array.dtype.kind in "fiu" and dtypes.is_floating(number)
@@ -154,6 +155,8 @@ def to_array(tensor: TensorProto) -> Array:
                 f"expected {size * dtype.itemsize}"
             )
         array = np.frombuffer(content, dtype).reshape(shape)
+        if number == wire.DT_BOOL:
+            array = array.view(np.uint8) != 0  # a byte of 2 would be neither True nor False to numpy
     else:
         array = _expand(_listed(tensor, number, dtype), shape, size)
     return _bfloat16(array) if number == wire.DT_BFLOAT16 else array
@@ -207,8 +210,9 @@ def _expand(values: Array, shape: tuple[int, ...], size: int) -> Array:
     if count > size:
         raise BadAnswer(f"a tensor of shape {list(shape)} has {count} values; expected {size} at most")
     if count <= 1:  # a view that repeats one element
-        return np.broadcast_to(values[0] if count else np.zeros((), values.dtype), shape)
-    return np.concatenate([values, np.full(size - count, values[-1])]).reshape(shape)
+        one = values.reshape(()) if count else np.zeros((), values.dtype)
+        return np.broadcast_to(one, shape)
+    return np.concatenate([values, np.repeat(values[-1:], size - count)]).reshape(shape)
 
 
 def _bfloat16(bits: Array) -> Array:
