@@ -14,11 +14,13 @@ from client.image_lines import LineOfPieces, Piece, joined
 
 Floats = NDArray[np.float32]
 
-MAY_BE_TWO = 0.55  # width over the line's height from which a piece may be more than one digit
+MAY_BE_TWO = 0.45  # width over the line's height from which a piece may be more than one digit
 SURELY_ONE_RUN = 1.5  # width over the line's height up to which neighbouring slices may make one digit
 LARGEST_INNER_GAP = 0.3  # of the line's height, between parts of one digit
-MOST_SLICES = 5  # in one digit
-CUT_COSTS = 2.6  # stroke widths of ink that a cut may cross
+MOST_SLICES = 6  # in one digit
+CUTS_PER_HEIGHT = 4.5  # at most, in a piece as wide as its line is high
+LEAST_SLICE = 0.3  # ink of a slice, of that of an upright stroke
+CUT_COSTS = 3.2  # stroke widths of ink that a cut may cross
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,16 +94,18 @@ def _cuts(piece: Piece, height: float, stroke: float) -> list[tuple[float, NDArr
     # A way may cross the middle rows anywhere: the best there stands for the column.
     rows = slice(piece.height // 3, max(piece.height // 3 + 1, 2 * piece.height // 3))
     total = through[rows].min(axis=0) / stroke
-    margin = max(2, round(0.12 * height))
-    chosen: list[int] = []
-    most = int(np.clip(round(3.5 * piece.width / height), 1, 12))
+    most = int(np.clip(round(CUTS_PER_HEIGHT * piece.width / height), 1, 20))
+    before = np.cumsum(piece.ink, axis=1)
+    least = LEAST_SLICE * stroke * height
+    chosen: list[tuple[float, float, NDArray[np.int64]]] = []
     for column in np.argsort(total, kind="stable"):
         if len(chosen) == most or total[column] > CUT_COSTS:
             break
-        inside = margin <= column < piece.width - margin
-        if inside and all(abs(int(column) - other) >= margin for other in chosen):
-            chosen.append(int(column))
-    return [(float(total[c]), _path(piece.ink, down, up, c, rows)) for c in sorted(chosen)]
+        path = _path(piece.ink, down, up, int(column), rows)
+        left = float(before[np.arange(piece.height), path].sum())
+        if all(abs(left - other) >= least for other in (0.0, float(before[:, -1].sum()), *(c[0] for c in chosen))):
+            chosen.append((left, float(total[column]), path))
+    return [(cost, path) for _, cost, path in sorted(chosen, key=lambda cut: cut[0])]
 
 
 def _cost(ink: Floats) -> Floats:

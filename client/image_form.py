@@ -12,6 +12,9 @@ from PIL import Image
 SIDE, BOX = 28, 20
 Floats = NDArray[np.float32]
 
+STEEPEST_SLANT = 0.7  # a 1 may lean as far as it likes, but is not made a 7's bar
+_AFFINE, _BILINEAR = Image.Transform.AFFINE, Image.Resampling.BILINEAR
+
 
 def mnist_form(ink: Floats) -> NDArray[np.uint8]:
     """The digit as the classifier knows digits.
@@ -40,6 +43,20 @@ def plain_digit(grey: NDArray[np.uint8]) -> NDArray[np.uint8]:
     offset = _centre_of_mass(ink) - (SIDE - 1) / 2
     in_form = abs(max(cut.shape) - BOX) <= 1 and float(np.abs(offset).max()) <= 1.5 and floor < 0.02
     return light_on_dark if in_form else mnist_form(ink)
+
+
+def upright(form: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """A digit in MNIST's form with its slant taken out: sheared until height and breadth no longer vary together."""
+    weights = form.astype(np.float64)
+    total = weights.sum()
+    if not total:
+        return form
+    middle_y, middle_x = _centre_of_mass(form)
+    y, x = np.arange(SIDE) - middle_y, np.arange(SIDE) - middle_x
+    slant = (y @ weights @ x) / max(float(np.square(y) @ weights.sum(axis=1)), 1e-6)
+    slant = float(np.clip(slant, -STEEPEST_SLANT, STEEPEST_SLANT))
+    shear = (1.0, slant, -slant * (middle_y + 0.5), 0.0, 1.0, 0.0)  # from the result's pixels to the form's
+    return np.asarray(Image.fromarray(form).transform((SIDE, SIDE), _AFFINE, shear, _BILINEAR))
 
 
 def _cut(ink: Floats, level: float) -> Floats:

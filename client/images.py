@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from client.image_form import SIDE, mnist_form, plain_digit
+from client.image_form import SIDE, mnist_form, plain_digit, upright
 from client.image_open import PictureSource, UnreadablePicture, open_picture
 
 if TYPE_CHECKING:
@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Box", "Candidate", "ImageExtraMissing", "Page", "PageLine", "UnreadablePicture", "find_digits"]
 
-MOST_CANDIDATES = 4000  # images of one page that the classifier is asked about
+VIEWS = 2  # of each candidate: as it is written, and with its slant taken out
+MOST_CANDIDATES = 3000  # of one page, that the classifier is asked about
 THINNEST_STROKE = 1.9  # pixels of the 20 x 20 box; MNIST's own strokes take two to three
 STRAIGHT_ENOUGH = np.deg2rad(2.0)
 
@@ -49,7 +50,7 @@ class Candidate:
     start: int
     stop: int
     box: Box
-    image: int  # its row in Page.images
+    number: int  # on the page: its views are rows VIEWS * number and on of Page.images
     aspect: float  # width over height
     height: float  # over the line's
     solidity: float  # share of its box that is ink
@@ -68,7 +69,7 @@ class Page:
     """A picture, and everything in it that might be a digit."""
 
     picture: NDArray[np.uint8]  # [height, width, 3] RGB, upright
-    images: NDArray[np.uint8]  # [n, 28, 28] in MNIST's form, one for each candidate of each line
+    images: NDArray[np.uint8]  # [n, 28, 28] in MNIST's form, VIEWS for each candidate of each line
     lines: tuple[PageLine, ...]
 
 
@@ -108,7 +109,7 @@ def _single_digit(picture: NDArray[np.uint8]) -> Page:
     box = Box(int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1)
     solidity = float((digit > 127).sum()) / (width * height)
     candidate = Candidate(0, 1, box, 0, width / height, 1.0, solidity)
-    return Page(picture, digit[None], (PageLine((0.0,), (candidate,)),))
+    return Page(picture, np.stack([digit, upright(digit)]), (PageLine((0.0,), (candidate,)),))
 
 
 def _page(picture: NDArray[np.uint8], lines: list["LineOfPieces"], *, stroke: float, scale: float) -> Page:
@@ -119,22 +120,23 @@ def _page(picture: NDArray[np.uint8], lines: list["LineOfPieces"], *, stroke: fl
     for line in lines:
         cut = image_cuts.slices(line, stroke)
         possible = image_cuts.runs(cut, line.height)
-        if len(images) + len(possible) > MOST_CANDIDATES:
+        if len(images) // VIEWS + len(possible) > MOST_CANDIDATES:
             raise UnreadablePicture(
                 f"the picture has too much in it to be handwritten numbers: over {MOST_CANDIDATES} shapes; "
                 "cut out the part to be read"
             )
         described = []
         for each in possible:
-            described.append(_described(each, line, picture.shape, scale=scale, image=len(images)))
-            images.append(_form(each.piece.ink, angle=line.angle, stroke=stroke))
+            described.append(_described(each, line, picture.shape, scale=scale, number=len(images) // VIEWS))
+            form = _form(each.piece.ink, angle=line.angle, stroke=stroke)
+            images += [form, upright(form)]
         page_lines.append(PageLine(tuple(s.cut_before for s in cut), tuple(described)))
     stacked = np.stack(images) if images else np.empty((0, SIDE, SIDE), np.uint8)
     return Page(picture, stacked, tuple(page_lines))
 
 
 def _described(
-    candidate: "Run", line: "LineOfPieces", shape: tuple[int, ...], *, scale: float, image: int
+    candidate: "Run", line: "LineOfPieces", shape: tuple[int, ...], *, scale: float, number: int
 ) -> Candidate:
     piece = candidate.piece
     left, top = (max(int(np.floor(v / scale)), 0) for v in (piece.left, piece.top))
@@ -144,7 +146,7 @@ def _described(
         candidate.start,
         candidate.stop,
         Box(left, top, right, bottom),
-        image,
+        number,
         aspect=piece.width / piece.height,
         height=piece.height / line.height,
         solidity=float((piece.ink > 0.5).mean()),

@@ -23,12 +23,12 @@ ASPECT_SPREAD = np.array([0.21, 0.48, 0.24, 0.22, 0.22, 0.28, 0.23, 0.23, 0.23, 
 class Costs:
     """Found by `python -m benchmarks.reading --tune` on pages made of MNIST's training digits."""
 
-    doubt: float = 1.0  # of a classifier's nat
-    proportions: float = 0.12  # of a squared spread beyond the first
-    small: float = 6.0  # of a tenth of the line's height missing, squared over ... below SMALL
-    digit: float = 0.5  # of every digit: fewer are likelier
-    cut: float = 1.0  # of a stroke's width of ink cut
-    gap: float = 1.2  # of paper between the parts of one digit
+    doubt: float = 1.2  # of a classifier's nat
+    proportions: float = 0.14  # of a squared spread beyond the first
+    small: float = 12.0  # of the height missing to SMALL, squared
+    digit: float = 0.03  # of every digit: fewer are likelier
+    cut: float = 0.86  # of a stroke's width of ink cut
+    gap: float = 0.9  # of paper between the parts of one digit
     skip: float = 3.0  # of leaving out a slice as tall as the line's digits
 
 
@@ -41,40 +41,68 @@ class Choice:
     """A candidate on the best way."""
 
     candidate: Candidate
-    probabilities: Floats  # [10]
-    margin: float  # how much more the best way costs that cuts the line otherwise here
+    margin: float  # how much more the cheapest way costs that cuts the line otherwise here; infinite if there is none
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """From one place between slices to a later one: over a candidate, or past a blot."""
+
+    start: int
+    stop: int
+    cost: float
+    candidate: Candidate | None
 
 
 def best_way(line: PageLine, probabilities: Floats, costs: Costs = DEFAULT) -> list[Choice]:
-    """The candidates of the cheapest way through `line`, from left to right.
+    """The candidates on the cheapest way through `line`, from left to right.
 
     Args:
-        probabilities: [n, 10] for all candidates of the page.
+        probabilities: [n, 10], of candidate number i in row i.
     """
-    total = len(line.cuts)
-    forward = np.full(total + 1, np.inf)
-    forward[0] = 0.0
-    arrived: list[tuple[Candidate | None, int]] = [(None, 0)] * (total + 1)
-    local = {c: candidate_cost(c, line, probabilities[c.image], costs) for c in line.candidates}
-    by_stop: dict[int, list[Candidate]] = {}
-    for candidate in line.candidates:
-        by_stop.setdefault(candidate.stop, []).append(candidate)
-    for stop in range(1, total + 1):
-        for candidate in by_stop.get(stop, []):
-            way = forward[candidate.start] + local[candidate]
-            if way < forward[stop]:
-                forward[stop], arrived[stop] = way, (candidate, candidate.start)
-            if candidate.stop - candidate.start == 1:  # left out as a blot
-                skipped = forward[candidate.start] + costs.skip * max(candidate.height, 0.3)
-                if skipped < forward[stop]:
-                    forward[stop], arrived[stop] = skipped, (None, candidate.start)
+    steps = _steps(line, probabilities, costs)
+    end = len(line.cuts)
+    forward, arrived = _cheapest(steps, 0, end)
+    mirrored = [_Step(end - step.stop, end - step.start, step.cost, step.candidate) for step in steps]
+    backward = _cheapest(mirrored, 0, end)[0][::-1]
+    through = np.array([forward[step.start] + step.cost + backward[step.stop] for step in steps])
     chosen: list[Choice] = []
-    place = total
+    place = end
     while place > 0:
-        best, place = arrived[place]
-        if best is not None:
-            chosen.append(Choice(best, probabilities[best.image], 0.0))
+        step = arrived[place]
+        assert step is not None  # every slice is a candidate by itself
+        if step.candidate is not None:
+            others = [
+                through[i]
+                for i, other in enumerate(steps)
+                if other is not step and other.start < step.stop and other.stop > step.start
+            ]
+            chosen.append(Choice(step.candidate, float(min(others, default=np.inf) - forward[end])))
+        place = step.start
     return chosen[::-1]
+
+
+def _steps(line: PageLine, probabilities: Floats, costs: Costs) -> list[_Step]:
+    steps = []
+    for candidate in line.candidates:
+        cost = candidate_cost(candidate, line, probabilities[candidate.number], costs)
+        steps.append(_Step(candidate.start, candidate.stop, cost, candidate))
+        if candidate.stop - candidate.start == 1:
+            blot = costs.skip * max(candidate.height, 0.3) + costs.cut * line.cuts[candidate.start]
+            steps.append(_Step(candidate.start, candidate.stop, blot, None))
+    return sorted(steps, key=lambda step: step.start)
+
+
+def _cheapest(steps: list[_Step], start: int, end: int) -> tuple[Floats, list[_Step | None]]:
+    """For each place the cost of the cheapest way there, and its last step."""
+    cost = np.full(end + 1, np.inf)
+    cost[start] = 0.0
+    arrived: list[_Step | None] = [None] * (end + 1)
+    for step in sorted(steps, key=lambda step: step.start):
+        way = cost[step.start] + step.cost
+        if way < cost[step.stop]:
+            cost[step.stop], arrived[step.stop] = way, step
+    return cost, arrived
 
 
 def candidate_cost(candidate: Candidate, line: PageLine, probabilities: Floats, costs: Costs) -> float:
@@ -82,15 +110,13 @@ def candidate_cost(candidate: Candidate, line: PageLine, probabilities: Floats, 
     label = int(np.argmax(probabilities))
     doubt = -float(np.log(max(float(probabilities[label]), 1e-6)))
     deviation = abs(np.log(candidate.aspect) - ASPECT_MEAN[label]) / ASPECT_SPREAD[label]
-    proportions = max(deviation - 1.0, 0.0) ** 2
-    small = max(SMALL - candidate.height, 0.0) ** 2 * 10
-    inner = line.cuts[candidate.start + 1 : candidate.stop]
-    gaps = sum(1 for cut in inner if cut == 0)
+    missing = max(SMALL - candidate.height, 0.0) / SMALL
+    gaps = line.cuts[candidate.start + 1 : candidate.stop].count(0.0)
     return (
         costs.digit
         + costs.doubt * doubt
-        + costs.proportions * proportions
-        + costs.small * small
+        + costs.proportions * max(deviation - 1.0, 0.0) ** 2
+        + costs.small * missing**2
         + costs.cut * line.cuts[candidate.start]
         + costs.gap * gaps
     )
