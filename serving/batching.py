@@ -1,0 +1,301 @@
+"""Run requests of one signature together.
+
+A queue per signature and set of outputs holds batches; the last one is open. A request joins the open batch if it fits
+and opens the next one otherwise. A batch is run as soon as a worker is free and the batch is full or as old as
+`batch_timeout_micros`: with the timeout at zero whatever waits is run together and nothing is ever delayed.
+
+    batch_timeout_s=0           : |r1|            a free worker takes it at once
+                                  |r2 r3 r4 r5|   came while r1 ran: run together
+    allowed_batch_sizes=(4, 8)  : |r2 r3 r4 r5 r6 -- --|  padded with a row that is there, the surplus is dropped
+
+All of it happens on the event loop; only `_execute` runs on a worker. A request whose caller has gone is left out when
+its batch is run. If a batch fails, its requests are run one by one, so that each gets its own answer or error.
+"""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from serving.config_files import BatchingParameters
+from serving.errors import ServingError, failed_precondition, internal, invalid_argument, unavailable
+from serving.observer import Observer
+from serving.runtime import Function
+from serving.tensors import Array
+from serving.workers import Workers
+
+# Without parameters: rows in one run. The digit model's throughput is flat from 64 rows on.
+GREEDY_BATCH_SIZE = 128
+
+
+@dataclass(slots=True)
+class Task:
+    """One request, or a part of a split one."""
+
+    inputs: Sequence[Array]
+    size: int  # rows
+    answer: "asyncio.Future[list[Array]]"
+    came_at: float
+
+
+@dataclass(slots=True)
+class Batch:
+    """Requests that run together."""
+
+    tasks: list[Task] = field(default_factory=list)
+    size: int = 0
+    opened_at: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Labels:
+    """Whose requests a queue holds, for those who watch."""
+
+    model_name: str
+    version: int
+    signature_name: str
+
+
+class Batcher:
+    """The queue of one signature of one version. Used on the event loop only."""
+
+    def __init__(
+        self,
+        function: Function,
+        parameters: BatchingParameters,
+        workers: Workers,
+        *,
+        labels: Labels,
+        observer: Observer,
+        max_tasks: int | None = None,
+        alone: bool = False,
+    ) -> None:
+        """Args:
+        max_tasks: requests that may wait; if given, it counts instead of `max_enqueued_batches`.
+        alone: never run two requests together.
+        """
+        self._function = function
+        self._parameters = parameters
+        self._workers = workers
+        self._labels = labels
+        self._observer = observer
+        self._max_tasks = max_tasks
+        self._alone = alone
+        self._batches: deque[Batch] = deque()
+        self._waiting = 0
+        self._running = 0
+        self._max_running = parameters.num_batch_threads or workers.number
+        self._wakeup: asyncio.Handle | None = None
+        self._loop = asyncio.get_running_loop()
+
+    async def run(self, inputs: Sequence[Array], size: int | None) -> list[Array]:
+        """The outputs for `inputs`.
+
+        Args:
+            size: their rows; None if they have no common first dimension, so that they cannot share a run.
+
+        Raises: ServingError; asyncio.CancelledError when the caller goes.
+        """
+        parts = self._split(inputs, size)
+        self._admit(len(parts), size)
+        if len(parts) == 1:
+            return await self._enqueue(inputs, size)
+        answers = await asyncio.gather(*[self._enqueue(part, len(part[0])) for part in parts])
+        return [np.concatenate(columns) for columns in zip(*answers, strict=True)]
+
+    def _split(self, inputs: Sequence[Array], size: int | None) -> list[Sequence[Array]]:
+        limit = self._parameters.execution_batch_size
+        if size is None or size <= limit or self._alone:
+            return [inputs]
+        if self._parameters.enable_large_batch_splitting:
+            return [[array[start : start + limit] for array in inputs] for start in range(0, size, limit)]
+        if self._max_tasks is None:
+            raise invalid_argument(f"Task size {size} is larger than maximum input batch size {limit}")
+        return [inputs]
+
+    def _admit(self, parts: int, size: int | None) -> None:
+        """Refuse what finds no room."""
+        if self._max_tasks is not None:
+            if self._waiting + parts > self._max_tasks:
+                raise unavailable(
+                    f"The batch scheduling queue to which this task was submitted is full; currently {self._waiting} "
+                    f"requests enqueued and max_queued_requests is {self._max_tasks}"
+                )
+            return
+        most = self._parameters.max_enqueued_batches
+        room = most - len(self._batches)
+        limit = self._parameters.execution_batch_size
+        left = limit - self._batches[-1].size if self._batches else 0
+        if (size or 1) <= left + room * limit:
+            return
+        if self._parameters.enable_large_batch_splitting:
+            raise unavailable(
+                f"The batch scheduling queue to which this task was submitted is full; task size is {size or 1} but "
+                f"scheduling capacity is only {left + room * limit} (num_enqueued_batches={len(self._batches)}, "
+                f"max_enqueued_batches={most}, open_batch_size={limit - left}, max_execution_batch_size={limit})"
+            )
+        raise unavailable(
+            f"The batch scheduling queue to which this task was submitted is full; currently {len(self._batches)} "
+            f"batches enqueued and max_enqueued_batches is {most}"
+        )
+
+    def _enqueue(self, inputs: Sequence[Array], size: int | None) -> "asyncio.Future[list[Array]]":
+        now = time.perf_counter()
+        task = Task(inputs, size or 0, self._loop.create_future(), now)
+        last = self._batches[-1] if self._batches else None
+        alone = self._alone or not size
+        if alone or last is None or not last.size or last.size + task.size > self._parameters.execution_batch_size:
+            last = Batch(opened_at=now)
+            self._batches.append(last)
+        last.tasks.append(task)
+        last.size += task.size if not alone else 0
+        self._count(+1)
+        self._schedule(0)
+        return task.answer
+
+    def _count(self, change: int) -> None:
+        self._waiting += change
+        self._observer.queue_depth(
+            model_name=self._labels.model_name,
+            version=self._labels.version,
+            signature_name=self._labels.signature_name,
+            depth=self._waiting,
+        )
+
+    def _schedule(self, delay_s: float) -> None:
+        """Look at the queue after what is ready on the event loop now has joined it."""
+        if self._wakeup is not None:
+            if delay_s or not isinstance(self._wakeup, asyncio.TimerHandle):
+                return
+            self._wakeup.cancel()
+        self._wakeup = (
+            self._loop.call_later(delay_s, self._dispatch) if delay_s else self._loop.call_soon(self._dispatch)
+        )
+
+    def _dispatch(self) -> None:
+        """Give the batches that are due to free workers."""
+        self._wakeup = None
+        while self._batches and self._running < self._max_running:
+            first = self._batches[0]
+            if len(self._batches) == 1 and 0 < first.size < self._parameters.execution_batch_size:
+                due_in = first.opened_at + self._parameters.batch_timeout_s - time.perf_counter()
+                if self._parameters.batch_timeout_s and due_in > 0:
+                    self._schedule(due_in)
+                    return
+            self._batches.popleft()
+            self._count(-len(first.tasks))
+            wanted = [task for task in first.tasks if not task.answer.done()]
+            if wanted:
+                self._running += 1
+                self._workers.submit(lambda tasks=wanted: self._execute(tasks))  # type: ignore[misc]
+
+    def _execute(self, tasks: list[Task]) -> None:
+        """On a worker: run `tasks` and bring the answers back."""
+        answers: list[tuple[Task, list[Array] | ServingError]] = []
+        for group in self._groups(tasks):
+            answers.extend(zip(group, self._run_group(group), strict=True))
+        self._loop.call_soon_threadsafe(self._deliver, answers)
+
+    def _deliver(self, answers: list[tuple[Task, list[Array] | ServingError]]) -> None:
+        self._running -= 1
+        for task, answer in answers:
+            if task.answer.done():
+                continue
+            if isinstance(answer, ServingError):
+                task.answer.set_exception(answer)
+            else:
+                task.answer.set_result(answer)
+        if self._batches:
+            self._dispatch()
+
+    def _groups(self, tasks: list[Task]) -> list[list[Task]]:
+        """Those that can be concatenated: inputs of the same shape but for the rows."""
+        if len(tasks) == 1:
+            return [tasks]
+        if self._parameters.pad_variable_length_inputs:
+            return pad_to_equal_shapes(tasks)
+        groups: dict[tuple[tuple[int, ...], ...], list[Task]] = {}
+        for task in tasks:
+            groups.setdefault(tuple([array.shape[1:] for array in task.inputs]), []).append(task)
+        return list(groups.values())
+
+    def _run_group(self, group: list[Task]) -> Sequence[list[Array] | ServingError]:
+        started = time.perf_counter()
+        try:
+            answers = self._run_together(group)
+        except ServingError as error:
+            if len(group) == 1:
+                return [error]
+            return [answer for task in group for answer in self._run_group([task])]
+        except Exception as error:  # the runtime is third-party code: whatever it raises is this group's error alone
+            return [internal(f"{type(error).__name__}: {error}")] * len(group)
+        size = sum(task.size for task in group)
+        self._observer.batch_executed(
+            model_name=self._labels.model_name,
+            version=self._labels.version,
+            signature_name=self._labels.signature_name,
+            size=size,
+            padded_size=self._parameters.padded_size(size),
+            queue_s=[started - task.came_at for task in group],
+            run_s=time.perf_counter() - started,
+        )
+        return answers
+
+    def _run_together(self, group: list[Task]) -> Sequence[list[Array]]:
+        size = sum(task.size for task in group)
+        surplus = self._parameters.padded_size(size) - size if size else 0
+        if len(group) == 1 and not surplus:
+            outputs = self._function(group[0].inputs)
+            if self._max_tasks is None and size:
+                check_rows(outputs, size)
+            return [outputs]
+        columns = [[task.inputs[index] for task in group] for index in range(len(group[0].inputs))]
+        inputs = [np.concatenate([*column, *[column[0][:1]] * surplus]) for column in columns]
+        outputs = self._function(inputs)
+        check_rows(outputs, size + surplus)
+        answers: list[list[Array]] = []
+        start = 0
+        for task in group:
+            answers.append([output[start : start + task.size] for output in outputs])
+            start += task.size
+        return answers
+
+
+def check_rows(outputs: Sequence[Array], size: int) -> None:
+    """Outputs must have the rows of the inputs, or they cannot be told apart."""
+    for output in outputs:
+        if not output.ndim:
+            raise failed_precondition("Batched output tensor has 0 dimensions")
+        if len(output) != size:
+            raise failed_precondition(
+                "Batched output tensor's 0th dimension does not equal the sum of the 0th dimension sizes of the "
+                f"input tensors; {len(output)} is not {size}"
+            )
+
+
+def pad_to_equal_shapes(tasks: list[Task]) -> list[list[Task]]:
+    """Bring the inputs of all tasks to the largest shape among them, where their ranks allow that.
+
+    The value that fills is the tensor's first element, as in TensorFlow Serving.
+    """
+    by_rank: dict[tuple[int, ...], list[Task]] = {}
+    for task in tasks:
+        by_rank.setdefault(tuple([array.ndim for array in task.inputs]), []).append(task)
+    for group in by_rank.values():
+        for index in range(len(group[0].inputs)):
+            shapes = [task.inputs[index].shape[1:] for task in group]
+            largest = tuple(max(sizes) for sizes in zip(*shapes, strict=True))
+            for task in group:
+                task.inputs = [*task.inputs[:index], _pad(task.inputs[index], largest), *task.inputs[index + 1 :]]
+    return list(by_rank.values())
+
+
+def _pad(array: Array, shape: tuple[int, ...]) -> Array:
+    if array.shape[1:] == shape:
+        return array
+    padded = np.full((len(array), *shape), array.flat[0] if array.size else 0, array.dtype)
+    padded[(slice(None), *[slice(size) for size in array.shape[1:]])] = array
+    return padded

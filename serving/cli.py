@@ -1,0 +1,97 @@
+"""`python -m serving`: read the flags, then serve, hand over to the real binary, or change versions."""
+
+import dataclasses
+import logging
+import os
+import shutil
+import sys
+from collections.abc import Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import NoReturn
+
+from serving import flags
+from serving.flags import FlagError, Parsed, ServerConfig
+from serving.models_folder import model_names
+
+logger = logging.getLogger(__name__)
+
+BINARY = "tensorflow_model_server"
+DEFAULT_MODELS = "models"
+DEFAULT_REST_PORT = 8501
+BAD_FLAGS = 255  # what -1 is as an exit code
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line `arguments`; returns the exit code."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments and arguments[0] in ("promote", "rollback"):
+        from serving import rollout
+
+        return rollout.main(arguments)
+    if any(argument in ("--help", "-h", "--helpfull") for argument in arguments):
+        print(flags.usage())
+        return 0
+    try:
+        parsed = flags.parse(arguments)
+    except FlagError as error:
+        print(error, file=sys.stderr)
+        return BAD_FLAGS
+    if parsed.config.version:
+        print(_version())
+        return 0
+    if (binary := _binary(parsed.config)) is not None:
+        _exec_binary(binary, arguments)
+    if parsed.config.engine == BINARY:
+        print(f"--engine={BINARY}: there is no {BINARY} on the PATH; install it, or use --engine=auto", file=sys.stderr)
+        return BAD_FLAGS
+    for argument in parsed.unknown:
+        print(f"unknown argument: {argument}", file=sys.stderr)
+    if parsed.unknown:
+        print(flags.usage(), file=sys.stderr)
+    return _serve(parsed)
+
+
+def _serve(parsed: Parsed) -> int:
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")  # TensorFlow reads it once, when it is imported
+    from serving import logs
+
+    logs.configure(parsed.config.log_format)
+    without_effect = sorted(set(parsed.given) & flags.WITHOUT_EFFECT)
+    if without_effect:
+        logger.info("accepted without effect here: %s", ", ".join(f"--{name}" for name in without_effect))
+    config, folder = parsed.config, None
+    if not set(parsed.given) & {"model_name", "model_base_path", "model_config_file"}:
+        folder = Path(DEFAULT_MODELS).absolute()
+        names = model_names(folder)
+        if not names:
+            print(
+                f"There is nothing to serve: {folder} holds no model (a folder with numbered version folders). "
+                f"Name one with --model_name and --model_base_path, or see --help",
+                file=sys.stderr,
+            )
+            return BAD_FLAGS
+        if "rest_api_port" not in parsed.given:
+            config = dataclasses.replace(config, rest_api_port=DEFAULT_REST_PORT)
+        logger.info("serving %s from %s on gRPC %d and REST %d", names, folder, config.port, config.rest_api_port)
+    from serving import server  # with TensorFlow it takes seconds to import, which a bad flag need not pay
+
+    return server.run(config, folder)
+
+
+def _binary(config: ServerConfig) -> str | None:
+    """The real server's path, if it is to be run and there."""
+    return None if config.engine == "embedded" else shutil.which(BINARY)
+
+
+def _exec_binary(binary: str, arguments: Sequence[str]) -> NoReturn:
+    """Become the real server, with the flags it knows."""
+    sys.stderr.flush()
+    os.execv(binary, [binary, *flags.without_ours(arguments)])
+
+
+def _version() -> str:
+    return (
+        f"TensorFlow ModelServer: Inkling {metadata.version('inkling')}\n"
+        f"TensorFlow Library: {metadata.version('tensorflow')}"
+    )

@@ -1,0 +1,199 @@
+"""One version of a model, ready to answer: its signatures, their checks, and the queues before the runtime.
+
+`Model.predict` is what every inference request comes down to, whatever its API and transport: named arrays in, named
+arrays out.
+"""
+
+import asyncio
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import grpc
+from tensorflow.core.protobuf.meta_graph_pb2 import SignatureDef
+
+from serving import row_probe
+from serving.batching import GREEDY_BATCH_SIZE, Batcher, Labels
+from serving.checks import InputSpec, check, common_rows
+from serving.config_files import BatchingParameters
+from serving.errors import ServingError, failed_precondition, invalid_argument
+from serving.graph_facts import GraphFacts, facts
+from serving.observer import Observer
+from serving.runtime import Runtime
+from serving.tensors import Array
+from serving.workers import Workers
+
+logger = logging.getLogger(__name__)
+
+DEFAULT_SIGNATURE = "serving_default"
+MAX_OUTPUT_SETS = 32  # queues of one signature: a client chooses its set of outputs by output_filter
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """A signature that can be run."""
+
+    name: str
+    definition: SignatureDef
+    inputs: tuple[InputSpec, ...]
+    outputs: tuple[str, ...]  # aliases, sorted
+    facts: GraphFacts
+    rows_independent: bool  # several requests in one run get what each would get alone
+
+    def tensor_names(self, outputs: Sequence[str]) -> list[str]:
+        """The tensors of `outputs`, which are aliases."""
+        return [self.definition.outputs[alias].name for alias in outputs]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EngineOptions:
+    """How models are run."""
+
+    batching: BatchingParameters | None = None  # None: whatever waits is batched where that is safe
+    max_queued_requests: int = 1024
+
+
+def make_signatures(runtime: Runtime, samples: Mapping[str, Sequence[Mapping[str, Array]]]) -> dict[str, Signature]:
+    """The signatures of `runtime` that requests can use.
+
+    Args:
+        samples: example inputs by signature name, from the warm-up requests.
+    """
+    signatures = {}
+    for name, definition in runtime.signature_defs.items():
+        if not definition.outputs or name.startswith("__saved_model"):
+            continue
+        try:
+            inputs = tuple(InputSpec.of(alias, info, definition) for alias, info in sorted(definition.inputs.items()))
+        except ServingError as error:
+            logger.warning("signature %s cannot be served: %s", name, error)
+            continue
+        outputs = tuple(sorted(definition.outputs))
+        tensor_names = [definition.outputs[alias].name for alias in outputs]
+        input_names = [spec.tensor_name for spec in inputs]
+        found = (
+            GraphFacts((), False) if runtime.graph_def is None else facts(runtime.graph_def, input_names, tensor_names)
+        )
+        independent = (
+            runtime.graph_def is not None
+            and not found.changing
+            and row_probe.has_rows(definition)
+            and row_probe.rows_are_independent(
+                runtime.function(input_names, tensor_names), inputs, samples.get(name, ()), name=name
+            )
+        )
+        signatures[name] = Signature(name, definition, inputs, outputs, found, independent)
+    return signatures
+
+
+class Model:
+    """A loaded version. Its queues belong to the event loop."""
+
+    def __init__(
+        self,
+        name: str,
+        version: int,
+        runtime: Runtime,
+        signatures: Mapping[str, Signature],
+        *,
+        options: EngineOptions,
+        workers: Workers,
+        observer: Observer,
+    ) -> None:
+        self.name = name
+        self.version = version
+        self.signatures = signatures
+        self.signature_defs = runtime.signature_defs
+        self.in_flight = 0
+        self.idle = asyncio.Event()
+        self.idle.set()
+        self._runtime = runtime
+        self._options = options
+        self._workers = workers
+        self._observer = observer
+        self._batchers: dict[tuple[str, tuple[str, ...]], Batcher] = {}
+
+    def signature(self, name: str) -> Signature:
+        """The signature `name`, `serving_default` if empty; raises ServingError FAILED_PRECONDITION."""
+        found = self.signatures.get(name or DEFAULT_SIGNATURE)
+        if found is None:
+            raise failed_precondition(f'Serving signature key "{name or DEFAULT_SIGNATURE}" not found.')
+        return found
+
+    async def predict(
+        self, signature: Signature, inputs: Mapping[str, Array], output_filter: Sequence[str] = ()
+    ) -> dict[str, Array]:
+        """Run `signature`.
+
+        Args:
+            inputs: by alias; strings as object arrays of bytes.
+            output_filter: aliases of the outputs wanted; all if empty.
+
+        Raises: ServingError.
+        """
+        outputs = self._outputs(signature, output_filter)
+        arrays = check(signature.inputs, inputs, elementwise=signature.facts.elementwise)
+        size = common_rows(arrays)
+        if self._options.batching is not None:
+            self._check_batchable(arrays, size)
+        results = await self._batcher(signature, outputs).run(arrays, size)
+        return dict(zip(outputs, results, strict=True))
+
+    def close(self) -> None:
+        """Free the memory; only when nothing is in flight."""
+        self._batchers.clear()
+        self._runtime.close()
+
+    def _outputs(self, signature: Signature, output_filter: Sequence[str]) -> tuple[str, ...]:
+        if not output_filter:
+            return signature.outputs
+        seen: set[str] = set()
+        for alias in output_filter:
+            if alias not in signature.definition.outputs:
+                raise invalid_argument(
+                    f"output tensor alias not found in signature: {alias} Outputs expected to be in the set "
+                    f"{{{','.join(signature.outputs)}}}."
+                )
+            if alias in seen:
+                raise invalid_argument(f"duplicate output tensor alias: {alias}")
+            seen.add(alias)
+        return tuple(sorted(seen))
+
+    def _check_batchable(self, arrays: Sequence[Array], size: int | None) -> None:
+        if size is not None or not arrays:
+            return
+        if any(not array.ndim for array in arrays):
+            raise invalid_argument("Batching Run() input tensors must have at least one dimension")
+        raise invalid_argument("Batching Run() input tensors must have equal 0th-dimension size")
+
+    def _batcher(self, signature: Signature, outputs: tuple[str, ...]) -> Batcher:
+        batcher = self._batchers.get((signature.name, outputs))
+        if batcher is not None:
+            return batcher
+        function = self._runtime.function(
+            [spec.tensor_name for spec in signature.inputs], signature.tensor_names(outputs)
+        )
+        batching = self._options.batching
+        greedy = BatchingParameters(max_batch_size=GREEDY_BATCH_SIZE)
+        batcher = Batcher(
+            function,
+            batching or greedy,
+            self._workers,
+            labels=Labels(self.name, self.version, signature.name),
+            observer=self._observer,
+            max_tasks=None if batching else self._options.max_queued_requests,
+            alone=batching is None and not signature.rows_independent,
+        )
+        if len(self._batchers) >= MAX_OUTPUT_SETS * max(1, len(self.signatures)):
+            self._batchers.pop(next(iter(self._batchers)))  # what waits in it is still answered
+        self._batchers[(signature.name, outputs)] = batcher
+        return batcher
+
+
+def status_of(error: BaseException | None) -> grpc.StatusCode:
+    """The code under which `error` is counted."""
+    if error is None:
+        return grpc.StatusCode.OK
+    if isinstance(error, ServingError):
+        return error.code
+    return grpc.StatusCode.CANCELLED if isinstance(error, asyncio.CancelledError) else grpc.StatusCode.INTERNAL

@@ -1,0 +1,232 @@
+"""The server's flags: TensorFlow Serving's own, with its spelling and defaults, and a few of ours.
+
+`ServerConfig` is the one description: a field's name is the flag's name, its type how the value is read, its comment
+what `--help` says. `--flag=value`, `--flag value`, and for booleans `--flag`, `--flag=true|false` are understood. As in
+TensorFlow Serving, an unknown flag is named and passed over; a value that cannot be read ends the start.
+"""
+
+import dataclasses
+import inspect
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+class FlagError(ValueError):
+    """A flag's value cannot be read; the message names flag, value and what is expected."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ServerConfig:
+    """All flags. Those in `WITHOUT_EFFECT` are accepted for compatibility and do nothing here."""
+
+    # Where to listen.
+    port: int = 8500  # TCP port of gRPC on 0.0.0.0
+    grpc_socket_path: str = ""  # UNIX socket on which gRPC listens too
+    rest_api_port: int = 0  # TCP port of the REST API; 0: none
+    rest_api_num_threads: int = 4 * (os.cpu_count() or 1)  # threads for REST requests
+    rest_api_timeout_in_ms: int = 30_000  # after which a REST request is given up
+    rest_api_enable_cors_support: bool = False  # answer browsers of other origins
+    rest_api_max_body_mb: int = 256  # largest REST request body, and all that are read at once, in 10^6 bytes
+    rest_api_max_json_depth: int = 64  # deepest nesting of a REST request's JSON
+    grpc_channel_arguments: str = ""  # key=value,key=value for the gRPC server
+    grpc_max_threads: int = 4 * (os.cpu_count() or 1)  # gRPC threads
+    grpc_max_concurrent_rpcs: int = 4096  # RPCs held at once; further ones are refused
+    grpc_max_pending_mb: int = 2048  # size of all requests held at once, in 10^6 bytes; further ones are refused
+    ssl_config_file: str = ""  # text file with an SSLConfig: gRPC with TLS
+    use_alts_credentials: bool = False  # Google's ALTS
+
+    # Which models.
+    model_name: str = "default"  # name of the model, if there is no config file
+    model_base_path: str = ""  # folder (or URI) of the model's version folders
+    model_config_file: str = ""  # text file with a ModelServerConfig
+    model_config_file_poll_wait_seconds: int = 0  # read the file again after so many seconds; 0: once
+    platform_config_file: str = ""  # text file with a PlatformConfigMap
+    allow_version_labels_for_unavailable_models: bool = False  # let labels point at versions not loaded yet
+    file_system_poll_wait_seconds: int = 1  # look for new versions so often; 0: once, < 0: never
+    flush_filesystem_caches: bool = True  # drop file caches after the first load
+    max_num_load_retries: int = 5  # retries of a failed load
+    load_retry_interval_micros: int = 60_000_000  # time between them
+    num_load_threads: int = 0  # loads at once; 0: one
+    num_unload_threads: int = 0  # unloads at once; 0: one
+    saved_model_tags: str = "serve"  # tags of the graph to load, with commas between
+    prefer_tflite_model: bool = False  # serve model.tflite where a version has one
+    num_tflite_pools: int = 1  # pools of TFLite interpreters
+    num_tflite_interpreters_per_pool: int = 1  # interpreters in each
+    enable_model_warmup: bool = True  # run assets.extra/tf_serving_warmup_requests before a version serves
+    num_request_iterations_for_warmup: int = 0  # run each warm-up request so often; 0: once
+    remove_unused_fields_from_bundle_metagraph: bool = True  # keep only the signatures of a loaded graph
+
+    # How to compute.
+    enable_batching: bool = False  # batch by batching_parameters_file
+    batching_parameters_file: str = ""  # text file with BatchingParameters
+    enable_per_model_batching_parameters: bool = False  # read batching_params.pbtxt in each version folder
+    max_queued_requests: int = 1024  # requests that wait for one signature without batching parameters
+    tensorflow_session_parallelism: int = 0  # threads of TensorFlow for both kinds below; 0: as it likes
+    tensorflow_intra_op_parallelism: int = 0  # threads inside an operation
+    tensorflow_inter_op_parallelism: int = 0  # operations at once
+    tensorflow_session_config_file: str = ""  # text file with a ConfigProto
+    per_process_gpu_memory_fraction: float = 0.0  # share of GPU memory to take; 0: all
+    xla_cpu_compilation_enabled: bool = False  # compile with XLA on CPU
+    xla_gpu_compilation_enabled: bool = False  # compile with XLA on GPU
+    enable_serialization_as_tensor_content: bool = False  # answer with tensor_content, not typed lists
+    enable_signature_method_name_check: bool = False  # require Predict signatures to say so
+
+    # How it is watched.
+    monitoring_config_file: str = ""  # text file with a MonitoringConfig
+    enable_grpc_healthcheck_service: bool = True  # grpc.health.v1
+    enable_profiler: bool = True  # TensorFlow's profiler service
+    request_log_file: str = ""  # TFRecord of PredictionLog to which sampled requests go
+    request_log_sampling_rate: float = 1.0  # share of the requests to write
+    request_log_max_mb: int = 64  # size at which the file is rotated, in 10^6 bytes
+    request_log_max_files: int = 5  # rotated files kept
+    log_format: str = "text"  # text or json
+
+    # How it runs.
+    drain_seconds: float = 30.0  # after SIGTERM, time to answer what was accepted
+    engine: str = "embedded"  # embedded, tensorflow_model_server (the binary on PATH), or auto (the binary if there)
+    version: bool = False  # print the version and exit
+
+    # Accepted for compatibility.
+    num_request_iterations: int = 0  # see num_request_iterations_for_warmup
+    thread_pool_factory_config_file: str = ""
+    mixed_precision: str = ""
+    skip_initialize_tpu: bool = False
+    use_saved_model: bool = True
+    tensorflow_tpu_profiling: bool = False
+
+    def __post_init__(self) -> None:
+        for name, least in (("port", 0), ("rest_api_port", 0), ("max_num_load_retries", 0), ("drain_seconds", 0)):
+            if getattr(self, name) < least:
+                raise FlagError(f"--{name}={getattr(self, name)} is not usable: expected {least} or more")
+        for name in ("port", "rest_api_port"):
+            if getattr(self, name) > 65535:
+                raise FlagError(f"--{name}={getattr(self, name)} is not usable: a port is at most 65535")
+        for name, choices in (
+            ("engine", ("embedded", "tensorflow_model_server", "auto")),
+            ("log_format", ("text", "json")),
+        ):
+            if getattr(self, name) not in choices:
+                raise FlagError(f"--{name}={getattr(self, name)} is not usable: expected one of {', '.join(choices)}")
+        if not 0 <= self.request_log_sampling_rate <= 1:
+            raise FlagError(
+                f"--request_log_sampling_rate={self.request_log_sampling_rate} is not usable: expected 0.0 to 1.0"
+            )
+
+
+ALIASES = {"use_tflite_model": "prefer_tflite_model"}
+WITHOUT_EFFECT = frozenset(
+    {
+        "enable_profiler",
+        "flush_filesystem_caches",
+        "grpc_max_threads",
+        "mixed_precision",
+        "num_request_iterations",
+        "num_tflite_pools",
+        "platform_config_file",
+        "remove_unused_fields_from_bundle_metagraph",
+        "rest_api_num_threads",
+        "skip_initialize_tpu",
+        "tensorflow_tpu_profiling",
+        "thread_pool_factory_config_file",
+        "use_saved_model",
+    }
+)
+OURS = frozenset(
+    {
+        "drain_seconds",
+        "engine",
+        "grpc_max_concurrent_rpcs",
+        "grpc_max_pending_mb",
+        "log_format",
+        "max_queued_requests",
+        "request_log_file",
+        "request_log_max_files",
+        "request_log_max_mb",
+        "request_log_sampling_rate",
+        "rest_api_max_body_mb",
+        "rest_api_max_json_depth",
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Parsed:
+    """What a command line says."""
+
+    config: ServerConfig
+    given: dict[str, bool | int | float | str]  # the flags that were there, by their name
+    unknown: tuple[str, ...]  # arguments that mean nothing
+
+
+def parse(arguments: Sequence[str]) -> Parsed:
+    """Read `arguments`, without the program's name.
+
+    Raises: FlagError.
+    """
+    types = {field.name: field.type for field in dataclasses.fields(ServerConfig)}
+    given: dict[str, bool | int | float | str] = {}
+    unknown: list[str] = []
+    rest = list(arguments)
+    while rest:
+        argument = rest.pop(0)
+        name, equals, value = argument.removeprefix("--").partition("=")
+        name = ALIASES.get(name, name)
+        if not argument.startswith("--") or name not in types:
+            unknown.append(argument)
+            continue
+        if not equals:
+            follows = bool(rest) and not rest[0].startswith("--")
+            if types[name] is not bool:
+                if not follows:
+                    raise FlagError(f"--{name} needs a value: --{name}=VALUE")
+                value = rest.pop(0)
+            else:
+                value = rest.pop(0) if follows and rest[0].lower() in ("true", "false") else "true"
+        given[name] = _read(name, types[name], value)
+    return Parsed(ServerConfig(**given), given, tuple(unknown))  # type: ignore[arg-type]
+
+
+def _read(name: str, kind: object, text: str) -> bool | int | float | str:
+    try:
+        if kind is bool:
+            return {"true": True, "1": True, "false": False, "0": False}[text.lower()]
+        if kind is int:
+            return int(text)
+        return float(text) if kind is float else text
+    except (KeyError, ValueError):
+        expected = {bool: "true or false", int: "an integer", float: "a number"}[kind]  # type: ignore[index]
+        raise FlagError(f"--{name}={text} is not usable: expected {expected}") from None
+
+
+def without_ours(arguments: Sequence[str]) -> list[str]:
+    """`arguments` without the flags that only this server has."""
+    kept: list[str] = []
+    skip_value = False
+    for argument in arguments:
+        name, equals, _ = argument.removeprefix("--").partition("=")
+        if skip_value and not argument.startswith("--"):
+            skip_value = False
+            continue
+        skip_value = argument.startswith("--") and name in OURS and not equals
+        if not (argument.startswith("--") and name in OURS):
+            kept.append(argument)
+    return kept
+
+
+def usage() -> str:
+    """All flags with their defaults and meanings, from the fields and comments of `ServerConfig`."""
+    comments = {}
+    for line in inspect.getsource(ServerConfig).splitlines():
+        head, _, comment = line.partition("  # ")
+        if ": " in head and " = " in head:
+            comments[head.split(":")[0].strip()] = comment
+    lines = ["usage: python -m serving [flags]", "       python -m serving promote|rollback ...", ""]
+    lines.append("Without model flags every model under ./models is served, on gRPC 8500 and REST 8501.")
+    lines.append("")
+    for field in dataclasses.fields(ServerConfig):
+        note = " (accepted, without effect here)" if field.name in WITHOUT_EFFECT else ""
+        note += " (not one of TensorFlow Serving's)" if field.name in OURS else ""
+        default = str(field.default).lower() if isinstance(field.default, bool) else repr(field.default)
+        lines.append(f"  --{field.name}={default}\n        {comments.get(field.name, '')}{note}".rstrip())
+    return "\n".join(lines)

@@ -1,0 +1,124 @@
+"""What can be known of a signature by reading its graph: whether it keeps state, whether it works value by value.
+
+Both decide what may be done to a request before it runs: requests are only batched where running changes nothing
+(batching.py), and a shape that the signature does not announce is only let through where no operation cares
+(checks.py).
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from tensorflow.core.framework.graph_pb2 import GraphDef
+from tensorflow.core.framework.node_def_pb2 import NodeDef
+from tensorflow.python.framework import op_def_registry
+
+# Operations that are registered as stateful, because they hold or read a resource, but change nothing when they run.
+READING = frozenset(
+    {
+        "Placeholder",
+        "PlaceholderWithDefault",
+        "PartitionedCall",
+        "StatefulPartitionedCall",
+        "StatefulIf",
+        "If",
+        "While",
+        "VarHandleOp",
+        "ReadVariableOp",
+        "ResourceGather",
+        "ResourceGatherNd",
+        "VarIsInitializedOp",
+        "VariableShape",
+        "Variable",
+        "VariableV2",
+        "HashTable",
+        "HashTableV2",
+        "MutableHashTable",
+        "MutableHashTableV2",
+        "MutableHashTableOfTensorsV2",
+        "MutableDenseHashTableV2",
+        "AnonymousHashTable",
+        "LookupTableFind",
+        "LookupTableFindV2",
+        "LookupTableSize",
+        "LookupTableSizeV2",
+        "TensorListReserve",
+        "EmptyTensorList",
+        "Assert",
+        "BoostedTreesEnsembleResourceHandleOp",
+        "BoostedTreesPredict",
+    }
+)
+
+# Operations that treat every value alike and on its own, whatever the shape of the tensor.
+ELEMENTWISE = frozenset(
+    """
+    Abs Add AddN AddV2 Cast Ceil Const Cos Cosh Div DivNoNan Elu Enter Erf Exp Expm1 Floor FloorDiv
+    Identity IdentityN Inv LeakyRelu Log Log1p Maximum Minimum Mod Mul MulNoNan Neg NoOp Placeholder
+    PlaceholderWithDefault Pow ReadVariableOp RealDiv Reciprocal Relu Relu6 Rint Round Rsqrt Selu
+    Sigmoid Sign Sin Sinh Softplus Softsign Sqrt Square SquaredDifference StopGradient Sub Tan Tanh
+    VarHandleOp Variable VariableV2 PartitionedCall StatefulPartitionedCall
+    """.split()  # noqa: SIM905: sixty quoted words read worse
+)
+
+
+@dataclass(frozen=True, slots=True)
+class GraphFacts:
+    """Facts about what computes the outputs of a signature from its inputs."""
+
+    changing: tuple[str, ...]  # operations that keep state or draw random numbers
+    elementwise: bool  # every operation works value by value
+
+
+def facts(graph: GraphDef, inputs: Sequence[str], outputs: Sequence[str]) -> GraphFacts:
+    """Args: inputs, outputs: names of tensors, as `x:0`."""
+    operations = {node.op for node in _nodes(graph, inputs, outputs)}
+    functions = {function.signature.name for function in graph.library.function}
+    changing = tuple(sorted(op for op in operations - functions - READING if _is_stateful(op)))
+    return GraphFacts(changing, operations - functions <= ELEMENTWISE)
+
+
+def _is_stateful(operation: str) -> bool:
+    definition = op_def_registry.get(operation)
+    return definition is None or bool(definition.is_stateful)
+
+
+def _nodes(graph: GraphDef, inputs: Sequence[str], outputs: Sequence[str]) -> Iterator[NodeDef]:
+    """The nodes on the way from `inputs` to `outputs`, with those of the functions they call."""
+    by_name = {node.name: node for node in graph.node}
+    library = {function.signature.name: function for function in graph.library.function}
+    fed = {_node_name(name) for name in inputs}
+    todo = [_node_name(name) for name in outputs]
+    seen = set(todo)
+    called: list[str] = []
+    while todo:
+        name = todo.pop()
+        if name in fed or name not in by_name:
+            continue
+        node = by_name[name]
+        yield node
+        called.extend(_calls(node, library))
+        fresh = {_node_name(reference) for reference in node.input} - seen
+        seen |= fresh
+        todo.extend(fresh)
+    entered: set[str] = set()
+    while called:
+        name = called.pop()
+        if name in entered:
+            continue
+        entered.add(name)
+        for node in library[name].node_def:
+            yield node
+            called.extend(_calls(node, library))
+
+
+def _calls(node: NodeDef, library: dict[str, object]) -> Iterator[str]:
+    if node.op in library:
+        yield node.op
+    for value in node.attr.values():
+        for function in (value.func, *value.list.func):
+            if function.name in library:
+                yield function.name
+
+
+def _node_name(reference: str) -> str:
+    return reference.removeprefix("^").partition(":")[0]

@@ -1,0 +1,363 @@
+"""The API without a transport: what grpc_api.py and rest_api.py call for each request.
+
+A request leases the version that answers it: the version stays in memory until the lease ends, even when a newer one
+takes its place meanwhile. All methods run on the event loop. Cancelling a coroutine means that the caller has gone:
+what has not begun by then is not computed.
+"""
+
+import re
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from types import TracebackType
+from typing import Any, TypeVar
+
+import grpc
+from google.protobuf.any_pb2 import Any as AnyProto
+from tensorflow.core.protobuf.meta_graph_pb2 import SignatureDef
+from tensorflow_serving.apis import (
+    classification_pb2,
+    get_model_metadata_pb2,
+    get_model_status_pb2,
+    inference_pb2,
+    model_management_pb2,
+    model_pb2,
+    predict_pb2,
+    prediction_log_pb2,
+    regression_pb2,
+)
+from tensorflow_serving.config.model_server_config_pb2 import ModelConfig, ModelServerConfig
+
+from serving import inference
+from serving.engine import Model, status_of
+from serving.errors import ServingError, failed_precondition, invalid_argument, not_found, unavailable
+from serving.manager import Manager, Version
+from serving.observer import Observer, RequestLog
+from serving.tensors import Array, to_proto
+
+Response = TypeVar("Response")
+PLATFORM = "tensorflow"
+STATUS_NUMBERS = {code: code.value[0] for code in grpc.StatusCode}
+
+
+class Lease:
+    """A version that stays loaded while the `with` block runs."""
+
+    __slots__ = ("model", "model_name", "version")
+
+    def __init__(self, model: Model) -> None:
+        self.model = model
+        self.model_name = model.name
+        self.version = model.version
+
+    def __enter__(self) -> "Lease":
+        self.model.in_flight += 1
+        self.model.idle.clear()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.model.in_flight -= 1
+        if not self.model.in_flight:
+            self.model.idle.set()
+
+    def signature(self, name: str) -> SignatureDef:
+        """The signature `name`, `serving_default` if empty; raises ServingError FAILED_PRECONDITION."""
+        return self.model.signature(name).definition
+
+
+class Handlers:
+    """All RPCs of PredictionService and ModelService."""
+
+    def __init__(
+        self,
+        manager: Manager,
+        *,
+        observer: Observer,
+        request_log: RequestLog | None = None,
+        as_content: bool = False,
+        check_method: bool = False,
+    ) -> None:
+        """Args:
+        as_content: answer with tensor_content rather than with typed lists.
+        check_method: ask of Predict, Classify and Regress that the signature's method_name is theirs.
+        """
+        self.draining = False
+        self._manager = manager
+        self._observer = observer
+        self._request_log = request_log
+        self._as_content = as_content
+        self._check_method = check_method
+
+    def lease(self, spec: model_pb2.ModelSpec) -> Lease:
+        """The version that `spec` means; raises ServingError."""
+        if self.draining:
+            raise unavailable("The server is shutting down; send the request to another one")
+        if not spec.name:
+            raise invalid_argument("ModelSpec has no name specified.")
+        version = spec.version.value if spec.HasField("version") else None
+        return Lease(self._manager.find(spec.name, version=version, label=spec.version_label))
+
+    async def predict(self, request: predict_pb2.PredictRequest) -> predict_pb2.PredictResponse:
+        """Predict; raises ServingError."""
+        _require_spec(request)
+        with self.lease(request.model_spec) as lease:
+            response = await self._timed(
+                lease,
+                request.model_spec.signature_name,
+                "Predict",
+                lambda: inference.predict(
+                    lease.model, request, as_content=self._as_content, check_method=self._check_method
+                ),
+            )
+        self._log(request, response, "predict_log")
+        return response
+
+    async def predict_arrays(
+        self, lease: Lease, signature_name: str, inputs: Mapping[str, Array], output_filter: Sequence[str] = ()
+    ) -> dict[str, Array]:
+        """Predict without protos.
+
+        Args:
+            inputs: by alias, with the dtypes of the signature; strings as object arrays of bytes.
+
+        Raises: ServingError.
+        """
+        signature = lease.model.signature(signature_name)
+        inference.require_method(signature, check=self._check_method)
+        outputs = await self._timed(
+            lease, signature.name, "Predict", lambda: lease.model.predict(signature, inputs, output_filter)
+        )
+        if self._request_log is not None and self._request_log.wants(lease.model_name):
+            log = prediction_log_pb2.PredictionLog()
+            predict_log = log.predict_log
+            inference.fill_spec(predict_log.request.model_spec, lease.model, signature.name)
+            predict_log.response.model_spec.CopyFrom(predict_log.request.model_spec)
+            for alias, array in inputs.items():
+                predict_log.request.inputs[alias].CopyFrom(to_proto(array, as_content=True))
+            for alias, array in outputs.items():
+                predict_log.response.outputs[alias].CopyFrom(to_proto(array, as_content=True))
+            log.log_metadata.model_spec.CopyFrom(predict_log.request.model_spec)
+            self._request_log.write(log)
+        return outputs
+
+    async def classify(
+        self, request: classification_pb2.ClassificationRequest
+    ) -> classification_pb2.ClassificationResponse:
+        """Classify; raises ServingError."""
+        _require_spec(request)
+        with self.lease(request.model_spec) as lease:
+            response = await self._timed(
+                lease,
+                request.model_spec.signature_name,
+                "Classify",
+                lambda: inference.classify(lease.model, request, check_method=self._check_method),
+            )
+        self._log(request, response, "classify_log")
+        return response
+
+    async def regress(self, request: regression_pb2.RegressionRequest) -> regression_pb2.RegressionResponse:
+        """Regress; raises ServingError."""
+        _require_spec(request)
+        with self.lease(request.model_spec) as lease:
+            response = await self._timed(
+                lease,
+                request.model_spec.signature_name,
+                "Regress",
+                lambda: inference.regress(lease.model, request, check_method=self._check_method),
+            )
+        self._log(request, response, "regress_log")
+        return response
+
+    async def multi_inference(
+        self, request: inference_pb2.MultiInferenceRequest
+    ) -> inference_pb2.MultiInferenceResponse:
+        """MultiInference; raises ServingError."""
+        if not request.tasks:
+            raise invalid_argument("Inference request must have at least one task.")
+        names = {task.model_spec.name for task in request.tasks}
+        if "" in names:
+            raise invalid_argument("Found ModelSpec with an empty model name.")
+        if len(names) > 1:
+            raise invalid_argument("All ModelSpecs in a MultiInferenceRequest must access the same model name.")
+        with self.lease(request.tasks[0].model_spec) as lease:
+            response = await self._timed(
+                lease,
+                request.tasks[0].model_spec.signature_name,
+                "MultiInference",
+                lambda: inference.multi_inference(lease.model, request, check_method=self._check_method),
+            )
+        self._log(request, response, "multi_inference_log")
+        return response
+
+    def get_model_metadata(
+        self, request: get_model_metadata_pb2.GetModelMetadataRequest
+    ) -> get_model_metadata_pb2.GetModelMetadataResponse:
+        """The signatures of a version; raises ServingError."""
+        _require_spec(request)
+        if not request.metadata_field:
+            raise invalid_argument("GetModelMetadataRequest must specify at least one metadata_field")
+        for name in request.metadata_field:
+            if name != "signature_def":
+                raise invalid_argument(f"Metadata field {name} is not supported")
+        with self.lease(request.model_spec) as lease:
+            response = get_model_metadata_pb2.GetModelMetadataResponse()
+            response.model_spec.name = lease.model_name
+            response.model_spec.version.value = lease.version
+            signatures = get_model_metadata_pb2.SignatureDefMap()
+            for name, definition in lease.model.signature_defs.items():
+                signatures.signature_def[name].CopyFrom(definition)
+            packed = AnyProto()
+            packed.Pack(signatures)
+            response.metadata["signature_def"].CopyFrom(packed)
+            return response
+
+    def get_model_status(
+        self, request: get_model_status_pb2.GetModelStatusRequest
+    ) -> get_model_status_pb2.GetModelStatusResponse:
+        """The states of a model's versions; raises ServingError."""
+        _require_spec(request)
+        spec = request.model_spec
+        servable = self._manager.servables.get(spec.name)
+        versions = dict(servable.versions) if servable else {}
+        if spec.HasField("version"):
+            if spec.version.value not in versions:
+                raise not_found(f"Could not find version {spec.version.value} of model {spec.name}")
+            versions = {spec.version.value: versions[spec.version.value]}
+        elif not versions:
+            raise not_found(f"Could not find any versions of model {spec.name}")
+        response = get_model_status_pb2.GetModelStatusResponse()
+        for number in sorted(versions, reverse=True):
+            _fill_status(response.model_version_status.add(), versions[number])
+        return response
+
+    async def reload_config(
+        self, request: model_management_pb2.ReloadConfigRequest
+    ) -> model_management_pb2.ReloadConfigResponse:
+        """Replace the set of models and wait for them; raises ServingError."""
+        if request.config.WhichOneof("config") != "model_config_list":
+            raise invalid_argument(
+                "ServerModelConfig type not supported by HandleReloadConfigRequest. "
+                "Only ModelConfigList is currently supported"
+            )
+        await self.apply_config(request.config)
+        return model_management_pb2.ReloadConfigResponse()
+
+    async def apply_config(self, config: ModelServerConfig) -> None:
+        """Make `config` the set of models and wait until they are loaded.
+
+        Raises: ServingError if the config is not usable, or if models do not become available.
+        """
+        if config.WhichOneof("config") == "custom_model_config":
+            raise failed_precondition(
+                "Cannot transition to requested config. It is only legal to transition from one ModelConfigList to "
+                "another."
+            )
+        configs = list(config.model_config_list.config)
+        check_configs(configs, {name: servable.config for name, servable in self._manager.servables.items()})
+        await self._manager.configure(configs)
+        failures = self.failures()
+        if failures:
+            raise ServingError(
+                grpc.StatusCode.UNKNOWN, f"{len(failures)} model(s) did not become available: {{{', '.join(failures)}}}"
+            )
+
+    def failures(self) -> list[str]:
+        """One text for each configured model of which nothing could be loaded."""
+        failures = []
+        for name, servable in self._manager.servables.items():
+            errors = [version for version in servable.versions.values() if version.error is not None]
+            if not servable.available() and errors:
+                worst = max(errors, key=lambda version: version.number)
+                failures.append(f"{{name: {name} version: {worst.number}}} due to error: {worst.error}")
+        return failures
+
+    def not_ready(self) -> list[str]:
+        """One line for each configured model without an available version; empty: ready."""
+        return [
+            f"model {name} has no available version: {servable.notice or 'still loading, or failed to load'}"
+            for name, servable in self._manager.servables.items()
+            if not servable.available()
+        ]
+
+    async def _timed(
+        self, lease: Lease, signature_name: str, api: str, work: Callable[[], Awaitable[Response]]
+    ) -> Response:
+        """Do `work` and tell the observer how it went."""
+        started = time.perf_counter()
+        failure: BaseException | None = None
+        try:
+            return await work()
+        except BaseException as error:
+            failure = error
+            raise
+        finally:
+            labels: dict[str, Any] = {
+                "model_name": lease.model_name,
+                "version": lease.version,
+                "signature_name": self._known(lease.model, signature_name),
+            }
+            latency_s = time.perf_counter() - started
+            self._observer.signature_finished(**labels, code=status_of(failure), latency_s=latency_s)
+            if failure is None:
+                self._observer.runtime_finished(**labels, api=api, latency_s=latency_s)
+
+    def _known(self, model: Model, signature_name: str) -> str:
+        """The signature as a label: what a caller makes up must not make a time series."""
+        name = signature_name or "serving_default"
+        return name if name in model.signatures else "unknown"
+
+    def _log(self, request: Any, response: Any, kind: str) -> None:
+        if self._request_log is None:
+            return
+        spec = request.tasks[0].model_spec if kind == "multi_inference_log" else request.model_spec
+        if not self._request_log.wants(spec.name):
+            return
+        log = prediction_log_pb2.PredictionLog()
+        getattr(log, kind).request.CopyFrom(request)
+        getattr(log, kind).response.CopyFrom(response)
+        log.log_metadata.model_spec.CopyFrom(spec)
+        self._request_log.write(log)
+
+
+def check_configs(configs: Sequence[ModelConfig], current: Mapping[str, ModelConfig]) -> None:
+    """Refuse a set of models that cannot be served; raises ServingError."""
+    seen: set[str] = set()
+    for config in configs:
+        name = config.name
+        if name in seen:
+            raise invalid_argument(f"Illegal to list model {name} multiple times in config list")
+        seen.add(name)
+        if not name:
+            raise invalid_argument("A model config has no name")
+        if not config.base_path.startswith("/") and not re.match(r"[a-zA-Z][a-zA-Z0-9+.-]*://", config.base_path):
+            raise invalid_argument(
+                f"Expected model {name} to have an absolute path or URI; got base_path()={config.base_path}"
+            )
+        platform = config.model_platform or (PLATFORM if config.model_type == 1 else "")
+        if not platform:
+            raise invalid_argument(
+                f"Illegal setting neither ModelServerConfig::model_type (deprecated) nor "
+                f"ModelServerConfig::model_platform, model name is {name}"
+            )
+        if name in current and (current[name].model_platform or PLATFORM) != platform:
+            raise invalid_argument(
+                f"Illegal to change a model's platform. For model {name} platform was "
+                f"{current[name].model_platform} and new platform requested is {platform}"
+            )
+        if platform != PLATFORM:
+            raise invalid_argument(f"Model {name} requests unsupported platform {platform}")
+        if config.HasField("logging_config"):
+            raise invalid_argument("No request-logger-creator provided. Use --request_log_file instead.")
+
+
+def _require_spec(request: Any) -> None:
+    if not request.HasField("model_spec"):
+        raise invalid_argument("Missing ModelSpec")
+
+
+def _fill_status(status: get_model_status_pb2.ModelVersionStatus, version: Version) -> None:
+    status.version = version.number
+    status.state = version.state  # type: ignore[assignment]
+    status.status.error_code = STATUS_NUMBERS[version.error.code] if version.error else 0  # type: ignore[assignment]
+    status.status.error_message = version.error.message if version.error else ""

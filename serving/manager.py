@@ -1,0 +1,402 @@
+"""Which versions of which models are live.
+
+One task polls the base paths; each load is a task of its own. All state changes on the event loop, so there is no lock.
+The rules, for every model:
+
+- A version is loaded when the policy wants it and it is whole (versions.py), and served once it is loaded and warm.
+- A version that is not wanted any more goes once one that is wanted is available; what is in flight on it ends first.
+- A version that does not load is reported with its error and tried again, after the retry interval or when its files
+  change; meanwhile the policy chooses among the others. It never takes the place of one that works.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import grpc
+import tensorflow as tf
+from tensorflow_serving.apis.get_model_status_pb2 import ModelVersionStatus
+from tensorflow_serving.config.model_server_config_pb2 import ModelConfig
+
+from serving import loader, versions, warmup
+from serving.engine import Model
+from serving.errors import ServingError, failed_precondition, invalid_argument, not_found
+from serving.loader import LoadOptions
+from serving.observer import Observer
+from serving.versions import Snapshot
+from serving.workers import Workers
+
+logger = logging.getLogger(__name__)
+
+START, LOADING, AVAILABLE, UNLOADING, END = (
+    ModelVersionStatus.START,
+    ModelVersionStatus.LOADING,
+    ModelVersionStatus.AVAILABLE,
+    ModelVersionStatus.UNLOADING,
+    ModelVersionStatus.END,
+)
+MAX_ENDED = 64  # versions that are gone without an error, kept for GetModelStatus
+
+
+@dataclass(slots=True)
+class Version:
+    """One version of a model, from its discovery to its end."""
+
+    number: int
+    path: str
+    state: int = START
+    error: ServingError | None = None
+    model: Model | None = None  # while AVAILABLE or UNLOADING
+    attempts: int = 0  # failed loads since the files last changed
+    retry_at: float = 0.0
+    failed_snapshot: Snapshot | None = None
+    task: "asyncio.Task[None] | None" = None
+
+
+@dataclass(slots=True)
+class Servable:
+    """A configured model."""
+
+    config: ModelConfig
+    versions: dict[int, Version] = field(default_factory=dict)
+    snapshots: dict[int, Snapshot] = field(default_factory=dict)  # of those not loaded yet, at the last look
+    notice: str = ""  # what the log said last, so as not to repeat it at each poll
+    settling: bool = False  # a version is there and still changing
+
+    def available(self) -> list[Version]:
+        """The versions that answer, newest first."""
+        found = [version for version in self.versions.values() if version.state == AVAILABLE]
+        return sorted(found, key=lambda version: version.number, reverse=True)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ManagerOptions:
+    """How the manager goes about it."""
+
+    load: LoadOptions
+    max_retries: int = 5
+    retry_interval_s: float = 60.0
+    num_load_threads: int = 0
+    labels_for_unavailable: bool = False
+
+
+class Manager:
+    """All models of a server. Used on the event loop only."""
+
+    def __init__(self, options: ManagerOptions, *, workers: Workers, observer: Observer) -> None:
+        self._options = options
+        self._workers = workers
+        self._observer = observer
+        self._servables: dict[str, Servable] = {}
+        self._leaving: set[asyncio.Task[None]] = set()
+        self._loading = ThreadPoolExecutor(max(1, options.num_load_threads), thread_name_prefix="load")
+        self._looking = ThreadPoolExecutor(1, thread_name_prefix="poll")
+        self._poll_lock = asyncio.Lock()
+        self.changed = asyncio.Condition()
+
+    @property
+    def servables(self) -> Mapping[str, Servable]:
+        """The configured models by name."""
+        return self._servables
+
+    def find(self, name: str, *, version: int | None = None, label: str = "") -> Model:
+        """The model that answers; raises ServingError."""
+        servable = self._servables.get(name)
+        if label:
+            labels = servable.config.version_labels if servable else {}
+            if label not in labels:
+                raise invalid_argument(f"Unrecognized servable version label: {label}")
+            version = labels[label]
+        if version is None:
+            available = servable.available() if servable else []
+            if not available:
+                raise not_found(f"Servable not found for request: Latest({name})")
+            model = available[0].model
+        else:
+            found = servable.versions.get(version) if servable else None
+            if found is None or found.state != AVAILABLE:
+                raise not_found(f"Servable not found for request: Specific({name}, {version})")
+            model = found.model
+        assert model is not None
+        return model
+
+    async def configure(self, configs: Iterable[ModelConfig]) -> None:
+        """Replace the set of models; returns when what can be loaded is loaded.
+
+        Raises: ServingError if a label points at a version that is not available.
+        """
+        wanted = {config.name: config for config in configs}
+        labels = {name: dict(config.version_labels) for name, config in wanted.items()}
+        old_labels = {name: dict(servable.config.version_labels) for name, servable in self._servables.items()}
+        for name in set(self._servables) - set(wanted):
+            for version in self._servables.pop(name).versions.values():
+                self._retire(version, name)
+        for name, config in wanted.items():
+            config = ModelConfig.FromString(config.SerializeToString())
+            config.version_labels.clear()
+            config.version_labels.update(old_labels.get(name, {}))  # until the new ones are known to hold
+            if name not in self._servables:
+                self._servables[name] = Servable(config)
+            elif self._servables[name].config.base_path != config.base_path:
+                for version in self._servables[name].versions.values():
+                    self._retire(version, name)
+                self._servables[name] = Servable(config)
+            else:
+                self._servables[name].config = config
+        await self.poll()
+        await self._settle(wanted)
+        self._assign_labels(labels)
+
+    def _assign_labels(self, labels: Mapping[str, Mapping[str, int]]) -> None:
+        for name, mapping in labels.items():
+            servable = self._servables.get(name)
+            if servable is None:
+                continue
+            for label, number in mapping.items():
+                known = servable.versions.get(number)
+                is_new = label not in servable.config.version_labels
+                if known is not None and known.state == AVAILABLE:
+                    continue
+                if self._options.labels_for_unavailable and is_new:
+                    continue
+                raise failed_precondition(
+                    f"Request to assign label to version {number} of model {name}, which is not currently available "
+                    f"for inference"
+                )
+        for name, mapping in labels.items():
+            if name in self._servables:
+                self._servables[name].config.version_labels.clear()
+                self._servables[name].config.version_labels.update(mapping)
+
+    async def _settle(self, names: Iterable[str]) -> None:
+        """Wait until nothing of `names` is loading and no version that is there still changes."""
+        while True:
+            tasks = [
+                version.task
+                for name in names
+                if name in self._servables
+                for version in self._servables[name].versions.values()
+                if version.task is not None and not version.task.done()
+            ]
+            if tasks:
+                await asyncio.wait(tasks)
+                await self.poll()  # a version that failed makes room for another
+            elif any(
+                self._servables[name].settling and not self._servables[name].available()
+                for name in names
+                if name in self._servables
+            ):
+                await asyncio.sleep(0.25)
+                await self.poll()
+            else:
+                return
+
+    async def poll_forever(self, interval_s: float) -> None:
+        """Look at the base paths every `interval_s` seconds."""
+        while True:
+            await asyncio.sleep(interval_s)
+            try:
+                await self.poll()
+            except Exception:
+                logger.exception("looking for versions failed; trying again in %g s", interval_s)
+
+    async def poll(self) -> None:
+        """Look at all base paths once and act on what is there."""
+        async with self._poll_lock:
+            for name, servable in list(self._servables.items()):
+                await self._poll_one(name, servable)
+
+    async def _poll_one(self, name: str, servable: Servable) -> None:
+        loop = asyncio.get_running_loop()
+        base_path = servable.config.base_path
+        try:
+            listed = await loop.run_in_executor(self._looking, versions.list_versions, base_path)
+        except tf.errors.OpError as error:
+            servable.settling = False
+            self._note(servable, f"Could not find base path {base_path} for servable {name} with error {error.message}")
+            return
+        if not listed:
+            self._note(
+                servable,
+                f"No versions of servable {name} found under base path {base_path}. Did you forget to name your leaf "
+                f"directory as a number (eg. '/1/')?",
+            )
+        else:
+            servable.notice = ""
+        usable = await self._usable(servable, listed)
+        if self._servables.get(name) is servable:
+            self._reconcile(name, servable, listed, usable)
+
+    async def _usable(self, servable: Servable, listed: Mapping[int, str]) -> list[int]:
+        """The versions that are live, being loaded, or whole and not known to fail."""
+        usable = []
+        before, servable.snapshots, servable.settling = servable.snapshots, {}, False
+        candidates = versions.wanted(servable.config.model_version_policy, listed)
+        for number in sorted(listed, reverse=True):
+            known = servable.versions.get(number)
+            if known is not None and known.state in (LOADING, AVAILABLE):
+                usable.append(number)
+                continue
+            if number not in candidates and number < max(usable, default=-1):
+                continue  # an old version that nobody wants: not worth looking at
+            if await self._is_whole(servable, number, listed[number], before.get(number)):
+                usable.append(number)
+        return usable
+
+    async def _is_whole(self, servable: Servable, number: int, path: str, before: Snapshot | None) -> bool:
+        """Whether a version that is not live may be loaded now."""
+        loop = asyncio.get_running_loop()
+        files = await loop.run_in_executor(self._looking, versions.snapshot, path)
+        servable.snapshots[number] = files
+        known = servable.versions.get(number)
+        if known is not None and known.error is not None and known.failed_snapshot == files:
+            return known.attempts <= self._options.max_retries and time.monotonic() >= known.retry_at
+        prefer_lite = self._options.load.prefer_lite
+        lacks = await loop.run_in_executor(
+            self._looking, lambda: versions.missing(path, files, prefer_lite=prefer_lite)
+        )
+        if lacks is not None:
+            logger.info("version %s is not whole yet: it has no %s", path, lacks)
+            return False
+        if not versions.settled(files, before):
+            servable.settling = True
+            return False
+        return True
+
+    def _note(self, servable: Servable, text: str) -> None:
+        if servable.notice != text:
+            logger.warning("%s", text)
+            servable.notice = text
+
+    def _reconcile(self, name: str, servable: Servable, listed: Mapping[int, str], usable: list[int]) -> None:
+        """Start the loads and unloads that bring `servable` to what its policy wants."""
+        policy = servable.config.model_version_policy
+        aspired = versions.wanted(policy, usable)
+        for number in aspired:
+            known = servable.versions.get(number)
+            if known is None or known.state in (START, END):
+                attempts = 0
+                if known is not None and known.failed_snapshot == servable.snapshots.get(number):
+                    attempts = known.attempts
+                version = Version(number, listed[number], attempts=attempts)
+                servable.versions[number] = version
+                self._start_load(name, servable, version)
+        keeps = any(version.number in aspired for version in servable.available())
+        for version in servable.available():
+            if version.number not in aspired and (keeps or not listed):
+                self._retire(version, name)
+        self._forget(servable)
+
+    def _start_load(self, name: str, servable: Servable, version: Version) -> None:
+        version.state = LOADING
+        version.task = asyncio.get_running_loop().create_task(self._load(name, servable, version))
+
+    async def _load(self, name: str, servable: Servable, version: Version) -> None:
+        loop = asyncio.get_running_loop()
+        files = servable.snapshots.get(version.number)
+        logger.info("loading %s version %d from %s", name, version.number, version.path)
+        model = None
+        try:
+            loaded = await loop.run_in_executor(self._loading, loader.load, version.path, self._options.load)
+            model = Model(
+                name,
+                version.number,
+                loaded.runtime,
+                loaded.signatures,
+                options=loaded.engine_options,
+                workers=self._workers,
+                observer=self._observer,
+            )
+            await warmup.replay(
+                loaded.warmup_records,
+                model,
+                path=version.path,
+                iterations=self._options.load.warmup_iterations,
+                observer=self._observer,
+            )
+        except Exception as error:
+            if model is not None:
+                await loop.run_in_executor(self._loading, model.close)
+            self._failed(name, version, error, files)
+        else:
+            self._loaded(name, servable, version, model, loaded.load_s)
+        await self.announce()
+
+    def _loaded(self, name: str, servable: Servable, version: Version, model: Model, load_s: float) -> None:
+        version.model = model
+        version.state = AVAILABLE
+        version.error = None
+        logger.info(
+            "Successfully loaded servable version {name: %s version: %d} in %.1f s", name, version.number, load_s
+        )
+        self._observer.model_loaded(model_name=name, version=version.number, load_s=load_s)
+        if self._servables.get(name) is not servable:  # the configuration has changed meanwhile
+            self._retire(version, name)
+            return
+        for other in servable.available():
+            aspired = versions.wanted(servable.config.model_version_policy, [v.number for v in servable.available()])
+            if other.number not in aspired:
+                self._retire(other, name)
+
+    def _failed(self, name: str, version: Version, error: Exception, files: Snapshot | None) -> None:
+        if not isinstance(error, ServingError):
+            logger.exception("loading %s version %d failed", name, version.number)
+            error = ServingError(grpc.StatusCode.UNKNOWN, f"{type(error).__name__}: {error}")
+        version.state = END
+        version.error = error
+        version.attempts += 1
+        version.failed_snapshot = files
+        version.retry_at = time.monotonic() + self._options.retry_interval_s
+        logger.error(
+            "loading {name: %s version: %d} failed (attempt %d of %d): %s",
+            name,
+            version.number,
+            version.attempts,
+            self._options.max_retries + 1,
+            error,
+        )
+
+    def _retire(self, version: Version, name: str) -> None:
+        """Take `version` out of service; its memory goes when its requests have ended."""
+        if version.state != AVAILABLE:
+            return
+        version.state = UNLOADING
+        task = asyncio.get_running_loop().create_task(self._unload(version, name))
+        version.task = task
+        self._leaving.add(task)
+        task.add_done_callback(self._leaving.discard)
+
+    async def _unload(self, version: Version, name: str) -> None:
+        model = version.model
+        assert model is not None
+        await self.announce()
+        await model.idle.wait()
+        version.model = None
+        await asyncio.get_running_loop().run_in_executor(self._loading, model.close)
+        version.state = END
+        logger.info("unloaded %s version %d", name, version.number)
+        self._observer.model_unloaded(model_name=name, version=version.number)
+        await self.announce()
+
+    def _forget(self, servable: Servable) -> None:
+        ended = sorted(v.number for v in servable.versions.values() if v.state == END and v.error is None)
+        for number in ended[:-MAX_ENDED]:
+            del servable.versions[number]
+
+    async def announce(self) -> None:
+        """Wake those who watch the states."""
+        async with self.changed:
+            self.changed.notify_all()
+
+    async def close(self) -> None:
+        """Unload everything, when nothing is in flight any more."""
+        for name, servable in self._servables.items():
+            for version in servable.versions.values():
+                self._retire(version, name)
+        if self._leaving:
+            await asyncio.wait(self._leaving, timeout=5)
+        self._loading.shutdown(wait=False, cancel_futures=True)
+        self._looking.shutdown(wait=False, cancel_futures=True)

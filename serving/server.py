@@ -1,0 +1,262 @@
+"""A server's life: load, listen, serve, drain, stop.
+
+Everything runs on one event loop; TensorFlow computes on worker threads. As in TensorFlow Serving nothing listens
+before the models that are there are loaded. SIGTERM or SIGINT begins the drain: health turns NOT_SERVING, new work is
+refused, what was accepted is answered; a second SIGINT stops at once.
+"""
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import sys
+from pathlib import Path
+
+import grpc
+from grpc_reflection.v1alpha import reflection
+from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
+
+from serving import config_files, grpc_api, rest_api
+from serving.config_files import BatchingParameters
+from serving.errors import ServingError, failed_precondition, invalid_argument
+from serving.flags import ServerConfig
+from serving.grpc_api import MODEL_SERVICE, PREDICTION_SERVICE, GrpcApi
+from serving.handlers import PLATFORM, Handlers
+from serving.health import Health
+from serving.loader import LoadOptions
+from serving.manager import Manager, ManagerOptions
+from serving.metrics import Metrics
+from serving.models_folder import model_names
+from serving.request_log import RequestLog
+from serving.workers import Workers
+
+logger = logging.getLogger(__name__)
+
+OK, FAILED, KILLED = 0, 255, 130
+
+
+def run(config: ServerConfig, models_folder: Path | None = None) -> int:
+    """Serve until a signal comes; returns the process's exit code.
+
+    Args:
+        models_folder: serve every model in it, rather than what `config` names.
+    """
+    try:
+        return asyncio.run(_serve(config, models_folder))
+    except ServingError as error:
+        name = error.code.name
+        print(f"Failed to start server. Error: {name}: {error}", file=sys.stderr, flush=True)
+    except OSError as error:
+        print(f"Failed to start server. Error: UNKNOWN: {error}", file=sys.stderr, flush=True)
+    return FAILED
+
+
+async def _serve(config: ServerConfig, models_folder: Path | None) -> int:
+    if models_folder is None:
+        check_combinations(config)
+    models = configured_models(config) if models_folder is None else models_in(models_folder)
+    batching = _batching(config)
+    tls = config_files.read_tls(config.ssl_config_file) if config.ssl_config_file else None
+    monitoring = config_files.read_monitoring(config.monitoring_config_file) if config.monitoring_config_file else None
+    stop = _on_signals()
+    metrics = Metrics()
+    workers = Workers(batching.num_batch_threads if batching and batching.num_batch_threads else _cpus(), name="run")
+    request_log = _request_log(config, metrics)
+    manager = Manager(
+        ManagerOptions(
+            load=LoadOptions.of(config, batching),
+            max_retries=config.max_num_load_retries,
+            retry_interval_s=config.load_retry_interval_micros / 1e6,
+            num_load_threads=config.num_load_threads,
+            labels_for_unavailable=config.allow_version_labels_for_unavailable_models,
+        ),
+        workers=workers,
+        observer=metrics,
+    )
+    handlers = Handlers(
+        manager,
+        observer=metrics,
+        request_log=request_log,
+        as_content=config.enable_serialization_as_tensor_content,
+        check_method=config.enable_signature_method_name_check,
+    )
+    starting = asyncio.create_task(_load_first(handlers, models))
+    await asyncio.wait({starting, stop}, return_when=asyncio.FIRST_COMPLETED)
+    if stop.done():
+        starting.cancel()
+        return OK
+    starting.result()
+    health = Health(manager, handlers)
+    server = _make_grpc_server(config, handlers, health, metrics, tls)
+    rest = await rest_api.start(config, handlers, metrics, monitoring) if _wants_rest(config) else None
+    await server.start()
+    _announce(config)
+    background = [asyncio.create_task(health.follow())]
+    if config.file_system_poll_wait_seconds > 0:
+        background.append(asyncio.create_task(manager.poll_forever(config.file_system_poll_wait_seconds)))
+    if config.model_config_file and config.model_config_file_poll_wait_seconds > 0:
+        background.append(asyncio.create_task(_follow_config_file(config, handlers)))
+    await stop
+    logger.info("draining for up to %g s", config.drain_seconds)
+    handlers.draining = True
+    await health.update()
+    for task in background:
+        task.cancel()
+    async with asyncio.TaskGroup() as group:
+        group.create_task(server.stop(config.drain_seconds))
+        if rest is not None:
+            group.create_task(rest.stop(config.drain_seconds))
+    await manager.close()
+    if request_log is not None:
+        request_log.close()
+    logger.info("stopped")
+    return OK
+
+
+def check_combinations(config: ServerConfig) -> None:
+    """Refuse flags that do not go together; raises ServingError with TensorFlow Serving's text."""
+    if not config.port and not config.grpc_socket_path:
+        raise invalid_argument(
+            "At least one of server_options.grpc_port or server_options.grpc_socket_path must be set."
+        )
+    if config.use_alts_credentials and config.ssl_config_file:
+        raise invalid_argument("Either use_alts_credentials must be false or ssl_config_file must be empty.")
+    if not config.model_base_path and not config.model_config_file:
+        raise invalid_argument("Both server_options.model_base_path and server_options.model_config_file are empty!")
+    if config.batching_parameters_file and not config.enable_batching:
+        raise invalid_argument(
+            "server_options.batching_parameters_file is set without setting server_options.enable_batching to true."
+        )
+    if config.use_alts_credentials:
+        raise invalid_argument("ALTS exists on Google's own network only; use --ssl_config_file")
+
+
+def configured_models(config: ServerConfig) -> ModelServerConfig:
+    """The models that the flags or the file they name ask for; raises ServingError."""
+    if config.model_config_file:
+        models = config_files.read_models(config.model_config_file)
+        if models.WhichOneof("config") == "custom_model_config":
+            raise failed_precondition("custom_model_config is not supported; use a model_config_list")
+        return models
+    path = config.model_base_path
+    if "://" not in path and not path.startswith("/"):
+        path = str(Path(path).absolute())
+    models = ModelServerConfig()
+    models.model_config_list.config.add(name=config.model_name, base_path=path, model_platform=PLATFORM)
+    return models
+
+
+def models_in(folder: Path) -> ModelServerConfig:
+    """Every model under `folder`."""
+    models = ModelServerConfig()
+    for name in model_names(folder):
+        models.model_config_list.config.add(name=name, base_path=str(folder / name), model_platform=PLATFORM)
+    return models
+
+
+async def _load_first(handlers: Handlers, models: ModelServerConfig) -> None:
+    """Load what is there; a model of which nothing loads ends the start, one that is not there yet does not."""
+    try:
+        await handlers.apply_config(models)
+    except ServingError as error:
+        failures = handlers.failures()
+        if not failures:
+            raise
+        text = f"{len(failures)} servable(s) did not become available: {{{', '.join(failures)}, }}"
+        raise ServingError(grpc.StatusCode.UNKNOWN, text) from error
+
+
+def _batching(config: ServerConfig) -> BatchingParameters | None:
+    if not config.enable_batching:
+        return None
+    if config.batching_parameters_file:
+        return config_files.read_batching(config.batching_parameters_file)
+    return BatchingParameters()
+
+
+def _request_log(config: ServerConfig, metrics: Metrics) -> RequestLog | None:
+    if not config.request_log_file:
+        return None
+    return RequestLog(
+        config.request_log_file,
+        sampling_rate=config.request_log_sampling_rate,
+        max_bytes=config.request_log_max_mb * 10**6,
+        max_files=config.request_log_max_files,
+        observer=metrics,
+    )
+
+
+def _make_grpc_server(
+    config: ServerConfig, handlers: Handlers, health: Health, metrics: Metrics, tls: config_files.TlsConfig | None
+) -> grpc.aio.Server:
+    server = grpc_api.make_server(
+        arguments=config.grpc_channel_arguments, max_concurrent_rpcs=config.grpc_max_concurrent_rpcs
+    )
+    GrpcApi(handlers, observer=metrics, max_pending_bytes=config.grpc_max_pending_mb * 10**6).add_to(server)
+    services = [PREDICTION_SERVICE, MODEL_SERVICE, reflection.SERVICE_NAME]
+    if config.enable_grpc_healthcheck_service:
+        from grpc_health.v1 import health_pb2_grpc
+
+        health_pb2_grpc.add_HealthServicer_to_server(health.servicer, server)
+        services.append("grpc.health.v1.Health")
+    reflection.enable_server_reflection(services, server)
+    if config.port:
+        grpc_api.add_port(server, f"0.0.0.0:{config.port}", tls)
+    if config.grpc_socket_path:
+        grpc_api.add_port(server, f"unix:{config.grpc_socket_path}", None)
+    return server
+
+
+def _wants_rest(config: ServerConfig) -> bool:
+    if config.rest_api_port and config.rest_api_port == config.port:
+        logger.error("--rest_api_port=%d is the port of gRPC; the REST API is not started", config.rest_api_port)
+        return False
+    return config.rest_api_port != 0
+
+
+def _announce(config: ServerConfig) -> None:
+    """The lines that scripts wait for, on stderr whatever the log format."""
+    if config.port:
+        logger.info("Running gRPC ModelServer at 0.0.0.0:%d ...", config.port)
+    if config.grpc_socket_path:
+        logger.info("Running gRPC ModelServer at UNIX socket %s ...", config.grpc_socket_path)
+    if _wants_rest(config):
+        logger.info("Exporting HTTP/REST API at:localhost:%d ...", config.rest_api_port)
+
+
+async def _follow_config_file(config: ServerConfig, handlers: Handlers) -> None:
+    """Apply the model config file again whenever its text changes."""
+    applied = config_files.read_text(config.model_config_file)
+    while True:
+        await asyncio.sleep(config.model_config_file_poll_wait_seconds)
+        try:
+            text = await asyncio.to_thread(config_files.read_text, config.model_config_file)
+            if text != applied:
+                applied = text
+                await handlers.apply_config(config_files.read_models(config.model_config_file))
+                logger.info("applied the changed %s", config.model_config_file)
+        except ServingError as error:
+            logger.error("%s is not applied: %s", config.model_config_file, error)
+
+
+def _on_signals() -> "asyncio.Future[None]":
+    """A future that is done at the first SIGTERM or SIGINT; a second SIGINT ends the process."""
+    loop = asyncio.get_running_loop()
+    stop: asyncio.Future[None] = loop.create_future()
+
+    def on_signal(number: int) -> None:
+        if stop.done() and number == signal.SIGINT:
+            os._exit(KILLED)
+        if not stop.done():
+            stop.set_result(None)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal, number)
+    return stop
+
+
+def _cpus() -> int:
+    with contextlib.suppress(AttributeError):  # not on macOS
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

@@ -1,0 +1,229 @@
+"""TensorProto to NumPy and back, without walking the values in Python where that can be had.
+
+Repeated fields give NumPy their values as one block; the other way, a packed list of fixed-width numbers lies on the
+wire as NumPy keeps it, so long `float_val` lists are written as their serialized bytes: 50,176 floats (64 images) take
+25 us instead of 2 ms.
+"""
+
+import math
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+from tensorflow.core.framework import types_pb2
+from tensorflow.core.framework.tensor_pb2 import TensorProto
+from tensorflow.core.framework.tensor_shape_pb2 import TensorShapeProto
+
+from serving.errors import ServingError, invalid_argument
+
+Array = NDArray[Any]
+
+# Numbers for which one value may stand for a whole tensor take this many bytes at most: such a tensor is larger than
+# the message that brings it.
+MAX_FILLED_BYTES = 64 << 20
+LONG = 64  # values from which on a list is worth the detour over its bytes
+
+# dtype: the list that carries its values.
+LISTS: dict[int, str] = {
+    types_pb2.DT_FLOAT: "float_val",
+    types_pb2.DT_DOUBLE: "double_val",
+    types_pb2.DT_INT32: "int_val",
+    types_pb2.DT_UINT8: "int_val",
+    types_pb2.DT_INT16: "int_val",
+    types_pb2.DT_INT8: "int_val",
+    types_pb2.DT_UINT16: "int_val",
+    types_pb2.DT_QINT8: "int_val",
+    types_pb2.DT_QUINT8: "int_val",
+    types_pb2.DT_QINT16: "int_val",
+    types_pb2.DT_QUINT16: "int_val",
+    types_pb2.DT_QINT32: "int_val",
+    types_pb2.DT_INT4: "int_val",
+    types_pb2.DT_UINT4: "int_val",
+    types_pb2.DT_STRING: "string_val",
+    types_pb2.DT_COMPLEX64: "scomplex_val",
+    types_pb2.DT_COMPLEX128: "dcomplex_val",
+    types_pb2.DT_INT64: "int64_val",
+    types_pb2.DT_BOOL: "bool_val",
+    types_pb2.DT_HALF: "half_val",
+    types_pb2.DT_BFLOAT16: "half_val",
+    types_pb2.DT_UINT32: "uint32_val",
+    types_pb2.DT_UINT64: "uint64_val",
+    types_pb2.DT_FLOAT8_E5M2: "float8_val",
+    types_pb2.DT_FLOAT8_E4M3FN: "float8_val",
+}
+FIXED_WIDTH = {
+    "float_val": np.float32,
+    "double_val": np.float64,
+    "scomplex_val": np.float32,
+    "dcomplex_val": np.float64,
+}
+LIST_DTYPES: dict[str, Any] = FIXED_WIDTH | {
+    "int_val": np.int32,
+    "int64_val": np.int64,
+    "bool_val": np.bool_,
+    "half_val": np.int32,
+    "uint32_val": np.uint32,
+    "uint64_val": np.uint64,
+}
+_NUMPY: dict[int, np.dtype[Any]] = {number: np.dtype(tf.dtypes.as_dtype(number).as_numpy_dtype) for number in LISTS}
+# NumPy's kinds of quantized numbers are structs; on the wire and in the runtime they are their plain storage.
+_NUMPY |= {
+    types_pb2.DT_QINT8: np.dtype(np.int8),
+    types_pb2.DT_QUINT8: np.dtype(np.uint8),
+    types_pb2.DT_QINT16: np.dtype(np.int16),
+    types_pb2.DT_QUINT16: np.dtype(np.uint16),
+    types_pb2.DT_QINT32: np.dtype(np.int32),
+}
+_NUMBER_OF = {
+    **{dtype: number for number, dtype in reversed(_NUMPY.items())},
+    np.dtype(ml_dtypes.bfloat16): types_pb2.DT_BFLOAT16,
+    np.dtype(object): types_pb2.DT_STRING,
+}
+
+
+def numpy_dtype(number: int) -> np.dtype[Any]:
+    """The NumPy dtype of a TensorFlow dtype; raises ServingError for those that are no plain values."""
+    try:
+        return _NUMPY[number]
+    except KeyError:
+        raise invalid_argument(f"tensors of {dtype_name(number)} cannot be sent in a request") from None
+
+
+def number_of(dtype: np.dtype[Any]) -> int:
+    """TensorFlow's number of a NumPy dtype."""
+    return _NUMBER_OF.get(dtype, types_pb2.DT_INVALID)
+
+
+def dtype_name(number: int) -> str:
+    """TensorFlow's name of a dtype, as in its error texts: float, double, int64, string."""
+    if number not in types_pb2.DataType.values():
+        return f"unknown dtype {number}"
+    return types_pb2.DataType.Name(number).removeprefix("DT_").lower()
+
+
+def to_array(alias: str, proto: TensorProto) -> Array:
+    """The value of `proto`, maybe a read-only view of its bytes; strings as an object array of bytes.
+
+    Args:
+        alias: the input's name, for the error text.
+
+    Raises: ServingError INVALID_ARGUMENT if dtype, shape and content do not make a tensor.
+    """
+    shape = tuple([dim.size for dim in proto.tensor_shape.dim])
+    kind = LISTS.get(proto.dtype)
+    if kind is None:
+        raise _parsing_error(alias, f"dtype {dtype_name(proto.dtype)} cannot be sent")
+    if proto.tensor_shape.unknown_rank or (shape and min(shape) < 0):
+        raise _parsing_error(alias, f"shape {_shape_text(proto)} is not that of a tensor")
+    if len(shape) > 32:
+        raise _parsing_error(alias, f"rank {len(shape)} is too high; at most 32")
+    count = math.prod(shape)
+    dtype = _NUMPY[proto.dtype]
+    if count * dtype.itemsize > 1 << 40:
+        raise _parsing_error(alias, f"shape {list(shape)} is too large")
+    if proto.tensor_content:
+        return _from_content(alias, proto, dtype, count).reshape(shape)
+    values = _from_list(proto, kind, dtype)
+    if len(values) == count:
+        return values.reshape(shape)
+    if len(values) == 1 and count * dtype.itemsize <= MAX_FILLED_BYTES:
+        return np.full(shape, values[0], dtype)  # one value stands for all, as in TensorFlow
+    raise _parsing_error(
+        alias, f"shape {list(shape)} has {count} values, but {len(values)} came in {kind}; send all of them"
+    )
+
+
+def _parsing_error(alias: str, why: str) -> ServingError:
+    return invalid_argument(f"tensor parsing error: {alias}: {why}")
+
+
+def _shape_text(proto: TensorProto) -> str:
+    shape = proto.tensor_shape
+    return "<unknown>" if shape.unknown_rank else str([dim.size for dim in shape.dim])
+
+
+def _from_content(alias: str, proto: TensorProto, dtype: np.dtype[Any], count: int) -> Array:
+    content = proto.tensor_content
+    if dtype.kind == "O":
+        try:
+            parsed: Array = tf.io.parse_tensor(proto.SerializeToString(), tf.string).numpy()
+        except tf.errors.OpError as error:
+            raise _parsing_error(alias, error.message) from error
+        return np.asarray(parsed, object)
+    if len(content) != count * dtype.itemsize:
+        raise _parsing_error(
+            alias,
+            f"shape {[dim.size for dim in proto.tensor_shape.dim]} of {dtype_name(proto.dtype)} takes "
+            f"{count * dtype.itemsize} bytes, but tensor_content has {len(content)}",
+        )
+    values = np.frombuffer(content, dtype)
+    if dtype == np.bool_:
+        return values.view(np.uint8) != 0  # any other bit pattern would be undefined behaviour downstream
+    return values
+
+
+def _from_list(proto: TensorProto, kind: str, dtype: np.dtype[Any]) -> Array:
+    """The values of the list `kind`, one-dimensional."""
+    listed = getattr(proto, kind)
+    if kind == "float8_val":
+        return np.frombuffer(listed, dtype)
+    if dtype.kind == "O":
+        strings = np.empty(len(listed), object)
+        strings[:] = listed
+        return strings
+    numbers: Array = np.array(listed, None if len(listed) else LIST_DTYPES[kind])
+    if dtype.kind == "c":
+        return numbers[: len(numbers) // 2 * 2].view(dtype)
+    if kind == "half_val":
+        return numbers.astype(np.uint16).view(dtype)
+    return numbers.astype(dtype, copy=False)  # wraps as a cast in C does
+
+
+def to_proto(array: Array, *, as_content: bool) -> TensorProto:
+    """`array` as a message.
+
+    Args:
+        array: what the runtime gave; strings as an object array of bytes.
+        as_content: put numbers into `tensor_content` rather than into a typed list.
+    """
+    number = _NUMBER_OF[array.dtype]
+    kind = LISTS[number]
+    proto = TensorProto(dtype=number, tensor_shape=shape_proto(array.shape))  # type: ignore[arg-type]
+    if array.dtype == object:
+        proto.string_val.extend(array.ravel().tolist())
+    elif as_content:
+        proto.tensor_content = array.tobytes()
+    elif kind in FIXED_WIDTH:
+        plain = array.view(FIXED_WIDTH[kind]) if array.dtype.kind == "c" and array.ndim else array
+        if array.dtype.kind == "c" and not array.ndim:
+            plain = np.array([array.real, array.imag])
+        if plain.size < LONG:
+            getattr(proto, kind).extend(plain.ravel().tolist())
+        else:
+            _merge_fixed(proto, kind, plain)
+    elif kind == "half_val":
+        proto.half_val.extend(array.view(np.uint16).ravel().tolist())
+    elif kind == "float8_val":
+        proto.float8_val = array.tobytes()
+    else:
+        getattr(proto, kind).extend(array.ravel().tolist())
+    return proto
+
+
+def _merge_fixed(proto: TensorProto, kind: str, plain: Array) -> None:
+    content = plain.astype(plain.dtype.newbyteorder("<"), copy=False).tobytes()
+    tag = TensorProto.DESCRIPTOR.fields_by_name[kind].number << 3 | 2  # 2: length-delimited
+    header = bytearray([tag])
+    length = len(content)
+    while length >= 0x80:
+        header.append(length & 0x7F | 0x80)
+        length >>= 7
+    header.append(length)
+    proto.MergeFromString(bytes(header) + content)
+
+
+def shape_proto(shape: tuple[int, ...]) -> TensorShapeProto:
+    """A fully known shape as a message."""
+    return TensorShapeProto(dim=[TensorShapeProto.Dim(size=size) for size in shape])
