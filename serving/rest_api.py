@@ -12,13 +12,13 @@ from typing import TypeVar
 
 import grpc
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 from tensorflow_serving.apis.classification_pb2 import ClassificationRequest
 from tensorflow_serving.apis.get_model_metadata_pb2 import GetModelMetadataRequest
 from tensorflow_serving.apis.get_model_status_pb2 import GetModelStatusRequest
 from tensorflow_serving.apis.regression_pb2 import RegressionRequest
 
 from serving import logs, rest_responses, rest_routes
-from serving.config_files import MonitoringConfig
 from serving.config_files import MonitoringConfig
 from serving.errors import ServingError, failed_precondition, invalid_argument
 from serving.flags import ServerConfig
@@ -193,6 +193,13 @@ def _preflight(request: web.BaseRequest) -> bytes:
     return b""
 
 
+def _http_logger() -> logging.Logger:
+    """Without what is the caller's own mistake: a traceback for each would fill the disk."""
+    http_logger = logging.getLogger("serving.http")
+    http_logger.addFilter(lambda record: not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError)))
+    return http_logger
+
+
 class RestServer:
     """The open port."""
 
@@ -219,7 +226,12 @@ async def start(
     """Serve HTTP on `config.rest_api_port`, on all IPv4 addresses. Raises: OSError if the port is in use."""
     api = RestApi(config, handlers, metrics, monitoring)
     server = web.Server(
-        api.answer, handler_cancellation=True, access_log=None, auto_decompress=False, keepalive_timeout=75.0
+        api.answer,
+        handler_cancellation=True,
+        access_log=None,
+        auto_decompress=False,
+        keepalive_timeout=75.0,
+        logger=_http_logger(),
     )
     runner = web.ServerRunner(server)
     await runner.setup()

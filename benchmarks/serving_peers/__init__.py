@@ -1,0 +1,1 @@
+"""What the server is compared with: each module is a program, `python -m benchmarks.serving_peers.<name>`."""
