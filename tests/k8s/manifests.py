@@ -46,22 +46,26 @@ def overlay(name: str) -> list[Object]:
 
 
 def with_components(folder: Path, overlay_name: str, *components: str) -> list[Object]:
-    """The objects of an overlay with components on top, as a user puts them there.
+    """The objects of a copy of an overlay that lists further components, as a user makes an overlay of their own.
 
     Args:
-        folder: an empty folder for the kustomization; the paths in it are relative, as kustomize asks.
+        folder: an empty folder for the copy; the paths in it are relative, as kustomize asks.
     """
-    up = "../" * len(folder.resolve().parts[1:])
+    up = "../" * len(folder.resolve().parts[1:]) + str(K8S.resolve()).lstrip("/")
+    shutil.copytree(K8S / "overlays" / overlay_name, folder, dirs_exist_ok=True)
+    file = folder / "kustomization.yaml"
+    kustomization = yaml.safe_load(file.read_text())
+    kustomization["components"] = kustomization.get("components", []) + [f"../../components/{c}" for c in components]
+    for key in ("resources", "components"):
+        kustomization[key] = [path.replace("../..", up) for path in kustomization[key]]
+    file.write_text(yaml.safe_dump(kustomization))
+    return render(folder)
 
-    def relative(path: Path) -> str:
-        return up + str(path.resolve()).lstrip("/")
 
-    kustomization = {
-        "apiVersion": "kustomize.config.k8s.io/v1beta1",
-        "kind": "Kustomization",
-        "resources": [relative(K8S / "overlays" / overlay_name)],
-        "components": [relative(K8S / "components" / name) for name in components],
-    }
+def on_top(folder: Path, overlay_name: str, component: str) -> list[Object]:
+    """The objects of an overlay with a component that copies what the overlay has made."""
+    up = "../" * len(folder.resolve().parts[1:]) + str(K8S.resolve()).lstrip("/")
+    kustomization = {"resources": [f"{up}/overlays/{overlay_name}"], "components": [f"{up}/components/{component}"]}
     (folder / "kustomization.yaml").write_text(yaml.safe_dump(kustomization))
     return render(folder)
 

@@ -1,4 +1,8 @@
-"""Is an object what the API server would take? Built-in kinds by Kubernetes' schemas, KubeRay's by its CRDs."""
+"""Is an object what the API server would take?
+
+Built-in kinds by Kubernetes' schemas, KubeRay's by its CRDs with their CEL rules, other operators' kinds by the fields
+that we use.
+"""
 
 import functools
 import gzip
@@ -14,6 +18,7 @@ from celpy.adapter import json_to_cel
 
 KUBERNETES = "1.36"
 CRDS = Path(__file__).parent / "crds"
+FOREIGN = ("monitoring.coreos.com", "cert-manager.io")
 CUSTOM = {"RayJob": "rayjobs", "RayCronJob": "raycronjobs", "RayCluster": "rayclusters"}
 
 
@@ -22,8 +27,8 @@ def problems(item: dict[str, Any]) -> list[str]:
     group = item["apiVersion"].partition("/")[0]
     if group == "ray.io":
         return _custom_problems(item)
-    if group in OTHERS:
-        return _other_problems(item)
+    if group in FOREIGN:
+        return _foreign_problems(item)
     try:
         kubernetes_validate.validate(item, KUBERNETES, strict=True)
     except kubernetes_validate.ValidationError as error:
@@ -86,8 +91,11 @@ def _program(rule: str) -> celpy.Runner:
     return environment.program(environment.compile(rule))
 
 
-OTHERS: dict[str, Any] = {}
+@functools.cache
+def _used_fields() -> dict[str, Any]:
+    return dict(yaml.safe_load((CRDS / "used-fields.yaml").read_text()))
 
 
-def _other_problems(item: dict[str, Any]) -> list[str]:
-    return []
+def _foreign_problems(item: dict[str, Any]) -> list[str]:
+    errors = jsonschema.Draft202012Validator(_used_fields()[item["kind"]]).iter_errors(item["spec"])
+    return [f"spec.{'.'.join(map(str, error.absolute_path))}: {error.message}" for error in errors]

@@ -19,14 +19,27 @@ def test_a_base_applies_as_it_is(name):
         assert schemas.problems(item) == [], manifests.label(item)
 
 
-@pytest.mark.parametrize("name", manifests.COMPONENTS)
-@pytest.mark.parametrize("overlay", ["cpu", "local"])
-def test_a_component_goes_on_top_of_an_overlay(name, overlay, tmp_path):
-    for item in manifests.with_components(tmp_path, overlay, name):
+# The gpu component asks for more workers than the local overlay has.
+COMBINATIONS = [
+    (overlay, component)
+    for component in manifests.COMPONENTS
+    for overlay in ("cpu", "local")
+    if (overlay, component) != ("local", "gpu")
+]
+
+
+@pytest.mark.parametrize(("overlay", "component"), COMBINATIONS)
+def test_an_overlay_takes_a_component(overlay, component, tmp_path):
+    for item in manifests.with_components(tmp_path, overlay, component):
         assert schemas.problems(item) == [], manifests.label(item)
 
 
-def test_a_retraining_copies_the_run_as_the_overlay_has_it(tmp_path):
-    objects = manifests.with_components(tmp_path, "gpu", "retrain")
+def test_all_components_go_together(tmp_path):
+    for item in manifests.with_components(tmp_path, "gpu", *(set(manifests.COMPONENTS) - {"gpu"})):
+        assert schemas.problems(item) == [], manifests.label(item)
+
+
+def test_retraining_copies_the_run_as_the_overlay_has_it(tmp_path):
+    objects = manifests.on_top(tmp_path, "gpu", "retrain")
     train = manifests.find(objects, "RayJob", "train")
     assert manifests.find(objects, "RayCronJob", "retrain")["spec"]["jobTemplate"] == train["spec"]

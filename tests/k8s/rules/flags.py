@@ -1,0 +1,149 @@
+"""Rules for command lines: flags that the programs have, files that are mounted where they point."""
+
+import dataclasses
+import re
+import subprocess
+import sys
+from functools import cache
+
+from serving.flags import ServerConfig
+from tests.k8s.manifests import ROOT, Object, containers, every_container, find, of_kind, pod_templates
+
+SERVER_FLAGS = {field.name for field in dataclasses.fields(ServerConfig)}
+
+
+def _server(objects: list[Object]) -> list[tuple[str, Object, Object]]:
+    return [found for found in every_container(objects) if "--model_config_file" in " ".join(found[2].get("args", []))]
+
+
+def server_flags_exist(objects: list[Object]) -> list[str]:
+    """Every flag of the model server is one that it knows; an unknown one would only be logged and passed over."""
+    return [
+        f"{name}: the server has no flag {argument}"
+        for name, _, container in _server(objects)
+        for argument in container["args"]
+        if argument.removeprefix("--").partition("=")[0] not in SERVER_FLAGS
+    ]
+
+
+def server_flags_point_at_mounted_files(objects: list[Object]) -> list[str]:
+    """A path given by a flag is a ConfigMap's file mounted there, or in a volume that an init container fills."""
+    found = []
+    for name, template, container in _server(objects):
+        for argument in container["args"]:
+            flag, _, path = argument.partition("=")
+            if path.startswith("/") and not _is_mounted(objects, template, container, path):
+                found.append(f"{name}: {flag} points at {path}, where nothing is mounted")
+    return found
+
+
+def _is_mounted(objects: list[Object], template: Object, container: Object, path: str) -> bool:
+    folder, _, file = path.rpartition("/")
+    for mount in container["volumeMounts"]:
+        if mount["mountPath"] == folder:
+            [volume] = [v for v in template["spec"]["volumes"] if v["name"] == mount["name"]]
+            if "configMap" in volume:
+                return file in find(objects, "ConfigMap", volume["configMap"]["name"])["data"]
+            return any(
+                other["name"] == mount["name"] and not other.get("readOnly")
+                for init in template["spec"].get("initContainers", [])
+                for other in init["volumeMounts"]
+            )
+    return False
+
+
+def polled_files_are_mounted_as_folders(objects: list[Object]) -> list[str]:
+    """The kubelet never updates a file that is mounted by subPath, and a polled ConfigMap keeps its name."""
+    found = []
+    for name, template, container in _server(objects):
+        names = [volume["configMap"]["name"] for volume in template["spec"]["volumes"] if "configMap" in volume]
+        if "serving-models" not in names:
+            found.append(f"{name}: serving-models is not mounted under its own name, so that an edit is a rollout")
+        volumes = {volume["name"] for volume in template["spec"]["volumes"] if "configMap" in volume}
+        found += [
+            f"{name}: {mount['mountPath']} is mounted by subPath"
+            for mount in container["volumeMounts"]
+            if mount["name"] in volumes and "subPath" in mount
+        ]
+    return found
+
+
+def models_lie_in_the_repository(objects: list[Object]) -> list[str]:
+    """Each base_path in models.config is in the repository's mount, which the servers cannot write."""
+    found = []
+    for name, _, container in _server(objects):
+        config = find(objects, "ConfigMap", "serving-models")["data"]["models.config"]
+        mounts = {mount["mountPath"]: mount for mount in container["volumeMounts"]}
+        for path in re.findall(r'^ *base_path: "(.*)"', config, re.MULTILINE):
+            mount = mounts.get(path.rpartition("/")[0])
+            if mount is None:
+                found.append(f"{name}: {path} is in no mount")
+            elif not mount.get("readOnly"):
+                found.append(f"{name}: {mount['mountPath']} can be written")
+    return found
+
+
+def ports_are_those_of_the_flags(objects: list[Object]) -> list[str]:
+    """--port and --rest_api_port are what the container opens; the web page's --port too."""
+    found = []
+    for name, _, container in every_container(objects):
+        arguments = [*container.get("command", []), *container.get("args", [])]
+        flags = dict(
+            argument.split("=", 1) for argument in arguments if re.fullmatch(r"--(rest_api_)?port=\d+", argument)
+        )
+        opened = {str(port["containerPort"]) for port in container.get("ports", [])}
+        if flags and set(flags.values()) != opened:
+            found.append(f"{name}: flags say {sorted(flags.values())}, ports {sorted(opened)}")
+    return found
+
+
+@cache
+def train_flags() -> frozenset[str]:
+    """The flags of `python -m train`, from its help."""
+    command = [sys.executable, "-m", "train", "--help"]
+    text = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=True).stdout
+    return frozenset(re.findall(r"--[a-z0-9-]+", text))
+
+
+def train_flags_exist(objects: list[Object]) -> list[str]:
+    """Every flag in an entrypoint is one of the training job's."""
+    entrypoints = [item["spec"]["entrypoint"] for item in of_kind(objects, "RayJob")]
+    return [
+        f"entrypoint: the training has no flag {flag}"
+        for entrypoint in entrypoints
+        for flag in re.findall(r"--[a-z0-9-]+", entrypoint)
+        if flag not in train_flags()
+    ]
+
+
+def train_writes_into_mounts(objects: list[Object]) -> list[str]:
+    """The folders of runs and models are volumes of head and workers, or in a store whose credentials they have."""
+    found = []
+    for item in of_kind(objects, "RayJob"):
+        [submitter] = containers(item["spec"]["submitterPodTemplate"])
+        folders = {entry["name"]: entry["value"] for entry in submitter.get("env", [])}
+        for name, template in pod_templates(item):
+            if name.endswith("submitter"):
+                continue
+            [container] = containers(template)
+            mounts = {mount["mountPath"] for mount in container["volumeMounts"] if not mount.get("readOnly")}
+            for variable in ("STORAGE", "MODEL_DIR"):
+                folder = folders.get(variable, "")
+                if f"${{{variable}}}" not in item["spec"]["entrypoint"]:
+                    found.append(f"{name}: the entrypoint does not use {variable}")
+                elif folder.startswith("s3://"):
+                    found += [f"{name}: no credentials for {folder}"] * ("envFrom" not in container)
+                elif folder not in mounts:
+                    found.append(f"{name}: {variable} is {folder!r}, where nothing is mounted")
+    return found
+
+
+RULES = (
+    server_flags_exist,
+    server_flags_point_at_mounted_files,
+    polled_files_are_mounted_as_folders,
+    models_lie_in_the_repository,
+    ports_are_those_of_the_flags,
+    train_flags_exist,
+    train_writes_into_mounts,
+)

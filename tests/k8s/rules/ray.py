@@ -1,0 +1,198 @@
+"""KubeRay's own rules, which it tells only in its log or in an event, and ours for a training that comes to an end."""
+
+import re
+
+from tests.k8s.manifests import ROOT, Object, containers, label, of_kind, pod_templates, ray_job_spec
+from tests.k8s.rules.quantities import amount
+
+# kuberay/ray-operator: apis/ray/v1/rayjob_types.go, controllers/ray/utils/validation.go and constant.go of v1.7
+SUBMISSION_MODES = ("K8sJobMode", "HTTPMode", "InteractiveMode", "SidecarMode")
+LONGEST_NAME = 47
+RESOURCE_PARAMETERS = ("num-cpus", "num-gpus", "memory", "resources")
+
+
+def _jobs(objects: list[Object]) -> list[tuple[str, Object]]:
+    return [(label(item), ray_job_spec(item)) for item in of_kind(objects, "RayJob", "RayCronJob")]
+
+
+def _groups(spec: Object) -> list[tuple[str, Object]]:
+    cluster = spec["rayClusterSpec"]
+    return [("head", cluster["headGroupSpec"])] + [(group["groupName"], group) for group in cluster["workerGroupSpecs"]]
+
+
+def names_leave_room_for_suffixes(objects: list[Object]) -> list[str]:
+    """At most 47 characters, a DNS label that starts with a letter."""
+    return [
+        f"{label(item)}: not a name of at most {LONGEST_NAME} letters, digits and '-'"
+        for item in of_kind(objects, "RayJob", "RayCronJob", "RayCluster")
+        if len(item["metadata"]["name"]) > LONGEST_NAME
+        or not re.fullmatch(r"[a-z]([-a-z0-9]*[a-z0-9])?", item["metadata"]["name"])
+    ]
+
+
+def submission_modes_exist(objects: list[Object]) -> list[str]:
+    """An unknown mode is accepted and never submitted."""
+    return [
+        f"{name}: submissionMode {spec['submissionMode']!r} is none of {', '.join(SUBMISSION_MODES)}"
+        for name, spec in _jobs(objects)
+        if spec.get("submissionMode", "K8sJobMode") not in SUBMISSION_MODES
+    ]
+
+
+def finished_clusters_go(objects: list[Object]) -> list[str]:
+    """shutdownAfterJobFinishes, without which a ttl does nothing and beside which a deletionStrategy is refused."""
+    found = []
+    for name, spec in _jobs(objects):
+        if not spec.get("shutdownAfterJobFinishes"):
+            found.append(f"{name}: its cluster stays when the job is done, whatever ttlSecondsAfterFinished says")
+        if spec.get("shutdownAfterJobFinishes") and "deletionStrategy" in spec:
+            found.append(f"{name}: deletionStrategy and shutdownAfterJobFinishes exclude each other")
+    return found
+
+
+def jobs_end(objects: list[Object]) -> list[str]:
+    """Retries and both deadlines are set."""
+    fields = ("backoffLimit", "activeDeadlineSeconds", "preRunningDeadlineSeconds")
+    return [f"{name}: {field} is not set" for name, spec in _jobs(objects) for field in fields if not spec.get(field)]
+
+
+def worker_counts_are_in_bounds(objects: list[Object]) -> list[str]:
+    """minReplicas <= replicas <= maxReplicas, and as many workers as the training asks for."""
+    found = []
+    for name, spec in _jobs(objects):
+        for group in spec["rayClusterSpec"]["workerGroupSpecs"]:
+            low, wanted, high = group["minReplicas"], group.get("replicas", group["minReplicas"]), group["maxReplicas"]
+            if not low <= wanted <= high:
+                found.append(f"{name} {group['groupName']}: {wanted} replicas, bounds {low} and {high}")
+        most = sum(group["maxReplicas"] for group in spec["rayClusterSpec"]["workerGroupSpecs"])
+        asked = _flag(spec, "num-workers")
+        if asked > most:
+            found.append(f"{name}: --num-workers {asked:g}, but at most {most} pods")
+    return found
+
+
+def workers_have_what_the_training_asks_for(objects: list[Object]) -> list[str]:
+    """--cpus-per-worker and --gpus-per-worker fit into one pod's limits, which KubeRay tells Ray."""
+    found = []
+    for name, spec in _jobs(objects):
+        for group in spec["rayClusterSpec"]["workerGroupSpecs"]:
+            limits = group["template"]["spec"]["containers"][0]["resources"]["limits"]
+            for flag, resource in (("cpus-per-worker", "cpu"), ("gpus-per-worker", "nvidia.com/gpu")):
+                asked, given = _flag(spec, flag), amount(limits.get(resource, 0))
+                if asked > given or (resource == "nvidia.com/gpu" and given > asked):
+                    found.append(f"{name} {group['groupName']}: --{flag} {asked:g}, limit of {resource} {given:g}")
+    return found
+
+
+def _flag(spec: Object, name: str) -> float:
+    value = re.search(rf"--{name} (\S+)", spec["entrypoint"])
+    return float(value[1]) if value else 0
+
+
+def gpu_pods_find_gpu_nodes(objects: list[Object]) -> list[str]:
+    """Who asks for a GPU tolerates its nodes' taint and asks for the same number as limit."""
+    found = []
+    for name, template in (pair for item in objects for pair in pod_templates(item)):
+        for container in containers(template):
+            resources = container.get("resources", {})
+            gpus = resources.get("limits", {}).get("nvidia.com/gpu")
+            if gpus != resources.get("requests", {}).get("nvidia.com/gpu"):
+                found.append(f"{name}: request and limit of GPUs differ")
+            if gpus and "nvidia.com/gpu" not in {entry.get("key") for entry in template["spec"].get("tolerations", [])}:
+                found.append(f"{name}: does not tolerate the taint nvidia.com/gpu")
+            if gpus and not container["image"].endswith("-gpu"):
+                found.append(f"{name}: {container['image']} has no CUDA")
+    return found
+
+
+def one_ray_everywhere(objects: list[Object]) -> list[str]:
+    """rayVersion is the lock file's, and head, workers and submitter run the same image."""
+    lock = re.search(r"^ray==(\S+)", (ROOT / "constraints.txt").read_text(), re.MULTILINE)
+    assert lock
+    found = []
+    for item in of_kind(objects, "RayJob", "RayCronJob"):
+        version = ray_job_spec(item)["rayClusterSpec"]["rayVersion"]
+        if version != lock[1]:
+            found.append(f"{label(item)}: rayVersion {version}, in the lock file {lock[1]}")
+        images = {container["image"] for _, template in pod_templates(item) for container in containers(template)}
+        if len(images) != 1:
+            found.append(f"{label(item)}: several images: {sorted(images)}")
+    return found
+
+
+def the_head_trains_nothing(objects: list[Object]) -> list[str]:
+    """num-cpus 0 on the head, and resources said in one place only."""
+    found = []
+    for name, spec in _jobs(objects):
+        if spec["rayClusterSpec"]["headGroupSpec"].get("rayStartParams", {}).get("num-cpus") != "0":
+            found.append(f"{name}: the head's num-cpus is not 0")
+        for group_name, group in _groups(spec):
+            given = [parameter for parameter in RESOURCE_PARAMETERS if parameter in group.get("rayStartParams", {})]
+            if given and group.get("resources"):
+                found.append(f"{name} {group_name}: {given} in rayStartParams and resources besides")
+    return found
+
+
+def ray_pods_stop_gracefully_and_once(objects: list[Object]) -> list[str]:
+    """`ray stop` before the end; never restarted in place, which autoscaler v2 and SidecarMode refuse."""
+    found = []
+    for name, spec in _jobs(objects):
+        for group_name, group in _groups(spec):
+            pod = group["template"]["spec"]
+            if pod["containers"][0].get("lifecycle", {}).get("preStop", {}).get("exec", {}).get("command") != [
+                "ray",
+                "stop",
+            ]:
+                found.append(f"{name} {group_name}: no `ray stop` before it ends")
+            if pod.get("restartPolicy") != "Never":
+                found.append(f"{name} {group_name}: restartPolicy is not Never")
+    return found
+
+
+def the_autoscaler_is_secured_and_alone_has_a_token(objects: list[Object]) -> list[str]:
+    """Its container is injected bare; the head's token is for it; nobody else in the cluster gets one."""
+    found = []
+    for name, spec in _jobs(objects):
+        cluster = spec["rayClusterSpec"]
+        scales = cluster.get("enableInTreeAutoscaling", False)
+        head = cluster["headGroupSpec"]["template"]["spec"]
+        if head.get("automountServiceAccountToken") is not scales:
+            found.append(
+                f"{name}: the head's token is mounted: {head.get('automountServiceAccountToken')}, needed: {scales}"
+            )
+        options = cluster.get("autoscalerOptions", {})
+        context = options.get("securityContext", {})
+        if scales and not (context.get("capabilities") == {"drop": ["ALL"]} and context.get("readOnlyRootFilesystem")):
+            found.append(f"{name}: the autoscaler's container has no securityContext")
+        if scales and "/tmp" not in {mount["mountPath"] for mount in options.get("volumeMounts", [])}:
+            found.append(f"{name}: the autoscaler cannot write to /tmp")
+    for item in objects:
+        for name, template in pod_templates(item):
+            if not name.endswith(" head") and template["spec"].get("automountServiceAccountToken") is not False:
+                found.append(f"{name}: a token is mounted")
+    return found
+
+
+def a_retry_goes_on(objects: list[Object]) -> list[str]:
+    """The run's name is the RayJob's, the same for each try and another for each RayJob."""
+    return [
+        f"{name}: the run's name must be ${{RAY_JOB_SUBMISSION_ID%-*}}, so that a retry resumes"
+        for name, spec in _jobs(objects)
+        if "--name ${RAY_JOB_SUBMISSION_ID%-*} " not in spec["entrypoint"] or spec.get("submissionMode") != "K8sJobMode"
+    ]
+
+
+RULES = (
+    names_leave_room_for_suffixes,
+    submission_modes_exist,
+    finished_clusters_go,
+    jobs_end,
+    worker_counts_are_in_bounds,
+    workers_have_what_the_training_asks_for,
+    gpu_pods_find_gpu_nodes,
+    one_ray_everywhere,
+    the_head_trains_nothing,
+    ray_pods_stop_gracefully_and_once,
+    the_autoscaler_is_secured_and_alone_has_a_token,
+    a_retry_goes_on,
+)

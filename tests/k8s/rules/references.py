@@ -1,0 +1,165 @@
+"""Rules for what objects say of each other: names, labels, ports, volumes."""
+
+from collections.abc import Iterator
+
+from tests.k8s.manifests import Object, containers, every_container, label, of_kind, pod_templates
+
+# Made by people, or by cert-manager from a Certificate.
+FOREIGN_SECRETS = {"object-store"}
+
+
+def _pods(objects: list[Object]) -> Iterator[tuple[str, Object]]:
+    for item in objects:
+        yield from pod_templates(item)
+
+
+def _selects(selector: Object, labels: Object) -> bool:
+    return selector.items() <= labels.items()
+
+
+def _labels(template: Object) -> Object:
+    return dict(template.get("metadata", {}).get("labels", {}))
+
+
+def selectors_find_pods(objects: list[Object]) -> list[str]:
+    """Deployments their own, Services, budgets and PodMonitors at least one."""
+    found = []
+    for item in of_kind(objects, "Deployment"):
+        selector = item["spec"]["selector"]["matchLabels"]
+        if not _selects(selector, _labels(item["spec"]["template"])):
+            found.append(f"{label(item)}: its selector does not match its own pods")
+    for item in of_kind(objects, "Service", "PodDisruptionBudget", "PodMonitor"):
+        selector = item["spec"]["selector"]
+        selector = selector.get("matchLabels", selector)
+        if not any(_selects(selector, _labels(template)) for _, template in _pods(objects)):
+            found.append(f"{label(item)}: selects no pod")
+    return found
+
+
+def ports_have_short_unique_names(objects: list[Object]) -> list[str]:
+    """At most 15 characters, each once in its container or Service; a longer one is refused at the pod's creation."""
+    found = []
+    named = [(name, container.get("ports", [])) for name, _, container in every_container(objects)]
+    named += [(label(item), item["spec"]["ports"]) for item in of_kind(objects, "Service")]
+    for name, ports in named:
+        names = [port.get("name", "") for port in ports]
+        found += [f"{name}: port name {port!r} has more than 15 characters" for port in names if len(port) > 15]
+        found += [f"{name}: port name {port!r} is there twice" for port in set(names) if names.count(port) > 1]
+    return found
+
+
+def services_reach_open_ports(objects: list[Object]) -> list[str]:
+    """A Service's target port is one that a container of the pods behind it opens."""
+    found = []
+    for item in of_kind(objects, "Service"):
+        behind = [template for _, template in _pods(objects) if _selects(item["spec"]["selector"], _labels(template))]
+        for port in item["spec"]["ports"]:
+            target = port.get("targetPort", port["port"])
+            found += [
+                f"{label(item)}: nothing opens the target port {target}"
+                for template in behind
+                if not any(_opens(container, target) for container in containers(template))
+            ]
+    return found
+
+
+def probes_ask_open_ports(objects: list[Object]) -> list[str]:
+    """A probe's port is one of its container's."""
+    found = []
+    for name, _, container in every_container(objects):
+        for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
+            for way in ("grpc", "httpGet", "tcpSocket"):
+                port = container.get(probe, {}).get(way, {}).get("port")
+                if port is not None and not _opens(container, port):
+                    found.append(f"{name}: {probe} asks port {port}, which it does not open")
+    return found
+
+
+def _opens(container: Object, target: str | int) -> bool:
+    return any(target in (port.get("name"), port["containerPort"]) for port in container.get("ports", []))
+
+
+def mounts_have_volumes(objects: list[Object]) -> list[str]:
+    """Each mount a volume, each volume a mount, no two mounts at one path."""
+    found = []
+    for name, template in (pair for item in objects for pair in pod_templates(item)):
+        volumes = {volume["name"] for volume in template["spec"].get("volumes", [])}
+        mounted = set()
+        for container in containers(template):
+            mounts = container.get("volumeMounts", [])
+            mounted |= {mount["name"] for mount in mounts}
+            paths = [mount["mountPath"] for mount in mounts]
+            found += [f"{name}: two mounts at {path}" for path in set(paths) if paths.count(path) > 1]
+        found += [f"{name}: no volume {volume}" for volume in mounted - volumes]
+        found += [f"{name}: nothing mounts {volume}" for volume in volumes - mounted]
+    return found
+
+
+def named_objects_exist(objects: list[Object]) -> list[str]:
+    """Claims, ConfigMaps, Secrets, ServiceAccounts and scale targets that pods and objects name."""
+    known = {label(item) for item in objects}
+    known |= {f"Secret/{item['spec']['secretName']}" for item in of_kind(objects, "Certificate")}
+    known |= {f"Secret/{name}" for name in FOREIGN_SECRETS}
+    wanted: list[tuple[str, str]] = []
+    for name, template in (pair for item in objects for pair in pod_templates(item)):
+        wanted += [(name, reference) for reference in _references(template)]
+    for item in of_kind(objects, "HorizontalPodAutoscaler"):
+        target = item["spec"]["scaleTargetRef"]
+        wanted.append((label(item), f"{target['kind']}/{target['name']}"))
+    for item in of_kind(objects, "Ingress"):
+        for rule in item["spec"]["rules"]:
+            wanted += [(label(item), f"Service/{path['backend']['service']['name']}") for path in rule["http"]["paths"]]
+    return [f"{name}: there is no {reference}" for name, reference in wanted if reference not in known]
+
+
+def _references(template: Object) -> Iterator[str]:
+    if account := template["spec"].get("serviceAccountName"):
+        yield f"ServiceAccount/{account}"
+    for volume in template["spec"].get("volumes", []):
+        if "persistentVolumeClaim" in volume:
+            yield f"PersistentVolumeClaim/{volume['persistentVolumeClaim']['claimName']}"
+        if "configMap" in volume:
+            yield f"ConfigMap/{volume['configMap']['name']}"
+        if "secret" in volume:
+            yield f"Secret/{volume['secret']['secretName']}"
+    for container in containers(template):
+        for source in container.get("envFrom", []):
+            if "secretRef" in source:
+                yield f"Secret/{source['secretRef']['name']}"
+
+
+def monitors_scrape_named_ports(objects: list[Object]) -> list[str]:
+    """A ServiceMonitor's endpoint is a port of a Service that it selects, a PodMonitor's one of the pods'."""
+    found = []
+    for item in of_kind(objects, "ServiceMonitor"):
+        selector = item["spec"]["selector"]["matchLabels"]
+        services = [
+            service
+            for service in of_kind(objects, "Service")
+            if _selects(selector, service["metadata"].get("labels", {}))
+        ]
+        ports = {port["name"] for service in services for port in service["spec"]["ports"]}
+        found += [f"{label(item)}: no port {e['port']}" for e in item["spec"]["endpoints"] if e["port"] not in ports]
+    for item in of_kind(objects, "PodMonitor"):
+        selector = item["spec"]["selector"]["matchLabels"]
+        for endpoint in item["spec"]["podMetricsEndpoints"]:
+            behind = [
+                container
+                for _, template in _pods(objects)
+                if _selects(selector, _labels(template))
+                for container in containers(template)
+            ]
+            if not any(_opens(container, endpoint["port"]) for container in behind):
+                found.append(f"{label(item)}: no port {endpoint['port']}")
+    return found
+
+
+RULES = (
+    selectors_find_pods,
+    ports_have_short_unique_names,
+    services_reach_open_ports,
+    probes_ask_open_ports,
+    mounts_have_volumes,
+    named_objects_exist,
+    monitors_scrape_named_ports,
+)
