@@ -155,20 +155,19 @@ def test_a_large_batch_goes_in_parts_and_comes_back_in_order(start, make_client)
 
 
 def in_reverse(count):
-    """Holds `count` requests and answers the last one first."""
-    turn, arrived = threading.Condition(), []
+    """Holds `count` requests, and answers the last one first."""
+    turn, arrived, answered_ones = threading.Condition(), [], []
 
     def behave(request, context):
         with turn:
             arrived.append(request)
             place = len(arrived)
             turn.notify_all()
-            assert turn.wait_for(lambda: len(arrived) >= count and in_reverse.left == place, timeout=30)
-            in_reverse.left -= 1
+            assert turn.wait_for(lambda: len(arrived) == count == place + len(answered_ones), timeout=30)
+            answered_ones.append(place)
             turn.notify_all()
         return predict(request, context)
 
-    in_reverse.left = count
     return behave
 
 
