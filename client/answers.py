@@ -126,6 +126,8 @@ class ModelMetadata:
     def __str__(self) -> str:
         rows = [("signature", "", "name", "dtype and shape")]
         for name, signature in sorted(self.signatures.items()):
+            if name.startswith("__"):  # TensorFlow's own, such as __saved_model_init_op
+                continue
             for direction, specs in (("in", signature.inputs), ("out", signature.outputs)):
                 for tensor, spec in sorted(specs.items()):
                     default = " (has a default)" if direction == "in" and tensor in signature.optional else ""

@@ -116,7 +116,7 @@ _BY_STATUS: dict[grpc.StatusCode, tuple[type[InklingError], str]] = {
     grpc.StatusCode.NOT_FOUND: (ModelNotFound, "is this the server's --model_name, and is a version AVAILABLE yet?"),
     grpc.StatusCode.UNAVAILABLE: (
         ServerUnavailable,
-        "is the server running there? `inkling wait` waits for it; a server with TLS needs tls=TLS(...) here",
+        "is the server running there? `inkling wait` waits for it; one with TLS needs tls=TLS(...) or --tls",
     ),
     grpc.StatusCode.DEADLINE_EXCEEDED: (
         DeadlineExceeded,

@@ -1,0 +1,184 @@
+"""The command line: `python -m client`, or `inkling`.
+
+The result goes to standard output and nothing else does; errors are one line on standard error.
+"""
+
+import argparse
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from types import FrameType
+from typing import Any, NoReturn
+
+from client import commands
+from client.errors import DeadlineExceeded, InklingError, InvalidInput, ServerUnavailable
+from client.settings import TLS
+
+OK, FAILED, USAGE, AWAY, INTERRUPTED, PIPE_CLOSED = 0, 1, 2, 3, 130, 141
+DEFAULT_SERVER = "localhost:8500"
+
+DESCRIPTION = """Read handwriting, by asking an Inkling or TensorFlow Serving server.
+
+    inkling read page.jpg                  print what is written there
+    inkling read scans/ --json             all pictures of a folder, one JSON object a line
+    inkling predict images.npy             class and probability of 28x28 images
+    inkling status                         the versions of the model on the server
+    inkling metadata                       its signatures
+    inkling wait --timeout 120             wait until the model is served
+    inkling bench --concurrency 32         put load on the server and measure it
+    inkling web                            draw in the browser; has its own --help"""
+
+EPILOG = """environment:
+  INKLING_SERVER  the server's address where --server is not given (localhost:8500 without both)
+  INKLING_TOKEN   a bearer token to send with every call; only over TLS, or with --token-over-plaintext
+
+exit status:
+  0  done
+  1  failed: the server refused, there is no such model, a picture cannot be read, calls of a bench failed
+  2  wrong usage
+  3  the server is away, or did not answer in time
+  130  interrupted        141  the reader of the output went away"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit status, as --help lists it."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    # gRPC's core writes its own log lines to standard error; errors are reported here, once.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        if arguments[:1] == ["web"]:
+            from client.web.cli import main as web_main  # it needs the extra `web`
+
+            return web_main(arguments[1:])
+        flags = _parser().parse_args(arguments)
+        status: int = flags.command(flags, _settings(flags))
+        sys.stdout.flush()
+        return status
+    except (ServerUnavailable, DeadlineExceeded) as error:
+        return _fail(error, AWAY)
+    except InvalidInput as error:
+        return _fail(error, USAGE if error.status is None and not error.address else FAILED)
+    except (InklingError, OSError, ImportError) as error:
+        if isinstance(error, BrokenPipeError):
+            # What is left in the buffer cannot be written at exit either.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return PIPE_CLOSED
+        return _fail(error, FAILED)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+
+
+def _fail(error: Exception, status: int) -> int:
+    if isinstance(error, OSError) and error.filename is not None:
+        commands.complain(f"{error.filename}: {error.strerror}")
+    else:
+        commands.complain(error)
+    return status
+
+
+def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="inkling", description=DESCRIPTION, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    subparsers = parser.add_subparsers(metavar="COMMAND", required=True)
+
+    def add(
+        name: str, command: Callable[[argparse.Namespace, dict[str, Any]], int], summary: str
+    ) -> argparse.ArgumentParser:
+        added = subparsers.add_parser(
+            name,
+            help=summary,
+            description=commands.__dict__[name].__doc__,
+            epilog=EPILOG,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        added.set_defaults(command=command)
+        _add_connection(added)
+        return added
+
+    read = add("read", commands.read, "print what is written in pictures")
+    read.add_argument("pictures", nargs="+", metavar="PICTURE", help="file, folder of files, or - for standard input")
+    read.add_argument("--json", action="store_true", help="one JSON object a line: text, digits, boxes, probabilities")
+    read.add_argument(
+        "--draw", metavar="OUT", help="write the picture with boxes and digits; a folder where there are several"
+    )
+    _add_model(read)
+
+    predict = add("predict", commands.predict, "classify 28x28 images in a .npy file")
+    predict.add_argument("array", metavar="ARRAY", help=".npy file of uint8 [n, 28, 28] or [28, 28]; - for stdin")
+    predict.add_argument("--json", action="store_true", help="one JSON object, with all probabilities")
+    _add_model(predict)
+
+    status = add("status", commands.status, "list the versions of a model and their states")
+    status.add_argument("--json", action="store_true", help="one JSON object")
+
+    metadata = add("metadata", commands.metadata, "list a model's signatures")
+    metadata.add_argument("--json", action="store_true", help="one JSON object")
+    _add_model(metadata)
+
+    add("wait", commands.wait, "wait until a model is served").set_defaults(timeout=60.0)
+
+    bench = add("bench", commands.bench, "put load on the server and measure it")
+    bench.add_argument("--concurrency", type=_positive(int), default=16, help="calls under way at once (%(default)s)")
+    bench.add_argument("--batch-size", type=_positive(int), default=1, help="images in each call (%(default)s)")
+    bench.add_argument("--duration", type=_positive(float), default=10.0, help="seconds to measure (%(default)s)")
+    bench.add_argument("--warmup", type=float, default=1.0, help="seconds of load before that (%(default)s)")
+    bench.add_argument("--images", metavar="ARRAY", help=".npy file to take images from; noise without")
+    bench.add_argument("--json", action="store_true", help="one JSON object")
+    _add_model(bench)
+
+    subparsers.add_parser("web", help="draw in the browser", add_help=False)
+    return parser
+
+
+def _add_connection(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("the server")
+    group.add_argument("--server", metavar="HOST:PORT", help="address; several with commas between them")
+    group.add_argument("--model", default="mnist", help="name of the model (%(default)s)")
+    group.add_argument(
+        "--timeout", type=_positive(float), default=10.0, metavar="SECONDS", help="deadline of each call (%(default)s)"
+    )
+    group.add_argument("--tls", action="store_true", help="use TLS; the other tls flags do so too")
+    group.add_argument("--tls-ca", metavar="FILE", help="authorities to trust, as PEM")
+    group.add_argument("--tls-cert", metavar="FILE", help="the client's own certificate, as PEM")
+    group.add_argument("--tls-key", metavar="FILE", help="its key, as PEM")
+    group.add_argument("--tls-name", metavar="NAME", help="name in the server's certificate, if not the address")
+    group.add_argument("--token-over-plaintext", action="store_true", help="send INKLING_TOKEN without TLS too")
+
+
+def _add_model(parser: argparse.ArgumentParser) -> None:
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--model-version", type=int, metavar="N", help="version of the model; the newest without")
+    which.add_argument("--label", help="version of the model, by its label")
+
+
+def _positive(kind: type[Any]) -> Callable[[str], Any]:
+    def parse(text: str) -> Any:
+        value = kind(text)
+        if not value > 0:
+            raise argparse.ArgumentTypeError(f"{text} is not above 0")
+        return value
+
+    parse.__name__ = kind.__name__  # argparse names it in "invalid int value"
+    return parse
+
+
+def _settings(flags: argparse.Namespace) -> dict[str, Any]:
+    """The client's settings: flags first, then the environment."""
+    tls = None
+    if flags.tls or flags.tls_ca or flags.tls_cert or flags.tls_key or flags.tls_name:
+        tls = TLS(ca=flags.tls_ca, certificate=flags.tls_cert, key=flags.tls_key, server_name=flags.tls_name or "")
+    return {
+        "address": flags.server or os.environ.get("INKLING_SERVER") or DEFAULT_SERVER,
+        "model": flags.model,
+        "timeout_s": flags.timeout,
+        "tls": tls,
+        "token": os.environ.get("INKLING_TOKEN") or None,
+        "token_over_plaintext": flags.token_over_plaintext,
+    }

@@ -1,0 +1,219 @@
+"""The subcommands of the command line. Each prints its result and returns the exit status."""
+
+import argparse
+import asyncio
+import dataclasses
+import io
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from client.answers import ModelStatus
+from client.asynchronous import AsyncClient
+from client.bench import measure
+from client.blocking import Client
+from client.errors import DeadlineExceeded, InklingError, InvalidInput, ServerUnavailable
+
+if TYPE_CHECKING:
+    from client.reading import Reading
+
+STDIN = "-"
+SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
+
+Settings = dict[str, Any]
+
+
+def complain(error: Exception | str) -> None:
+    """One line about it on standard error."""
+    print("error:", " ".join(str(error).split()), file=sys.stderr)
+
+
+def read(flags: argparse.Namespace, settings: Settings) -> int:
+    """Print what is written in pictures.
+
+    For one picture, its lines; for several, each line behind the picture's name. What is doubtful is told on
+    standard error; "?" stands for what is no digit.
+    """
+    pictures = list(_pictures(flags.pictures))
+    many = len(pictures) > 1 or any(Path(name).is_dir() for name in flags.pictures)
+    drawings = _drawings(pictures, flags.draw, many=many)
+    failures = 0
+    with Client(**settings) as client, _Progress(len(pictures) if many else 0) as progress:
+        for picture, drawing in zip(pictures, drawings, strict=True):
+            progress.show(picture)
+            try:
+                source = sys.stdin.buffer.read() if picture == STDIN else picture
+                reading = client.read(source, version=flags.model_version, label=flags.label)
+                if drawing:
+                    drawing.parent.mkdir(parents=True, exist_ok=True)
+                    reading.draw().save(drawing)
+            except (ServerUnavailable, DeadlineExceeded, ImportError, BrokenPipeError):
+                raise  # the next picture would fare no better
+            except (InklingError, OSError, ValueError) as error:
+                progress.clear()
+                complain(f"{_name(picture)}: {error}")
+                failures += 1
+            else:
+                progress.clear()
+                _print_reading(picture, reading, as_json=flags.json, named=many)
+    return 1 if failures else 0
+
+
+def _pictures(names: Sequence[str]) -> Iterator[str]:
+    """The files, and those in the folders, in order. Raises: InvalidInput for a folder without pictures."""
+    for name in names:
+        if name == STDIN or not Path(name).is_dir():
+            yield name
+            continue
+        found = sorted(path for path in Path(name).rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+        if not found:
+            raise InvalidInput(f"folder {name} has no pictures ({', '.join(sorted(SUFFIXES))})")
+        yield from (str(path) for path in found)
+
+
+def _drawings(pictures: Sequence[str], target: str | None, *, many: bool) -> list[Path | None]:
+    """Where each drawn-in picture goes. Raises: InvalidInput if two would be one file."""
+    if target is None:
+        return [None] * len(pictures)
+    if not many:
+        return [Path(target)]
+    drawings: list[Path | None] = [Path(target, Path(_name(picture)).stem + ".png") for picture in pictures]
+    twice = {str(drawing) for drawing in drawings if drawings.count(drawing) > 1}
+    if twice:
+        raise InvalidInput(f"--draw would write {min(twice)} more than once; read the folders one by one")
+    return drawings
+
+
+def _name(picture: str) -> str:
+    return "stdin" if picture == STDIN else picture
+
+
+def _print_reading(picture: str, reading: "Reading", *, as_json: bool, named: bool) -> None:
+    name = _name(picture)
+    if as_json:
+        print(json.dumps({"picture": name, **reading.to_json()}), flush=True)
+    elif named:
+        for line in reading.text.split("\n"):
+            print(f"{name}:{line}", flush=True)
+    else:
+        print(reading.text)
+    for mark in () if as_json else reading.marks():
+        print(f"{name}: {mark}" if named else mark, file=sys.stderr)
+    if not reading.digits and not as_json:
+        print(f"{name}: nothing is written there", file=sys.stderr)
+
+
+class _Progress:
+    """How far a command is, on one line of a terminal's standard error; silent elsewhere."""
+
+    def __init__(self, total: int) -> None:
+        self._total = total if sys.stderr.isatty() else 0
+        self._done = 0
+
+    def show(self, name: str) -> None:
+        self._done += 1
+        if self._total:
+            print(f"\r\x1b[K{self._done}/{self._total} {name}", end="", file=sys.stderr, flush=True)
+
+    def clear(self) -> None:
+        if self._total:
+            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+
+    def __enter__(self) -> "_Progress":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.clear()
+
+
+def predict(flags: argparse.Namespace, settings: Settings) -> int:
+    """Print the class of each image in a .npy file and its probability, a line for each, with a tab between them."""
+    images = _load(flags.array)
+    with Client(**settings) as client:
+        prediction = client.predict(images, version=flags.model_version, label=flags.label)
+    if flags.json:
+        answer = {
+            "model": prediction.model,
+            "model_version": prediction.model_version,
+            "classes": prediction.classes.tolist(),
+            "probabilities": prediction.probabilities.tolist(),
+        }
+        print(json.dumps(answer))
+    else:
+        for name, probability in prediction:
+            print(f"{name}\t{probability:.4f}")
+    return 0
+
+
+def _load(name: str) -> NDArray[Any]:
+    """The array in a .npy file. Raises: InvalidInput, OSError."""
+    source = io.BytesIO(sys.stdin.buffer.read()) if name == STDIN else name
+    try:
+        array: NDArray[Any] = np.load(source, allow_pickle=False)  # a pickle could run anything
+    except (ValueError, EOFError) as error:
+        raise InvalidInput(f"{_name(name)} is no .npy file of numbers: {error}") from error
+    if not isinstance(array, np.ndarray):
+        raise InvalidInput(f"{name} holds several arrays (.npz); expected one (.npy)")
+    return array
+
+
+def status(flags: argparse.Namespace, settings: Settings) -> int:
+    """Print the versions of the model that the server knows of, and the state that each is in."""
+    with Client(**settings) as client:
+        _print_status(client.status(), as_json=flags.json)
+    return 0
+
+
+def _print_status(status: ModelStatus, *, as_json: bool) -> None:
+    print(json.dumps(dataclasses.asdict(status)) if as_json else status)
+
+
+def wait(flags: argparse.Namespace, settings: Settings) -> int:
+    """Wait until the server is up and serves a version of the model; print its versions."""
+    with Client(**settings) as client:
+        _print_status(client.wait_until_ready(timeout_s=flags.timeout), as_json=False)
+    return 0
+
+
+def metadata(flags: argparse.Namespace, settings: Settings) -> int:
+    """Print the model's signatures: names, dtypes and shapes of inputs and outputs. -1 is a dimension of any size."""
+    with Client(**settings) as client:
+        found = client.metadata(version=flags.model_version, label=flags.label)
+    if flags.json:
+        print(json.dumps(dataclasses.asdict(found), default=sorted))
+    else:
+        print(found)
+        print(f"({found.model} version {found.model_version})")
+    return 0
+
+
+def bench(flags: argparse.Namespace, settings: Settings) -> int:
+    """Keep a number of calls under way for a time, each followed by the next, and print what the server did.
+
+    The client is one process on one core: at some thousand requests a second it is the client that is measured.
+    """
+    images = _load(flags.images) if flags.images else None
+
+    async def run() -> Any:
+        async with AsyncClient(**settings) as client:
+            return await measure(
+                client,
+                images,
+                concurrency=flags.concurrency,
+                batch_size=flags.batch_size,
+                duration_s=flags.duration,
+                warmup_s=flags.warmup,
+                version=flags.model_version,
+                label=flags.label,
+            )
+
+    report = asyncio.run(run())
+    print(json.dumps(report.to_json()) if flags.json else report)
+    if report.errors:
+        complain("; ".join(report.examples.values()))
+    return 1 if report.errors else 0
