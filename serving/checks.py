@@ -29,6 +29,7 @@ class InputSpec:
     dtype: np.dtype[Any]
     shape: tuple[int, ...] | None  # -1: any size; None: any rank
     default: Array | None  # taken where a request leaves the input out
+    ranks: frozenset[int] | None = None  # where any rank is announced: those that the graph can take
 
     @classmethod
     def of(cls, alias: str, info: TensorInfo, signature: SignatureDef) -> "InputSpec":
@@ -36,10 +37,6 @@ class InputSpec:
         shape = None if info.tensor_shape.unknown_rank else tuple(dim.size for dim in info.tensor_shape.dim)
         default = to_array(alias, signature.defaults[alias]) if alias in signature.defaults else None
         return cls(alias, info.name, info.dtype, numpy_dtype(info.dtype), shape, default)
-
-    def shape_text(self) -> str:
-        """The expected shape as in TensorFlow: [-1, 28, 28]."""
-        return "of any rank" if self.shape is None else str(list(self.shape))
 
 
 def check(specs: Sequence[InputSpec], inputs: Mapping[str, Array], *, elementwise: bool) -> list[Array]:
@@ -58,14 +55,27 @@ def check(specs: Sequence[InputSpec], inputs: Mapping[str, Array], *, elementwis
         assert array is not None, spec.alias
         if array.dtype != spec.dtype:
             raise _wrong_dtype(index, spec, array)
-        if spec.shape is not None and not fits(array.shape, spec.shape):
-            missing = spec.shape[array.ndim :]
-            if not (elementwise and array.ndim and fits(array.shape + (1,) * len(missing), spec.shape)):
-                raise invalid_argument(
-                    f"Input {spec.alias} has the wrong shape: expected {spec.shape_text()}, got {list(array.shape)}"
-                )
+        _check_shape(spec, array, elementwise=elementwise)
         arrays.append(array)
     return arrays
+
+
+def _check_shape(spec: InputSpec, array: Array, *, elementwise: bool) -> None:
+    if spec.shape is None:
+        if spec.ranks is not None and array.ndim not in spec.ranks:
+            raise invalid_argument(
+                f"Input {spec.alias} has the wrong shape: expected rank {' or '.join(map(str, sorted(spec.ranks)))}, "
+                f"got {list(array.shape)}"
+            )
+        return
+    if fits(array.shape, spec.shape):
+        return
+    missing = (1,) * (len(spec.shape) - array.ndim)
+    if elementwise and array.ndim and missing and fits(array.shape + missing, spec.shape):
+        return
+    raise invalid_argument(
+        f"Input {spec.alias} has the wrong shape: expected {list(spec.shape)}, got {list(array.shape)}"
+    )
 
 
 def fits(shape: tuple[int, ...], expected: tuple[int, ...]) -> bool:

@@ -5,44 +5,22 @@ arrays out.
 """
 
 import asyncio
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import grpc
-from tensorflow.core.protobuf.meta_graph_pb2 import SignatureDef
 
-from serving import row_probe
 from serving.batching import GREEDY_BATCH_SIZE, Batcher, Labels
-from serving.checks import InputSpec, check, common_rows
+from serving.checks import check, common_rows
 from serving.config_files import BatchingParameters
 from serving.errors import ServingError, failed_precondition, invalid_argument
-from serving.graph_facts import GraphFacts, facts
 from serving.observer import Observer
 from serving.runtime import Runtime
+from serving.signatures import DEFAULT_SIGNATURE, Signature
 from serving.tensors import Array
 from serving.workers import Workers
 
-logger = logging.getLogger(__name__)
-
-DEFAULT_SIGNATURE = "serving_default"
 MAX_OUTPUT_SETS = 32  # queues of one signature: a client chooses its set of outputs by output_filter
-
-
-@dataclass(frozen=True, slots=True)
-class Signature:
-    """A signature that can be run."""
-
-    name: str
-    definition: SignatureDef
-    inputs: tuple[InputSpec, ...]
-    outputs: tuple[str, ...]  # aliases, sorted
-    facts: GraphFacts
-    rows_independent: bool  # several requests in one run get what each would get alone
-
-    def tensor_names(self, outputs: Sequence[str]) -> list[str]:
-        """The tensors of `outputs`, which are aliases."""
-        return [self.definition.outputs[alias].name for alias in outputs]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -51,39 +29,6 @@ class EngineOptions:
 
     batching: BatchingParameters | None = None  # None: whatever waits is batched where that is safe
     max_queued_requests: int = 1024
-
-
-def make_signatures(runtime: Runtime, samples: Mapping[str, Sequence[Mapping[str, Array]]]) -> dict[str, Signature]:
-    """The signatures of `runtime` that requests can use.
-
-    Args:
-        samples: example inputs by signature name, from the warm-up requests.
-    """
-    signatures = {}
-    for name, definition in runtime.signature_defs.items():
-        if not definition.outputs or name.startswith("__saved_model"):
-            continue
-        try:
-            inputs = tuple(InputSpec.of(alias, info, definition) for alias, info in sorted(definition.inputs.items()))
-        except ServingError as error:
-            logger.warning("signature %s cannot be served: %s", name, error)
-            continue
-        outputs = tuple(sorted(definition.outputs))
-        tensor_names = [definition.outputs[alias].name for alias in outputs]
-        input_names = [spec.tensor_name for spec in inputs]
-        found = (
-            GraphFacts((), False) if runtime.graph_def is None else facts(runtime.graph_def, input_names, tensor_names)
-        )
-        independent = (
-            runtime.graph_def is not None
-            and not found.changing
-            and row_probe.has_rows(definition)
-            and row_probe.rows_are_independent(
-                runtime.function(input_names, tensor_names), inputs, samples.get(name, ()), name=name
-            )
-        )
-        signatures[name] = Signature(name, definition, inputs, outputs, found, independent)
-    return signatures
 
 
 class Model:
@@ -132,7 +77,7 @@ class Model:
         Raises: ServingError.
         """
         outputs = self._outputs(signature, output_filter)
-        arrays = check(signature.inputs, inputs, elementwise=signature.facts.elementwise)
+        arrays = check(signature.inputs, inputs, elementwise=signature.elementwise)
         size = common_rows(arrays)
         if self._options.batching is not None:
             self._check_batchable(arrays, size)

@@ -50,15 +50,14 @@ READING = frozenset(
 )
 
 # Operations that treat every value alike and on its own, whatever the shape of the tensor.
-ELEMENTWISE = frozenset(
-    """
-    Abs Add AddN AddV2 Cast Ceil Const Cos Cosh Div DivNoNan Elu Enter Erf Exp Expm1 Floor FloorDiv
-    Identity IdentityN Inv LeakyRelu Log Log1p Maximum Minimum Mod Mul MulNoNan Neg NoOp Placeholder
-    PlaceholderWithDefault Pow ReadVariableOp RealDiv Reciprocal Relu Relu6 Rint Round Rsqrt Selu
-    Sigmoid Sign Sin Sinh Softplus Softsign Sqrt Square SquaredDifference StopGradient Sub Tan Tanh
-    VarHandleOp Variable VariableV2 PartitionedCall StatefulPartitionedCall
-    """.split()  # noqa: SIM905: sixty quoted words read worse
-)
+_ELEMENTWISE = """
+Abs Add AddN AddV2 Cast Ceil Const Cos Cosh Div DivNoNan Elu Enter Erf Exp Expm1 Floor FloorDiv Identity
+IdentityN Inv LeakyRelu Log Log1p Maximum Minimum Mod Mul MulNoNan Neg NoOp Placeholder PlaceholderWithDefault
+Pow ReadVariableOp RealDiv Reciprocal Relu Relu6 Rint Round Rsqrt Selu Sigmoid Sign Sin Sinh Softplus Softsign
+Sqrt Square SquaredDifference StopGradient Sub Tan Tanh VarHandleOp Variable VariableV2 PartitionedCall
+StatefulPartitionedCall
+"""
+ELEMENTWISE = frozenset(_ELEMENTWISE.split())
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +76,14 @@ def facts(graph: GraphDef, inputs: Sequence[str], outputs: Sequence[str]) -> Gra
     return GraphFacts(changing, operations - functions <= ELEMENTWISE)
 
 
+def subgraph(graph: GraphDef, inputs: Sequence[str], outputs: Sequence[str]) -> GraphDef:
+    """The part of `graph` that computes `outputs` from `inputs`, the nodes of the inputs included."""
+    kept = {node.name for node in _main_nodes(graph, inputs, outputs)} | {_node_name(name) for name in inputs}
+    part = GraphDef(versions=graph.versions, library=graph.library)
+    part.node.extend(node for node in graph.node if node.name in kept)
+    return part
+
+
 def _is_stateful(operation: str) -> bool:
     definition = op_def_registry.get(operation)
     return definition is None or bool(definition.is_stateful)
@@ -84,22 +91,11 @@ def _is_stateful(operation: str) -> bool:
 
 def _nodes(graph: GraphDef, inputs: Sequence[str], outputs: Sequence[str]) -> Iterator[NodeDef]:
     """The nodes on the way from `inputs` to `outputs`, with those of the functions they call."""
-    by_name = {node.name: node for node in graph.node}
     library = {function.signature.name: function for function in graph.library.function}
-    fed = {_node_name(name) for name in inputs}
-    todo = [_node_name(name) for name in outputs]
-    seen = set(todo)
     called: list[str] = []
-    while todo:
-        name = todo.pop()
-        if name in fed or name not in by_name:
-            continue
-        node = by_name[name]
+    for node in _main_nodes(graph, inputs, outputs):
         yield node
         called.extend(_calls(node, library))
-        fresh = {_node_name(reference) for reference in node.input} - seen
-        seen |= fresh
-        todo.extend(fresh)
     entered: set[str] = set()
     while called:
         name = called.pop()
@@ -109,6 +105,20 @@ def _nodes(graph: GraphDef, inputs: Sequence[str], outputs: Sequence[str]) -> It
         for node in library[name].node_def:
             yield node
             called.extend(_calls(node, library))
+
+
+def _main_nodes(graph: GraphDef, inputs: Sequence[str], outputs: Sequence[str]) -> Iterator[NodeDef]:
+    """The nodes on the way from `inputs` to `outputs`, without those of the inputs."""
+    by_name = {node.name: node for node in graph.node}
+    seen = {_node_name(name) for name in inputs}
+    todo = [_node_name(name) for name in outputs]
+    while todo:
+        name = todo.pop()
+        if name in seen or name not in by_name:
+            continue
+        seen.add(name)
+        yield by_name[name]
+        todo.extend(_node_name(reference) for reference in by_name[name].input)
 
 
 def _calls(node: NodeDef, library: dict[str, object]) -> Iterator[str]:

@@ -243,8 +243,11 @@ class Handlers:
         await self.apply_config(request.config)
         return model_management_pb2.ReloadConfigResponse()
 
-    async def apply_config(self, config: ModelServerConfig) -> None:
+    async def apply_config(self, config: ModelServerConfig, *, can_wait: bool = False) -> None:
         """Make `config` the set of models and wait until they are loaded.
+
+        Args:
+            can_wait: models of which there is nothing to load yet are no failure; they are waited for.
 
         Raises: ServingError if the config is not usable, or if models do not become available.
         """
@@ -256,7 +259,7 @@ class Handlers:
         configs = list(config.model_config_list.config)
         check_configs(configs, {name: servable.config for name, servable in self._manager.servables.items()})
         await self._manager.configure(configs)
-        failures = self.failures()
+        failures = self.failures() if can_wait else self.failures() or self.not_ready()
         if failures:
             raise ServingError(
                 grpc.StatusCode.UNKNOWN, f"{len(failures)} model(s) did not become available: {{{', '.join(failures)}}}"

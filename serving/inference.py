@@ -17,8 +17,9 @@ from tensorflow_serving.apis import (
     regression_pb2,
 )
 
-from serving.engine import DEFAULT_SIGNATURE, Model, Signature
+from serving.engine import Model
 from serving.errors import failed_precondition, invalid_argument, unimplemented
+from serving.signatures import DEFAULT_SIGNATURE, Signature
 from serving.tensors import Array, dtype_name, number_of, to_array, to_proto
 
 CLASSIFY = "tensorflow/serving/classify"

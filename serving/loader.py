@@ -14,8 +14,9 @@ from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
 
 from serving import warmup
 from serving.config_files import BatchingParameters, read_batching, read_session
-from serving.engine import EngineOptions, Signature, make_signatures
+from serving.engine import EngineOptions
 from serving.runtime import Runtime, SavedModel
+from serving.signatures import Signature, make_signatures
 from serving.versions import LITE_FILE
 
 if TYPE_CHECKING:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import grpc
+import numpy as np
 import tensorflow as tf
 from tensorflow.core.protobuf import config_pb2, meta_graph_pb2
 from tensorflow.core.protobuf.meta_graph_pb2 import SignatureDef
@@ -90,11 +91,11 @@ class SavedModel:
 
         def function(values: Sequence[Array]) -> list[Array]:
             try:
-                results = run(*values)
+                results = [_as_array(result) for result in run(*values)]
             except tf.errors.OpError as error:
                 raise serving_error(error) from error
             if not passed:
-                return results  # type: ignore[no-any-return]
+                return results
             fresh = iter(results)
             return [values[passed[name]] if name in passed else next(fresh) for name in outputs]
 
@@ -162,6 +163,13 @@ class SavedModel:
                 value = tf.compat.v1.placeholder(dtype)
                 assign = tf.raw_ops.AssignVariableOp(resource=self._graph.get_tensor_by_name(f"{name}:0"), value=value)
                 self._session.run(assign, {value: values[name]})
+
+
+def _as_array(result: Any) -> Array:
+    """Scalars come as Python or NumPy scalars, strings among them as bytes."""
+    if isinstance(result, np.ndarray):
+        return result
+    return np.array(result, object if isinstance(result, bytes) else None)
 
 
 def _assets(path: str, meta_graph: meta_graph_pb2.MetaGraphDef) -> Iterator[tuple[str, str]]:

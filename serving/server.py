@@ -158,7 +158,7 @@ def models_in(folder: Path) -> ModelServerConfig:
 async def _load_first(handlers: Handlers, models: ModelServerConfig) -> None:
     """Load what is there; a model of which nothing loads ends the start, one that is not there yet does not."""
     try:
-        await handlers.apply_config(models)
+        await handlers.apply_config(models, can_wait=True)
     except ServingError as error:
         failures = handlers.failures()
         if not failures:
@@ -234,7 +234,7 @@ async def _follow_config_file(config: ServerConfig, handlers: Handlers) -> None:
             text = await asyncio.to_thread(config_files.read_text, config.model_config_file)
             if text != applied:
                 applied = text
-                await handlers.apply_config(config_files.read_models(config.model_config_file))
+                await handlers.apply_config(config_files.read_models(config.model_config_file), can_wait=True)
                 logger.info("applied the changed %s", config.model_config_file)
         except ServingError as error:
             logger.error("%s is not applied: %s", config.model_config_file, error)

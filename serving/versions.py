@@ -17,8 +17,6 @@ from tensorflow_serving.config.file_system_storage_path_source_pb2 import (
     FileSystemStoragePathSourceConfig,
 )
 
-VersionPolicy = FileSystemStoragePathSourceConfig.ServableVersionPolicy
-
 SAVED_MODEL_FILES = ("saved_model.pb", "saved_model.pbtxt", "saved_model.cpb")
 LITE_FILE = "model.tflite"
 SETTLED_AFTER_S = 2.0  # a folder untouched for so long is taken as it is at first sight
@@ -40,7 +38,7 @@ def list_versions(base_path: str) -> dict[int, str]:
     return versions
 
 
-def wanted(policy: VersionPolicy, versions: Iterable[int]) -> list[int]:
+def wanted(policy: FileSystemStoragePathSourceConfig.ServableVersionPolicy, versions: Iterable[int]) -> list[int]:
     """Those of `versions` that `policy` asks for, newest first."""
     ordered = sorted(versions, reverse=True)
     choice = policy.WhichOneof("policy_choice")

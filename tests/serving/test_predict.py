@@ -1,0 +1,245 @@
+"""Predict over gRPC: what goes in, what comes out, and what is refused."""
+
+import grpc
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tests.serving import saved_models
+from tests.serving.conftest import predict_request
+
+FLOATS = np.array([[1.0, 2.0], [3.0, 4.0]], np.float32)
+
+
+def refusal(predictions, request):
+    with pytest.raises(grpc.RpcError) as caught:
+        predictions.Predict(request, timeout=20)
+    return caught.value.code(), caught.value.details()
+
+
+def test_the_answer_says_which_version_and_signature_gave_it(predictions):
+    spec = predictions.Predict(predict_request("several", {"x": FLOATS}), timeout=20).model_spec
+    assert (spec.name, spec.version.value, spec.signature_name) == ("several", 1, "serving_default")
+
+
+def test_numbers_come_back_in_typed_lists(predictions):
+    outputs = predictions.Predict(predict_request("several", {"x": FLOATS}), timeout=20).outputs
+    assert list(outputs["y"].float_val) == [2.0, 4.0, 6.0, 8.0]
+    assert not outputs["y"].tensor_content
+
+
+@pytest.mark.parametrize("dtype", saved_models.DTYPES, ids=lambda dtype: dtype.name)
+@pytest.mark.parametrize("rows", [0, 1, 70])
+def test_every_dtype_comes_back_as_it_went(predict, dtype, rows):
+    numbers = np.arange(rows * 2).reshape(rows, 2) % 100
+    value = numbers.astype(str).astype(object) if dtype == tf.string else numbers.astype(dtype.as_numpy_dtype)
+    if dtype == tf.string:
+        value = np.array([[text.encode() for text in row] for row in value], object).reshape(rows, 2)
+    sent = tf.make_tensor_proto(value, dtype=dtype, shape=(rows, 2))
+    back = predict("dtypes", {"x": sent}, signature=dtype.name)["y"]
+    assert back.dtype == dtype.as_numpy_dtype and back.shape == (rows, 2)
+    np.testing.assert_array_equal(back, value)
+
+
+def test_typed_lists_are_read_too(predictions):
+    request = predict_request("several", {})
+    tensor = request.inputs["x"]
+    tensor.dtype = 1
+    tensor.tensor_shape.dim.add().size = 1
+    tensor.tensor_shape.dim.add().size = 2
+    tensor.float_val.extend([1.5, 2.5])
+    assert list(predictions.Predict(request, timeout=20).outputs["y"].float_val) == [3.0, 5.0]
+
+
+def test_one_value_may_stand_for_a_whole_tensor(predictions):
+    request = predict_request("several", {})
+    tensor = request.inputs["x"]
+    tensor.dtype = 1
+    tensor.tensor_shape.dim.add().size = 2
+    tensor.tensor_shape.dim.add().size = 2
+    tensor.float_val.append(1.0)
+    assert list(predictions.Predict(request, timeout=20).outputs["y"].float_val) == [2.0] * 4
+
+
+def test_output_filter_picks_outputs(predict):
+    assert set(predict("several", {"x": FLOATS}, outputs=("sum",))) == {"sum"}
+    assert set(predict("several", {"x": FLOATS})) == {"sum", "y"}
+
+
+def test_named_signatures_take_strings(predict):
+    outputs = predict("several", {"text": np.array([b"abc"], object)}, signature="shout")
+    assert outputs["loud"].tolist() == [b"ABC"] and outputs["picture_bytes"].tolist() == [b"abc\xff"]
+
+
+def test_scalars_are_served(predict):
+    outputs = predict("several", {"x": np.float32(1), "z": np.float32(2)}, signature="add_scalars")
+    assert outputs["y"] == np.float32(3) and outputs["y"].shape == ()
+
+
+def test_versions_and_labels_choose(predict):
+    x = np.array([1.0], np.float32)
+    assert predict("scale", {"x": x})["y"] == [2.0]
+    assert predict("scale", {"x": x}, version=1)["y"] == [1.0]
+    assert predict("scale", {"x": x}, label="stable")["y"] == [1.0]
+
+
+def test_tf1_models_have_variables_assets_and_initialised_tables(predict):
+    np.testing.assert_array_equal(
+        predict("half_plus_two", {"x": np.array([[1.0], [2.0]], np.float32)})["y"], [[2.5], [3]]
+    )
+    assert (
+        predict("half_plus_two", {"x": np.zeros((1, 1), np.float32)}, signature="asset")["content"]
+        == b"asset-file-contents"
+    )
+    ids = predict("table", {"words": np.array([b"two", b"none", b"zero"], object)})["ids"]
+    assert ids.tolist() == [2, -1, 0]
+
+
+def test_an_elementwise_model_takes_a_list_for_a_column(predict):
+    # The best known example of TensorFlow Serving: the signature says [-1, 1], its tutorial sends [1.0, 2.0, 5.0].
+    outputs = predict("half_plus_two", {"x": np.array([1.0, 2.0, 5.0], np.float32)})
+    np.testing.assert_array_equal(outputs["y"], np.array([2.5, 3.0, 4.5], np.float32))
+
+
+def test_keras_models_are_served_however_they_were_written(predict, repository):
+    x = np.arange(8, dtype=np.float32).reshape(2, 4)
+    for name, alias in (("keras", "keras_tensor"), ("wrapped_keras", "x")):
+        signature = tf.saved_model.load(str(repository / name / "1")).signatures["serving_default"]
+        alias = next(iter(signature.structured_input_signature[1]))
+        expected = next(iter(signature(**{alias: tf.constant(x)}).values())).numpy()
+        found = next(iter(predict(name, {alias: x}).values()))
+        np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
+def test_state_is_kept_from_request_to_request(predict):
+    first, second = (
+        int(predict("several", {"x": np.array([7], np.int32)}, signature="counter")["count"][0]) for _ in "ab"
+    )
+    assert second == first + 1
+
+
+REFUSALS = {
+    "no spec": (lambda r: r.ClearField("model_spec"), "INVALID_ARGUMENT", "Missing ModelSpec"),
+    "no name": (lambda r: r.model_spec.ClearField("name"), "INVALID_ARGUMENT", "ModelSpec has no name specified."),
+    "unknown model": (
+        lambda r: setattr(r.model_spec, "name", "nope"),
+        "NOT_FOUND",
+        "Servable not found for request: Latest(nope)",
+    ),
+    "unknown version": (
+        lambda r: setattr(r.model_spec.version, "value", 7),
+        "NOT_FOUND",
+        "Servable not found for request: Specific(several, 7)",
+    ),
+    "unknown label": (
+        lambda r: setattr(r.model_spec, "version_label", "canary"),
+        "INVALID_ARGUMENT",
+        "Unrecognized servable version label: canary",
+    ),
+    "unknown signature": (
+        lambda r: setattr(r.model_spec, "signature_name", "nope"),
+        "FAILED_PRECONDITION",
+        'Serving signature key "nope" not found.',
+    ),
+    "no inputs": (
+        lambda r: r.inputs.clear(),
+        "INVALID_ARGUMENT",
+        "input size does not match signature: 0!=1 len({}) != len({x}). Sent extra: {}. Missing but required: {x}.",
+    ),
+    "wrong name": (
+        lambda r: (r.inputs["z"].CopyFrom(r.inputs["x"]), r.inputs.pop("x")),
+        "INVALID_ARGUMENT",
+        "Signature input alias: x(feed name: ",
+    ),
+    "two inputs": (
+        lambda r: r.inputs["z"].CopyFrom(r.inputs["x"]),
+        "INVALID_ARGUMENT",
+        "input size does not match signature: 2!=1",
+    ),
+    "unknown output": (
+        lambda r: r.output_filter.append("z"),
+        "INVALID_ARGUMENT",
+        "output tensor alias not found in signature: z Outputs expected to be in the set {sum,y}.",
+    ),
+    "output twice": (
+        lambda r: r.output_filter.extend(["y", "y"]),
+        "INVALID_ARGUMENT",
+        "duplicate output tensor alias: y",
+    ),
+    "undecodable": (lambda r: setattr(r.inputs["x"], "dtype", 0), "INVALID_ARGUMENT", "tensor parsing error: x"),
+    "content too short": (
+        lambda r: setattr(r.inputs["x"], "tensor_content", b"123"),
+        "INVALID_ARGUMENT",
+        "tensor parsing error: x: shape [2, 2] of float takes 16 bytes, but tensor_content has 3",
+    ),
+    "negative dimension": (
+        lambda r: setattr(r.inputs["x"].tensor_shape.dim[0], "size", -2),
+        "INVALID_ARGUMENT",
+        "tensor parsing error: x",
+    ),
+    "huge dimension": (
+        lambda r: setattr(r.inputs["x"].tensor_shape.dim[0], "size", 2**62),
+        "INVALID_ARGUMENT",
+        "tensor parsing error: x",
+    ),
+    "wrong dtype": (
+        lambda r: r.inputs["x"].CopyFrom(tf.make_tensor_proto(FLOATS.astype(np.float64))),
+        "INVALID_ARGUMENT",
+        "Expects arg[0] to be float but double is provided",
+    ),
+    "wrong rank": (
+        lambda r: r.inputs["x"].CopyFrom(tf.make_tensor_proto(FLOATS[0])),
+        "INVALID_ARGUMENT",
+        "expected [-1, 2], got [2]",
+    ),
+    "wrong size": (
+        lambda r: r.inputs["x"].CopyFrom(tf.make_tensor_proto(np.ones((2, 3), np.float32))),
+        "INVALID_ARGUMENT",
+        "expected [-1, 2], got [2, 3]",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSALS)
+def test_a_bad_request_is_refused_in_the_words_of_tensorflow_serving(predictions, case):
+    change, code, text = REFUSALS[case]
+    request = predict_request("several", {"x": FLOATS})
+    change(request)
+    found_code, found_text = refusal(predictions, request)
+    assert found_code.name == code
+    assert text in found_text
+
+
+def test_a_failure_while_computing_keeps_tensorflows_code_and_text(predictions):
+    request = predict_request("several", {"index": np.array([99], np.int32)}, signature="pick")
+    code, text = refusal(predictions, request)
+    assert code == grpc.StatusCode.INVALID_ARGUMENT and "99 is not in [0, 4)" in text
+
+
+def test_long_messages_are_cut(predictions):
+    request = predict_request("several", {"x": FLOATS}, signature="s" * 3000)
+    _, text = refusal(predictions, request)
+    assert len(text) == 1024 and text.endswith("...TRUNCATED")
+
+
+def test_bytes_that_are_no_request_are_the_callers_mistake(channel):
+    call = channel.unary_unary("/tensorflow.serving.PredictionService/Predict")
+    with pytest.raises(grpc.RpcError) as caught:
+        call(b"\xff\xff\xff", timeout=20)
+    assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+
+
+@pytest.mark.parametrize("model", ["convolution", "open_convolution"])
+@pytest.mark.parametrize("shape", [(), (8,), (8, 8), (2, 8, 8), (1, 8, 8, 1, 1), (1, 1, 8, 8, 1, 1)], ids=str)
+def test_a_convolution_of_the_wrong_rank_does_not_end_the_process(predict, predictions, model, shape):
+    request = predict_request(model, {"images": np.zeros(shape, np.float32)})
+    code, _ = refusal(predictions, request)
+    assert code == grpc.StatusCode.INVALID_ARGUMENT
+    assert predict(model, {"images": np.ones((1, 8, 8, 1), np.float32)})["y"].shape == (1, 4)
+
+
+def test_session_service_is_unimplemented(channel):
+    call = channel.unary_unary("/tensorflow.serving.SessionService/SessionRun")
+    with pytest.raises(grpc.RpcError) as caught:
+        call(b"", timeout=20)
+    assert caught.value.code() == grpc.StatusCode.UNIMPLEMENTED
