@@ -8,6 +8,7 @@ The SavedModel has three signatures (design: "Formats"):
                      classes string [n, classes] and scores float32 [n, classes]
 """
 
+import functools
 import logging
 import os
 import tempfile
@@ -29,7 +30,10 @@ class InklingModule(tf.Module):
 
     def __init__(self, model: keras.Model, class_names: tuple[str, ...]) -> None:
         super().__init__(name="inkling")
-        self.model = model
+        # Not tracked as a Keras model: that saves a second copy of each variable and restores only that one, so that a
+        # session, such as TensorFlow Serving's, finds the signatures' own variables empty.
+        self.variables_of_model = [variable.value for variable in model.variables]
+        self._probabilities = functools.partial(model, training=False)
         self.class_names = tf.constant(class_names)
         self.height, self.width = model.input_shape[1:3]
 
@@ -45,7 +49,7 @@ class InklingModule(tf.Module):
         }
 
     def predict(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
-        probabilities = self.model(tf.cast(images, tf.float32)[..., tf.newaxis] / 255.0, training=False)
+        probabilities = self._probabilities(tf.cast(images, tf.float32)[..., tf.newaxis] / 255.0)
         return {"probabilities": probabilities, "classes": tf.argmax(probabilities, axis=1)}
 
     def predict_image_bytes(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:

@@ -20,8 +20,25 @@ def training_batches(
     Returns: for each replica (images float32 [b, height, width, 1], labels int64 [b], seed int32 []), where b is the
         per-replica batch size and the seed is the step's, the same on all replicas.
     """
-    order = ExampleOrder(len(dataset.train_labels), config.global_batch_size, config.seed)
     num_replicas = strategy.num_replicas_in_sync
+
+    def of_worker(context: tf.distribute.InputContext) -> tf.data.Dataset:
+        local = num_replicas // context.num_input_pipelines
+        first = context.input_pipeline_id * local
+        steps = tf.data.Dataset.range(first_step, last_step)
+        return replica_batches(config, dataset, steps, replicas=range(first, first + local), num_replicas=num_replicas)
+
+    return strategy.distribute_datasets_from_function(of_worker)
+
+
+def replica_batches(
+    config: TrainConfig, dataset: Dataset, steps: tf.data.Dataset, *, replicas: range, num_replicas: int
+) -> tf.data.Dataset:
+    """The slices that `replicas`, of `num_replicas` in all, take of `steps`: a worker's elements, its replicas in turn.
+
+    Elements are as `training_batches` says.
+    """
+    order = ExampleOrder(len(dataset.train_labels), config.global_batch_size, config.seed)
     size = config.per_replica_batch_size(num_replicas)
     height, width = dataset.image_size
     elastic = [2, augment.ELASTIC_GRID, augment.ELASTIC_GRID] if config.augmentation.elastic_px else [0]
@@ -31,12 +48,8 @@ def training_batches(
         moves = augment.draw(
             config.augmentation, seed=config.seed, epoch=epoch, index=index, image_size=dataset.image_size
         )
-        return (
-            dataset.train_images[index],
-            dataset.train_labels[index],
-            *moves,
-            np.int32(step_seed(config.seed, int(step))),
-        )
+        seed = np.int32(step_seed(config.seed, int(step)))
+        return dataset.train_images[index], dataset.train_labels[index], *moves, seed
 
     def batch_of(step: tf.Tensor, replica: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         types = [tf.uint8, tf.int64, tf.float32, tf.float32, tf.int32]
@@ -52,17 +65,10 @@ def training_batches(
         displacements = tf.ensure_shape(displacements, [size, *elastic])
         return augment.apply(images, transforms, displacements), labels, seed
 
-    def of_worker(context: tf.distribute.InputContext) -> tf.data.Dataset:
-        local = num_replicas // context.num_input_pipelines
-        first = context.input_pipeline_id * local
-        steps = tf.data.Dataset.range(first_step, last_step)
-        # A worker's consecutive elements go to its replicas in turn.
-        slices = steps.flat_map(
-            lambda step: tf.data.Dataset.range(first, first + local).map(lambda replica: (step, replica))
-        )
-        batches = slices.map(batch_of, num_parallel_calls=local + 1, deterministic=True)
-        options = tf.data.Options()
-        options.autotune.enabled = False
-        return batches.prefetch(2 * local).with_options(options)
-
-    return strategy.distribute_datasets_from_function(of_worker)
+    slices = steps.flat_map(
+        lambda step: tf.data.Dataset.range(replicas.start, replicas.stop).map(lambda replica: (step, replica))
+    )
+    batches = slices.map(batch_of, num_parallel_calls=len(replicas) + 1, deterministic=True)
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return batches.prefetch(2 * len(replicas)).with_options(options)
