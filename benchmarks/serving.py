@@ -1,0 +1,143 @@
+"""Measures the server beside a naive one, the bounds of gRPC and TensorFlow, and what one would install instead.
+
+Same model, same machine, closed loop, client processes of their own. Single images at 1, 8, 32 and 128 callers, batches
+of 64 and 256 at 4 callers, REST against gRPC at batches of 32, and ten times the load that can be answered.
+
+    python -m benchmarks.serving                                  all of it: about ten minutes, docs/ is written
+    python -m benchmarks.serving --only inkling naive --seconds 2 some of it: printed, nothing is written
+
+Peers are installed into build/serving_peers/ when they are first measured; one that does not install or start is
+skipped with a line. The model is the one that `make demo` publishes.
+"""
+
+import argparse
+import datetime
+import json
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks import serving_report
+from benchmarks.serving_contest import CONTESTANTS, ROOT, Contestant, NotInstallable, Running, running
+
+POINTS = ((1, 1), (1, 8), (1, 32), (1, 128), (64, 4), (256, 4))  # images a request, callers
+REST_POINTS = ((32, 4),)
+ALSO_GRPC = REST_POINTS  # measured for gRPC too, to compare
+SIZES_IN_PROCESS = (1, 32, 64, 256)
+OVERLOAD_BATCH, OVERLOAD_FACTOR, OVERLOAD_S = 64, 10, 8.0
+
+
+def images(count: int) -> np.ndarray:
+    """uint8 [count, 28, 28] like digits: mostly black."""
+    random = np.random.default_rng(count)
+    ink = random.integers(0, 256, (count, 28, 28))
+    return np.where(random.random((count, 28, 28)) < 0.2, ink, 0).astype(np.uint8)
+
+
+def measure(contestant: Contestant, model: Path, seconds: float) -> dict[str, Any]:
+    """All points of one contestant, by `<images>x<callers>`, and its peak memory."""
+    points = REST_POINTS if contestant.name == "inkling_rest" else POINTS
+    if contestant.name == "inkling":
+        points += ALSO_GRPC
+    with running(contestant, model) as server:
+        results = {f"{count}x{callers}": _point(server, count, callers, seconds) for count, callers in points}
+        return {"points": results, "peak_memory_mb": server.peak_memory_mb()}
+
+
+def _point(server: Running, count: int, callers: int, seconds: float) -> dict[str, Any]:
+    load = server.load(server.body(images(count)), "--callers", str(callers), "--seconds", str(seconds))
+    load["images_per_s"] = load["requests_per_s"] * count
+    _say(
+        f"  {count:>3} images, {callers:>3} callers: {load['requests_per_s']:7.0f} requests/s "
+        f"{load['images_per_s']:7.0f} images/s, p50 {load['p50_ms']:.2f} ms, p99 {load['p99_ms']:.2f} ms, "
+        f"{load['statuses']}"
+    )
+    return load
+
+
+def overload(contestant: Contestant, model: Path, seconds: float) -> dict[str, Any]:
+    """Ten times the load that can be answered, in an open loop: what still is, and how fast a no comes."""
+    with running(contestant, model) as server:
+        body = server.body(images(OVERLOAD_BATCH))
+        peak = server.load(body, "--callers", "16", "--seconds", str(seconds))
+        rate = OVERLOAD_FACTOR * peak["requests_per_s"]
+        flood = server.load(body, "--rate", str(rate), "--seconds", str(OVERLOAD_S), "--timeout-s", "60")
+        result = {
+            "peak_requests_per_s": peak["requests_per_s"],
+            "offered_requests_per_s": (sum(flood["statuses"].values())) / OVERLOAD_S,
+            "goodput_requests_per_s": flood["requests_per_s"],
+            "shed_p50_ms": flood["failed_p50_ms"],
+            "shed_p99_ms": flood["failed_p99_ms"],
+            "statuses": flood["statuses"],
+            "peak_memory_mb": server.peak_memory_mb(),
+        }
+    _say(f"  {result}")
+    return result
+
+
+def in_process(model: Path) -> dict[str, Any]:
+    """TensorFlow alone, by batch size."""
+    sizes = map(str, SIZES_IN_PROCESS)
+    command = [sys.executable, "-m", "benchmarks.serving_peers.in_process", "--model", str(model), *sizes]
+    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=True)
+    results: dict[str, Any] = json.loads(done.stdout)
+    for size, result in results.items():
+        _say(f"  batch {size:>3}: {result['images_per_s']:7.0f} images/s, p50 {result['p50_ms']:.2f} ms")
+    return results
+
+
+def newest_version(base: Path) -> Path:
+    """The version's folder with the highest number; ends the program if there is none."""
+    versions = [folder for folder in base.glob("[0-9]*") if (folder / "saved_model.pb").exists()]
+    if not versions:
+        sys.exit(f"there is no model in {base}; publish one with `make demo`, or name another folder by --model")
+    return max(versions, key=lambda folder: int(folder.name)).absolute()
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def main() -> None:
+    """Command line."""
+    names = [contestant.name for contestant in CONTESTANTS] + ["in_process", "overload"]
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", type=Path, default=Path("models/mnist"), help="folder of the version folders")
+    parser.add_argument("--seconds", type=float, default=4.0, help="measured time of each point")
+    parser.add_argument("--only", nargs="+", choices=names, metavar="NAME", help=f"some of: {', '.join(names)}")
+    parser.add_argument("--results", type=Path, help="JSON file to add to; with all of them there, docs/ is written")
+    arguments = parser.parse_args()
+    model = newest_version(arguments.model)
+    path = arguments.results
+    results: dict[str, Any] = json.loads(path.read_text()) if path and path.exists() else {}
+    for name in arguments.only or names:
+        _say(name)
+        try:
+            results[name] = _result(name, model, arguments.seconds)
+        except (NotInstallable, TimeoutError) as error:
+            _say(f"  skipped: {error}")
+            results[name] = {"skipped": str(error).splitlines()[0]}
+    results["date"] = datetime.date.today().isoformat()
+    results["versions"] = {name: metadata.version(name) for name in ("tensorflow", "grpcio")}
+    if path:
+        path.write_text(json.dumps(results, indent=1) + "\n")
+    print(serving_report.markdown(results))
+    if set(names) <= results.keys():
+        serving_report.write(results, ROOT / "docs")
+
+
+def _result(name: str, model: Path, seconds: float) -> dict[str, Any]:
+    if name == "in_process":
+        return in_process(model)
+    by_name = {contestant.name: contestant for contestant in CONTESTANTS}
+    if name == "overload":
+        return overload(by_name["inkling"], model, seconds)
+    return measure(by_name[name], model, seconds)
+
+
+if __name__ == "__main__":
+    main()

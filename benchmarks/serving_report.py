@@ -1,0 +1,169 @@
+"""The serving benchmark's results as a page with tables and a plot."""
+
+import os
+import platform
+from pathlib import Path
+from typing import Any
+
+from benchmarks.serving_contest import CONTESTANTS
+
+COLUMNS = ("1x1", "1x8", "1x32", "1x128", "64x4", "256x4")
+TITLES = {contestant.name: f"{contestant.title} ({contestant.wire})" for contestant in CONTESTANTS}
+
+
+def markdown(results: dict[str, Any]) -> str:
+    """All tables for which there are results."""
+    parts = [
+        _table("Requests/s", results, lambda point: f"{point['requests_per_s']:,.0f}"),
+        _table("Images/s", results, lambda point: f"{point['images_per_s']:,.0f}"),
+        _table("Latency, p50 / p99 in ms", results, lambda point: f"{point['p50_ms']:.1f} / {point['p99_ms']:.1f}"),
+        _memory(results),
+        _bounds(results),
+        _rest(results),
+        _overload(results),
+        _skipped(results),
+    ]
+    return "\n\n".join(part for part in parts if part)
+
+
+def _measured(results: dict[str, Any]) -> list[str]:
+    return [name for name in TITLES if "points" in results.get(name, {})]
+
+
+def _table(title: str, results: dict[str, Any], cell: Any) -> str:
+    names = [name for name in _measured(results) if COLUMNS[0] in results[name]["points"]]
+    if not names:
+        return ""
+    heads = [
+        f"{count} image{'s' if count != '1' else ''}, {callers} callers" for count, callers in map(_split, COLUMNS)
+    ]
+    rows = [[TITLES[name], *(cell(results[name]["points"][column]) for column in COLUMNS)] for name in names]
+    return _grid([title, *heads], rows)
+
+
+def _split(column: str) -> tuple[str, str]:
+    count, _, callers = column.partition("x")
+    return count, callers
+
+
+def _memory(results: dict[str, Any]) -> str:
+    rows = [[TITLES[name], f"{results[name]['peak_memory_mb']:,.0f}"] for name in _measured(results)]
+    return _grid(["Peak memory, all processes", "MB"], rows) if rows else ""
+
+
+def _bounds(results: dict[str, Any]) -> str:
+    alone, ours = results.get("in_process"), results.get("inkling", {}).get("points")
+    if not alone or not ours:
+        return ""
+    rows = [["TensorFlow in process", *(f"{alone[size]['images_per_s']:,.0f}" for size in ("1", "32", "64", "256"))]]
+    table = _grid(["Images/s by batch size", "1", "32", "64", "256"], rows)
+    lines = [
+        f"- Batches of 64: {_ratio(ours['64x4']['images_per_s'], alone['64']['images_per_s'])} of TensorFlow alone."
+    ]
+    if echo := results.get("echo", {}).get("points"):
+        bound = 1 / (1 / echo["1x32"]["requests_per_s"] + 1 / alone["32"]["images_per_s"])
+        share = _ratio(ours["1x32"]["requests_per_s"], bound)
+        lines.append(f"- 32 callers: {share} of the bound 1 / (1 / echo + 1 / in process) = {bound:,.0f} requests/s.")
+    if naive := results.get("naive", {}).get("points"):
+        times = _ratio(ours["1x32"]["requests_per_s"], naive["1x32"]["requests_per_s"])
+        latency = _ratio(ours["1x1"]["p50_ms"], naive["1x1"]["p50_ms"])
+        lines += [f"- 32 callers: {times} times the naive server.", f"- 1 caller: {latency} times its latency (p50)."]
+    return table + "\n\n" + "\n".join(lines)
+
+
+def _rest(results: dict[str, Any]) -> str:
+    rest = results.get("inkling_rest", {}).get("points")
+    ours = results.get("inkling", {}).get("points")
+    if not rest or not ours:
+        return ""
+    over_grpc, over_rest = ours["32x4"], rest["32x4"]
+    rows = [
+        [wire, f"{point['requests_per_s']:,.0f}", f"{point['images_per_s']:,.0f}", f"{point['p50_ms']:.1f}"]
+        for wire, point in (("gRPC", over_grpc), ("REST", over_rest))
+    ]
+    share = _ratio(over_rest["requests_per_s"], over_grpc["requests_per_s"])
+    return (
+        _grid(["Batches of 32, 4 callers", "requests/s", "images/s", "p50 ms"], rows)
+        + f"\n\n- REST: {share} of gRPC's rate."
+    )
+
+
+def _overload(results: dict[str, Any]) -> str:
+    found = results.get("overload")
+    if not found or "skipped" in found:
+        return ""
+    share = _ratio(found["goodput_requests_per_s"], found["peak_requests_per_s"])
+    shed = f"{found['shed_p50_ms']:.1f} / {found['shed_p99_ms']:.1f}" if found["shed_p50_ms"] else "none shed"
+    rows = [
+        [
+            f"{found['peak_requests_per_s']:,.0f}",
+            f"{found['offered_requests_per_s']:,.0f}",
+            f"{found['goodput_requests_per_s']:,.0f}",
+            share,
+            shed,
+            f"{found['peak_memory_mb']:,.0f}",
+        ]
+    ]
+    heads = [
+        "Peak (closed loop)",
+        "Sent and answered",
+        "Answered well",
+        "Share of peak",
+        "A no, p50 / p99 ms",
+        "Peak MB",
+    ]
+    return "Overload, requests of 64 images a second in an open loop at ten times the peak:\n\n" + _grid(heads, rows)
+
+
+def _skipped(results: dict[str, Any]) -> str:
+    lines = [f"- {name}: {found['skipped']}" for name, found in results.items() if "skipped" in found]
+    return "Not measured:\n\n" + "\n".join(lines) if lines else ""
+
+
+def _ratio(value: float, base: float) -> str:
+    return f"{value / base:.2f}"
+
+
+def _grid(heads: list[str], rows: list[list[str]]) -> str:
+    lines = ["| " + " | ".join(heads) + " |", "|---|" + "---:|" * (len(heads) - 1)]
+    return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows])
+
+
+def write(results: dict[str, Any], folder: Path) -> None:
+    """Put serving_benchmark.md and .png into `folder`."""
+    machine = f"{os.cpu_count()} CPUs, {platform.processor() or platform.machine()}, Python {platform.python_version()}"
+    versions = ", ".join(f"{name} {version}" for name, version in results["versions"].items())
+    page = (
+        "# Serving benchmark\n\n"
+        f"`python -m benchmarks.serving`, {results['date']}, {machine}, {versions}.\n\n"
+        "Every server has the same digit model, and shares the machine with the process that asks it. A point is\n"
+        "measured for some seconds after one second of warm-up.\n\n"
+        f"![images per second](serving_benchmark.png)\n\n{markdown(results)}\n"
+    )
+    (folder / "serving_benchmark.md").write_text(page)
+    _plot(results, folder / "serving_benchmark.png")
+
+
+def _plot(results: dict[str, Any], path: Path) -> None:
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    names = [name for name in _measured(results) if COLUMNS[0] in results[name]["points"]]
+    figure, axes = pyplot.subplots(figsize=(9, 4.5), layout="constrained")
+    width = 0.8 / len(names)
+    for index, name in enumerate(names):
+        rates = [results[name]["points"][column]["images_per_s"] for column in COLUMNS]
+        places = [place + index * width for place in range(len(COLUMNS))]
+        axes.bar(places, rates, width, label=TITLES[name])
+    axes.set_yscale("log")
+    axes.set_ylabel("images/s")
+    axes.set_xticks([place + 0.4 - width / 2 for place in range(len(COLUMNS))])
+    axes.set_xticklabels(
+        [f"{count} image{'s' * (count != '1')}\n{callers} callers" for count, callers in map(_split, COLUMNS)]
+    )
+    axes.legend(fontsize=8)
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path, dpi=130)
+    pyplot.close(figure)

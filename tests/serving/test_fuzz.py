@@ -1,0 +1,330 @@
+"""Whatever is sent, the server answers, blames the sender, and answers the next good request.
+
+2,500 requests by default, the same ones every time; INKLING_FUZZ_REQUESTS=100000 sends so many, at random.
+"""
+
+import base64
+import gzip
+import http.client
+import json
+import os
+import socket
+
+import grpc
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from tensorflow.core.framework import types_pb2
+from tensorflow.core.framework.tensor_pb2 import TensorProto
+from tensorflow_serving.apis import (
+    classification_pb2,
+    get_model_metadata_pb2,
+    get_model_status_pb2,
+    inference_pb2,
+    predict_pb2,
+    regression_pb2,
+)
+
+REQUESTS = int(os.environ.get("INKLING_FUZZ_REQUESTS", "2500"))
+TIMEOUT_S = 20
+PREDICTION = "/tensorflow.serving.PredictionService/"
+# All but HandleReloadConfigRequest: by chance that would take the models away.
+METHODS = {
+    f"{PREDICTION}Predict": predict_pb2.PredictRequest,
+    f"{PREDICTION}Classify": classification_pb2.ClassificationRequest,
+    f"{PREDICTION}Regress": regression_pb2.RegressionRequest,
+    f"{PREDICTION}MultiInference": inference_pb2.MultiInferenceRequest,
+    f"{PREDICTION}GetModelMetadata": get_model_metadata_pb2.GetModelMetadataRequest,
+    "/tensorflow.serving.ModelService/GetModelStatus": get_model_status_pb2.GetModelStatusRequest,
+}
+SIGNATURES = {
+    "half_plus_two": ("serving_default", "regress_x_to_y", "classify_x_to_y", "asset"),
+    "several": ("serving_default", "double", "shout", "minus_mean", "pick", "add_scalars", "row_sum", "counter"),
+    "dtypes": tuple(name.removeprefix("DT_").lower() for name in types_pb2.DataType.DESCRIPTOR.values_by_name),
+    "convolution": ("serving_default",),
+    "open_convolution": ("serving_default",),
+    "table": ("serving_default",),
+    "keras": ("serving_default", "serve"),
+    "scale": ("serving_default",),
+}
+ALIASES = ("x", "images", "text", "words", "index", "z", "inputs", "keras_tensor")
+OUR_FAULT = {grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN, grpc.StatusCode.UNAVAILABLE,
+             grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.DATA_LOSS, grpc.StatusCode.CANCELLED}  # fmt: skip
+
+
+def share(part):
+    """Settings of a test that sends `part` of all requests."""
+    return settings(
+        max_examples=max(1, int(REQUESTS * part)),
+        deadline=None,
+        database=None,
+        derandomize="INKLING_FUZZ_REQUESTS" not in os.environ,
+        suppress_health_check=list(HealthCheck),
+    )
+
+
+words = st.one_of(st.sampled_from(ALIASES), st.text(max_size=8), st.just(""))
+models = st.one_of(st.sampled_from(sorted(SIGNATURES)), st.text(max_size=12))
+few = st.integers(0, 4)
+dimensions = st.one_of(few, st.sampled_from([-1, -(2**63), 2**20, 2**31, 2**32, 2**40, 2**62, 2**63 - 1]))
+shapes = st.lists(dimensions, max_size=6)
+dtypes = st.one_of(st.sampled_from([1, 3, 7, 9, 4, 10, 19, 14]), st.integers(0, 130))
+floats = st.floats(width=32)
+
+
+@st.composite
+def tensor_protos(draw):
+    """A tensor whose parts do not care for each other."""
+    tensor = TensorProto(dtype=draw(dtypes), version_number=draw(st.sampled_from([0, 0, 0, 7])))
+    for size in draw(shapes):
+        tensor.tensor_shape.dim.add(size=size)
+    tensor.tensor_shape.unknown_rank = draw(st.sampled_from([False, False, False, True]))
+    match draw(st.integers(0, 7)):
+        case 0:
+            tensor.tensor_content = draw(st.binary(max_size=64))
+        case 1:
+            tensor.float_val.extend(draw(st.lists(floats, max_size=8)))
+        case 2:
+            tensor.string_val.extend(draw(st.lists(st.binary(max_size=6), max_size=4)))
+        case 3:
+            tensor.int_val.extend(draw(st.lists(st.integers(-(2**31), 2**31 - 1), max_size=8)))
+        case 4:
+            tensor.int64_val.extend(draw(st.lists(st.integers(-(2**63), 2**63 - 1), max_size=8)))
+        case 5:
+            tensor.half_val.extend(draw(st.lists(st.integers(-(2**31), 2**31 - 1), max_size=8)))
+            tensor.dcomplex_val.extend(draw(st.lists(st.floats(), max_size=3)))
+        case 6:
+            tensor.bool_val.extend(draw(st.lists(st.booleans(), max_size=8)))
+            tensor.double_val.extend(draw(st.lists(st.floats(), max_size=4)))
+    return tensor
+
+
+@st.composite
+def honest_tensor_protos(draw):
+    """A float tensor that is sound in itself, of any rank up to 6."""
+    shape = draw(st.lists(few, max_size=6))
+    tensor = TensorProto(dtype=draw(st.sampled_from([1, 1, 1, 2, 3, 9])))
+    count = 1
+    for size in shape:
+        tensor.tensor_shape.dim.add(size=size)
+        count *= size
+    width = {1: 4, 2: 8, 3: 4, 9: 8}[tensor.dtype]
+    tensor.tensor_content = bytes(count * width)
+    return tensor
+
+
+def fill_spec(draw, spec):
+    spec.name = draw(models)
+    spec.signature_name = draw(st.one_of(st.sampled_from(SIGNATURES.get(spec.name, ("serving_default",))), words))
+    match draw(st.integers(0, 5)):
+        case 0:
+            spec.version.value = draw(st.integers(-(2**63), 2**63 - 1))
+        case 1:
+            spec.version_label = draw(words)
+
+
+@st.composite
+def predict_requests(draw):
+    request = predict_pb2.PredictRequest()
+    fill_spec(draw, request.model_spec)
+    tensors = st.one_of(tensor_protos(), honest_tensor_protos())
+    for alias, tensor in draw(st.dictionaries(words, tensors, max_size=3)).items():
+        request.inputs[alias].CopyFrom(tensor)
+    request.output_filter.extend(draw(st.lists(words, max_size=2)))
+    return request
+
+
+def fill_input(draw, message):
+    lists = (message.example_list.examples, message.example_list_with_context.examples)
+    examples = draw(st.sampled_from(lists))
+    for _ in range(draw(st.integers(0, 3))):
+        feature = examples.add().features.feature[draw(words)]
+        match draw(st.integers(0, 3)):
+            case 0:
+                feature.float_list.value.extend(draw(st.lists(floats, max_size=3)))
+            case 1:
+                feature.int64_list.value.extend(draw(st.lists(st.integers(-9, 9), max_size=3)))
+            case 2:
+                feature.bytes_list.value.extend(draw(st.lists(st.binary(max_size=5), max_size=3)))
+
+
+@st.composite
+def example_requests(draw):
+    if draw(st.booleans()):
+        message = draw(st.sampled_from([classification_pb2.ClassificationRequest, regression_pb2.RegressionRequest]))()
+        fill_spec(draw, message.model_spec)
+    else:
+        message = inference_pb2.MultiInferenceRequest()
+        for _ in range(draw(st.integers(0, 3))):
+            task = message.tasks.add(
+                method_name=f"tensorflow/serving/{draw(st.sampled_from(['classify', 'regress', 'x']))}"
+            )
+            fill_spec(draw, task.model_spec)
+    fill_input(draw, message.input)
+    return message
+
+
+def rpc(channel, method, body):
+    """The status of an RPC of any bytes."""
+    try:
+        channel.unary_unary(method)(body, timeout=TIMEOUT_S)
+    except grpc.RpcError as error:
+        assert error.code() not in OUR_FAULT, f"{method} {body!r}: {error.code()} {error.details()}"
+
+
+def method_of(request):
+    return next(method for method, kind in METHODS.items() if isinstance(request, kind))
+
+
+@pytest.fixture
+def good(predict, server):
+    """Asks what every server can answer, on both ports."""
+
+    def ask():
+        assert predict("half_plus_two", {"x": [[2.0]]})["y"].tolist() == [[3.0]]
+        status, body = post(server, "/v1/models/half_plus_two:predict", b'{"instances": [2.0]}')
+        assert status == 200 and json.loads(body) == {"predictions": [3.0]}
+        assert server.process.poll() is None
+
+    return ask
+
+
+@share(0.3)
+@given(request_=predict_requests())
+def test_predict_requests_of_any_content(channel, good, request_):
+    rpc(channel, f"{PREDICTION}Predict", request_.SerializeToString())
+    good()
+
+
+@share(0.1)
+@given(request_=example_requests())
+def test_example_requests_of_any_content(channel, good, request_):
+    rpc(channel, method_of(request_), request_.SerializeToString())
+    good()
+
+
+@share(0.1)
+@given(
+    request_=st.one_of(predict_requests(), example_requests()),
+    method=st.sampled_from(sorted(METHODS)),
+    cut=st.integers(0, 200),
+    flip=st.integers(0, 400),
+    tail=st.binary(max_size=10),
+)
+def test_messages_cut_short_or_damaged(channel, good, request_, method, cut, flip, tail):
+    body = bytearray(request_.SerializeToString())
+    if flip < len(body):
+        body[flip] ^= 0xFF
+    rpc(channel, method, bytes(body[: len(body) - cut] if cut < len(body) else body) + tail)
+    good()
+
+
+def post(server, path, body, headers=None, method="POST"):
+    connection = http.client.HTTPConnection("127.0.0.1", server.rest_port, timeout=TIMEOUT_S)
+    try:
+        connection.request(method, path, body, headers or {})
+        response = connection.getresponse()
+        return response.status, response.read()
+    finally:
+        connection.close()
+
+
+encoded = st.one_of(st.text(max_size=9), st.binary(max_size=9).map(lambda data: base64.b64encode(data).decode()))
+leaves = st.one_of(
+    st.none(), st.booleans(), st.integers(-(2**70), 2**70), st.floats(), st.text(max_size=6),
+    st.fixed_dictionaries({"b64": encoded}),
+)  # fmt: skip
+values = st.recursive(
+    leaves, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(words, inner, max_size=3), max_leaves=12
+)
+regular = st.lists(few, max_size=6).map(lambda shape: nested(shape, 1.5))
+
+
+def nested(shape, value):
+    for size in reversed(shape):
+        value = [value] * size
+    return value
+
+
+@st.composite
+def rest_requests(draw):
+    """Path and body of a request that looks like one."""
+    model = draw(models)
+    document = draw(
+        st.dictionaries(
+            st.sampled_from(["instances", "inputs", "examples", "context", "signature_name", "other"]),
+            st.one_of(values, regular),
+            max_size=3,
+        )
+    )
+    if draw(st.booleans()):
+        document["signature_name"] = draw(st.sampled_from(SIGNATURES.get(model, ("x",))))
+    choice = draw(
+        st.sampled_from(["", "", "", "/versions/1", "/versions/99999999999999999999", "/labels/stable", "/labels/x"])
+    )
+    verb = draw(st.sampled_from(["predict", "predict", "predict", "classify", "regress"]))
+    name = "".join(f"%{byte:02x}" for byte in model.encode("utf-8", "surrogatepass"))
+    return f"/v1/models/{name}{choice}:{verb}", json.dumps(document).encode()
+
+
+def check_rest(server, path, body, headers=None, method="POST"):
+    status, answer = post(server, path, body, headers, method)
+    assert status < 500 or status == 501, f"{method} {path} {body!r}: {status} {answer!r}"
+
+
+@share(0.3)
+@given(request_=rest_requests())
+def test_rest_requests_of_any_content(server, good, request_):
+    check_rest(server, *request_)
+    good()
+
+
+@share(0.1)
+@given(
+    request_=rest_requests(),
+    cut=st.integers(0, 60),
+    insert=st.binary(max_size=4),
+    place=st.integers(0, 200),
+    encoding=st.sampled_from([None, None, "gzip", "wrong"]),
+)
+def test_rest_bodies_cut_short_or_damaged(server, good, request_, cut, insert, place, encoding):
+    path, body = request_
+    body = body[:place] + insert + body[place : max(place, len(body) - cut)]
+    headers = {"Content-Encoding": "gzip"} if encoding else {}
+    check_rest(server, path, gzip.compress(body) if encoding == "gzip" else body, headers)
+    good()
+
+
+@share(0.05)
+@given(
+    path=st.text(st.characters(min_codepoint=33, max_codepoint=126), max_size=40),
+    method=st.sampled_from(["GET", "POST", "PUT", "OPTIONS", "HEAD", "PATCH"]),
+    prefix=st.sampled_from(["/", "/v1/", "/v1/models/", "/v1/models/half_plus_two"]),
+)
+def test_paths_of_any_kind(server, good, path, method, prefix):
+    check_rest(server, prefix + path, b"", method=method)
+    good()
+
+
+@share(0.05)
+@given(
+    data=st.one_of(
+        st.binary(max_size=60), st.binary(max_size=40).map(lambda b: b"POST /v1/models/x:predict HTTP/1.1\r\n" + b)
+    )
+)
+def test_bytes_that_are_no_http(server, good, data):
+    with socket.create_connection(("127.0.0.1", server.rest_port), timeout=TIMEOUT_S) as connection:
+        connection.sendall(data)
+        connection.shutdown(socket.SHUT_WR)
+        while connection.recv(65536):
+            pass
+    good()
+
+
+@pytest.mark.parametrize("opening", ["[", '{"a":', '{"instances":['])
+@pytest.mark.parametrize("depth", [64, 1_000, 100_000])
+def test_nesting_of_any_depth(server, good, opening, depth):
+    check_rest(server, "/v1/models/half_plus_two:predict", opening.encode() * depth)
+    body = b'{"instances": ' + b"[" * depth + b"1" + b"]" * depth + b"}"
+    check_rest(server, "/v1/models/open_convolution:predict", body)
+    good()
