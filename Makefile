@@ -5,10 +5,10 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo train test test-fast lint format bench lock clean
+.PHONY: help setup demo train serve web test test-fast test-cluster lint format check bench proto manifests images lock clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(READY) ## make .venv with everything in it; the other targets do it when needed
 
@@ -18,18 +18,31 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
-demo: $(READY) ## train on MNIST with Ray, publish the model, measure what was published
+demo: $(READY) ## train on MNIST with Ray, publish, serve, and read a page of handwriting
 	$(BIN)/python -m train
 	$(BIN)/python -m train evaluate models/mnist
+	$(BIN)/python -m serving > runs/serving.log 2>&1 & server=$$!; trap "kill $$server" EXIT; set -e; \
+	  $(BIN)/python -m client wait --timeout 120; \
+	  $(BIN)/python -m benchmarks.pages -o runs/page.png; \
+	  $(BIN)/python -m client read runs/page.png --draw runs/page_read.png
 
 train: $(READY) ## train and publish; pass flags as `make train ARGS="--recipe best"`
 	$(BIN)/python -m train $(ARGS)
+
+serve: $(READY) ## serve what is in models/ on gRPC 8500 and REST 8501
+	$(BIN)/python -m serving $(ARGS)
+
+web: $(READY) ## the page to draw on, in front of a server that runs
+	$(BIN)/python -m client web $(ARGS)
 
 test: $(READY) ## run all tests
 	$(BIN)/python -m pytest $(ARGS)
 
 test-fast: $(READY) ## run the tests that take seconds
 	$(BIN)/python -m pytest -m "not slow" $(ARGS)
+
+test-cluster: $(READY) ## train, serve and predict on the cluster of $KUBECONFIG, and take it all down again
+	$(BIN)/python -m pytest tests/k8s/test_cluster.py -rs $(ARGS)
 
 lint: $(READY) ## check style and types
 	$(BIN)/ruff check .
@@ -40,8 +53,13 @@ format: $(READY) ## put the code into its format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(READY) ## measure training throughput side by side
+check: lint test ## what CI runs
+
+bench: $(READY) ## measure training, serving, client and reading, each beside what else there is
 	$(BIN)/python -m benchmarks.train_throughput
+	$(BIN)/python -m benchmarks.serving
+	$(BIN)/python -m benchmarks.client
+	$(BIN)/python -m benchmarks.reading
 
 lock: $(READY) ## resolve constraints.txt anew from pyproject.toml
 	$(BIN)/python -m pip install --quiet uv
