@@ -40,7 +40,7 @@ def images(count: int) -> np.ndarray:
 
 def measure(contestant: Contestant, model: Path, seconds: float) -> dict[str, Any]:
     """All points of one contestant, by `<images>x<callers>`, and its peak memory."""
-    points = REST_POINTS if contestant.name == "inkling_rest" else POINTS
+    points: tuple[tuple[int, int], ...] = REST_POINTS if contestant.name == "inkling_rest" else POINTS
     if contestant.name == "inkling":
         points += ALSO_GRPC
     with running(contestant, model) as server:
