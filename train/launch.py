@@ -29,6 +29,7 @@ from train.run_folder import RunFolder
 POLL_S = 0.2  # between two looks at the event queue
 CONNECT_TIMEOUT_S = 10.0
 WAIT_POLL_S = 2.0  # between two looks at a cluster that is too small
+RAY_SNAPSHOT = "checkpoint_manager_snapshot.json"
 WORKER_ENV = {"TF_CPP_MIN_LOG_LEVEL": "2"}
 # A worker that does not answer for this long is dead. Ray waits 10 minutes, which a frozen process is not worth.
 RAY_DEFAULTS = {"RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S": "60", "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "1"}
@@ -204,7 +205,7 @@ def fit(
     """
     # Ray's own list of checkpoints is not kept over drivers: it is written in place, so a crash can leave half of it,
     # and it refuses a folder from which a checkpoint was deleted. Ours are found by looking.
-    run.remove("checkpoint_manager_snapshot.json")
+    run.remove(RAY_SNAPSHOT)
     queue = Queue(actor_options={"num_cpus": 0})
     trainer = TensorflowTrainer(
         train_worker,
@@ -245,6 +246,7 @@ def fit(
     while thread.is_alive():
         thread.join(POLL_S)
         _drain(queue, emit)
+    run.remove(RAY_SNAPSHOT)
     result = outcome[0]
     if isinstance(result, ray.train.TrainingFailedError):
         raise TrainingFailed(
