@@ -51,7 +51,7 @@ CLEAN = Difficulty(
     size_spread=0.12,
     slant=0.15,
     rotation_degrees=4,
-    stroke=(0.36, 0.55),
+    stroke=(0.34, 0.5),
     gap=(0.06, 0.45),
     margin=(0.25, 1.2),
     contrast=0.45,
@@ -67,7 +67,7 @@ HARD = Difficulty(
     size_spread=0.2,
     slant=0.3,
     rotation_degrees=8,
-    stroke=(0.3, 0.62),
+    stroke=(0.28, 0.58),
     gap=(-0.04, 0.4),
     margin=(0.12, 1.5),
     contrast=0.3,
@@ -104,9 +104,9 @@ def compose(lines: Sequence[int], difficulty: Difficulty, *, seed: Sequence[int]
     canvas = canvas * _light(canvas.shape[:2], difficulty.shadow, random)[..., None]
     sigma = random.uniform(*difficulty.blur) * height
     if sigma > 0.2:
-        canvas = cv2.GaussianBlur(canvas, (0, 0), sigma)
-    canvas = canvas + random.normal(0, random.uniform(*difficulty.noise), canvas.shape)
-    picture = np.clip(np.rint(canvas), 0, 255).astype(np.uint8)
+        canvas = cv2.GaussianBlur(canvas, (0, 0), sigma).astype(np.float32)
+    grain = random.normal(0, random.uniform(*difficulty.noise), canvas.shape)
+    picture = np.clip(np.rint(canvas + grain), 0, 255).astype(np.uint8)
     return ComposedPage(_jpeg(picture, int(random.integers(*difficulty.jpeg_quality))), text, name)
 
 
@@ -274,7 +274,9 @@ def _light(shape: tuple[int, int], shadow: float, random: np.random.Generator) -
 def _jpeg(picture: NDArray[np.uint8], quality: int) -> NDArray[np.uint8]:
     done, encoded = cv2.imencode(".jpg", picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
     assert done
-    return np.ascontiguousarray(cv2.imdecode(encoded, cv2.IMREAD_COLOR)[..., ::-1]).astype(np.uint8)
+    decoded = cv2.imdecode(encoded, cv2.IMREAD_COLOR)
+    assert decoded is not None
+    return np.ascontiguousarray(decoded[..., ::-1]).astype(np.uint8)
 
 
 # A slightly hard page that is good to look at: blue ink on warm ruled paper, in the light of a lamp.

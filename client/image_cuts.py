@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from client.image_lines import LineOfPieces, Piece, joined
 
 Floats = NDArray[np.float32]
+Path = NDArray[np.int64]  # a column for each row
 
 MAY_BE_TWO = 0.45  # width over the line's height from which a piece may be more than one digit
 SURELY_ONE_RUN = 1.5  # width over the line's height up to which neighbouring slices may make one digit
@@ -51,7 +52,7 @@ def slices(line: LineOfPieces, stroke: float) -> list[Slice]:
     return result
 
 
-def _sliced(piece: Piece, cuts: list[tuple[float, NDArray[np.int64]]]) -> list[Slice]:
+def _sliced(piece: Piece, cuts: list[tuple[float, Path]]) -> list[Slice]:
     """The piece along its cuts; the ink between two of them is a slice."""
     cuts_to_the_left = np.zeros(piece.ink.shape, np.int64)
     for _, path in cuts:
@@ -86,26 +87,34 @@ def _could_be_one(pieces: list[Piece], height: float) -> bool:
     return width <= SURELY_ONE_RUN * height
 
 
-def _cuts(piece: Piece, height: float, stroke: float) -> list[tuple[float, NDArray[np.int64]]]:
+def _cuts(piece: Piece, height: float, stroke: float) -> list[tuple[float, Path]]:
     """Cheap ways through the piece from left to right: (stroke widths of ink crossed, column for each row)."""
     down = _least_ink(piece.ink)
     up = _least_ink(piece.ink[::-1])[::-1]
     through = down + up - _cost(piece.ink)
     # A way may cross the middle rows anywhere: the best there stands for the column.
-    rows = slice(piece.height // 3, max(piece.height // 3 + 1, 2 * piece.height // 3))
-    total = through[rows].min(axis=0) / stroke
-    most = int(np.clip(round(CUTS_PER_HEIGHT * piece.width / height), 1, 20))
+    first, last = piece.height // 3, max(piece.height // 3 + 1, 2 * piece.height // 3)
+    costs = through[first:last].min(axis=0) / stroke
+    columns = _lowest(costs, reach=max(1, round(0.03 * height)))
+    paths = _paths(down, up, columns, first + through[first:last, columns].argmin(axis=0))
     before = np.cumsum(piece.ink, axis=1)
+    left = before[np.arange(piece.height)[:, None], paths].sum(axis=0)
+    most = int(np.clip(round(CUTS_PER_HEIGHT * piece.width / height), 1, 20))
     least = LEAST_SLICE * stroke * height
-    chosen: list[tuple[float, float, NDArray[np.int64]]] = []
-    for column in np.argsort(total, kind="stable"):
-        if len(chosen) == most or total[column] > CUT_COSTS:
-            break
-        path = _path(piece.ink, down, up, int(column), rows)
-        left = float(before[np.arange(piece.height), path].sum())
-        if all(abs(left - other) >= least for other in (0.0, float(before[:, -1].sum()), *(c[0] for c in chosen))):
-            chosen.append((left, float(total[column]), path))
-    return [(cost, path) for _, cost, path in sorted(chosen, key=lambda cut: cut[0])]
+    taken = [0.0, float(before[:, -1].sum())]
+    chosen: list[int] = []
+    for i in np.argsort(costs[columns], kind="stable"):
+        if len(chosen) < most and all(abs(left[i] - other) >= least for other in taken):
+            chosen.append(int(i))
+            taken.append(float(left[i]))
+    return [(float(costs[columns[i]]), paths[:, i]) for i in sorted(chosen, key=lambda i: float(left[i]))]
+
+
+def _lowest(costs: Floats, *, reach: int) -> Path:
+    """The columns that cost no more than CUT_COSTS and than any within `reach`."""
+    padded = np.pad(costs, reach, mode="edge")
+    neighbourhood = np.lib.stride_tricks.sliding_window_view(padded, 2 * reach + 1).min(axis=1)
+    return np.flatnonzero((costs <= neighbourhood) & (costs <= CUT_COSTS))
 
 
 def _cost(ink: Floats) -> Floats:
@@ -130,20 +139,20 @@ def _least_ink(ink: Floats) -> Floats:
     return total
 
 
-def _path(ink: Floats, down: Floats, up: Floats, column: int, rows: slice) -> NDArray[np.int64]:
-    middle = rows.start + int(np.argmin((down + up)[rows, column] - _cost(ink)[rows, column]))
-    path = np.empty(len(ink), np.int64)
-    path[middle] = column
-    for y in range(middle - 1, -1, -1):
-        path[y] = _step(down[y], int(path[y + 1]))
-    for y in range(middle + 1, len(ink)):
-        path[y] = _step(up[y], int(path[y - 1]))
-    return path
+def _paths(down: Floats, up: Floats, columns: Path, rows: Path) -> Path:
+    """[h, n]: for each of n ways, given one pixel on each, the column in every row."""
+    paths = np.tile(columns, (len(down), 1))
+    for y in range(len(down) - 2, -1, -1):
+        paths[y] = np.where(y < rows, _step(down[y], paths[y + 1]), columns)
+    for y in range(1, len(down)):
+        paths[y] = np.where(y > rows, _step(up[y], paths[y - 1]), paths[y])
+    return paths
 
 
-def _step(totals: Floats, column: int) -> int:
-    choices = [c for c in (column, column - 1, column + 1) if 0 <= c < len(totals)]
-    return min(choices, key=lambda c: float(totals[c]))
+def _step(totals: Floats, columns: Path) -> Path:
+    """The cheapest of the columns below, to the left and to the right; the one below if it is no dearer."""
+    choices = np.clip(np.stack([columns, columns - 1, columns + 1]), 0, len(totals) - 1)
+    return np.take_along_axis(choices, totals[choices].argmin(axis=0)[None], axis=0)[0]
 
 
 def _trimmed(piece: Piece, ink: Floats) -> Piece | None:

@@ -34,7 +34,7 @@ def plain_digit(grey: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """A 28 x 28 picture as it is if it is in MNIST's form, else brought there: turned light on dark, boxed, centred."""
     rim = np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]])
     light_on_dark = grey if np.median(rim) < 128 else 255 - grey
-    ink = light_on_dark.astype(np.float32) / 255
+    ink: Floats = light_on_dark.astype(np.float32) / np.float32(255)
     floor = float(np.median(np.concatenate([ink[0], ink[-1], ink[:, 0], ink[:, -1]])))
     ink = np.clip((ink - floor) / max(1 - floor, 1e-6), 0, 1).astype(np.float32)
     if float(ink.max()) < 0.15:

@@ -33,11 +33,11 @@ def find_ink(picture: NDArray[np.uint8]) -> Ink | None:
     """The ink in an RGB picture; None if there is none."""
     scale = min(1.0, WORKING_SIDE / max(picture.shape[:2]))
     if scale < 1:
-        picture = cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+        picture = cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA).astype(np.uint8)
     marks = _marks(picture.astype(np.float32))
     noise = _noise(marks)
     if noise > 1.0:
-        marks = cv2.GaussianBlur(marks, (0, 0), min(1.2, 0.4 + 0.1 * noise))
+        marks = cv2.GaussianBlur(marks, (0, 0), min(1.2, 0.4 + 0.1 * noise)).astype(np.float32)
         noise = _noise(marks)
     contrast = _contrast(marks, noise)
     if contrast is None:
@@ -61,7 +61,7 @@ def _marks(picture: Floats) -> Floats:
     light = paper @ np.array([0.299, 0.587, 0.114], np.float32)
     difference = picture - paper
     direction = _ink_direction(difference)
-    towards_ink = np.ascontiguousarray(difference @ direction)
+    towards_ink: Floats = np.ascontiguousarray(difference @ direction)
     if not _ink_is_positive(towards_ink):
         direction, towards_ink = -direction, -towards_ink
     along = picture @ direction
@@ -82,8 +82,8 @@ def _paper_by_median(picture: Floats) -> Floats:
     reach = max(3, int(min(small.shape[:2]) * 0.45)) | 1
     rounded = np.clip(np.rint(small), 0, 255).astype(np.uint8)
     median = cv2.medianBlur(rounded, min(reach, 151)).astype(np.float32)
-    median = cv2.GaussianBlur(median, (0, 0), max(1.0, reach / 8))
-    return cv2.resize(median, (width, height), interpolation=cv2.INTER_LINEAR).astype(np.float32)
+    smooth = cv2.GaussianBlur(median, (0, 0), max(1.0, reach / 8))
+    return cv2.resize(smooth, (width, height), interpolation=cv2.INTER_LINEAR).astype(np.float32)
 
 
 def _ink_direction(difference: Floats) -> Floats:

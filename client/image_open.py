@@ -12,6 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from client.errors import InvalidInput
+
 FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "GIF", "BMP", "TIFF", "PPM")
 MAX_FILE_BYTES = 64 * 2**20
 MAX_PIXELS = 50_000_000  # a 48-megapixel phone picture passes; decoded it takes 150 MB
@@ -22,7 +24,7 @@ SOURCES = "path, bytes, binary file, PIL.Image.Image or uint8 array [h, w], [h, 
 PictureSource = str | os.PathLike[str] | bytes | BinaryIO | Image.Image | NDArray[np.uint8]
 
 
-class UnreadablePicture(ValueError):
+class UnreadablePicture(InvalidInput):
     """The source is no picture, or one that cannot be read; the message says why and what to do."""
 
 

@@ -37,12 +37,14 @@ def _remove_along_rows(marks: Floats, *, noise: float, contrast: float) -> tuple
     level = max(2.0 * noise, 0.08 * contrast)
     angle = _angle(marks, level)
     shear = np.array([[1, 0, 0], [-np.tan(angle), 1, np.tan(angle) * width / 2]], np.float32)
-    straight = cv2.warpAffine(marks, shear, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    straight = cv2.warpAffine(
+        marks, shear, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+    ).astype(np.float32)
     profile = _rule_profile(straight, level=max(1.2 * noise, 0.07 * contrast))
     if profile is None:
         return marks, 0.0
     inverse = cv2.invertAffineTransform(shear)
-    rule = cv2.warpAffine(profile, inverse, (width, height), flags=cv2.INTER_LINEAR)
+    rule = cv2.warpAffine(profile, inverse, (width, height), flags=cv2.INTER_LINEAR).astype(np.float32)
     return _without(marks, rule, contrast), float(angle)
 
 

@@ -158,14 +158,15 @@ def _form(ink: NDArray[np.float32], *, angle: float, stroke: float) -> NDArray[n
     import cv2
 
     pad = 2 + round(0.1 * max(ink.shape))
-    ink = cv2.copyMakeBorder(ink, pad, pad, pad, pad, cv2.BORDER_CONSTANT, value=0.0)
+    ink = np.pad(ink, pad)
     height, width = ink.shape
     if abs(angle) > STRAIGHT_ENOUGH:
         turn = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), np.rad2deg(angle), 1.0)
-        ink = cv2.warpAffine(ink, turn, (width, height), flags=cv2.INTER_LINEAR)
+        ink = cv2.warpAffine(ink, turn, (width, height), flags=cv2.INTER_LINEAR).astype(np.float32)
     pixel = max(height - 2 * pad, width - 2 * pad) / 20  # of the form, in pixels of the picture
     missing = THINNEST_STROKE * pixel - stroke
     if missing >= 1:
         reach = round(missing) | 1
-        ink = cv2.dilate(ink, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (reach, reach)))
-    return mnist_form(ink.astype(np.float32))
+        pen = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (reach, reach))
+        ink = cv2.dilate(ink, pen).astype(np.float32)
+    return mnist_form(ink)

@@ -23,15 +23,16 @@ ASPECT_SPREAD = np.array([0.21, 0.48, 0.24, 0.22, 0.22, 0.28, 0.23, 0.23, 0.23, 
 class Costs:
     """Found by `python -m benchmarks.reading --tune` on pages made of MNIST's training digits."""
 
-    doubt: float = 1.2  # of a classifier's nat
-    proportions: float = 0.14  # of a squared spread beyond the first
-    small: float = 12.0  # of the height missing to SMALL, squared
-    digit: float = 0.03  # of every digit: fewer are likelier
-    cut: float = 0.86  # of a stroke's width of ink cut
-    gap: float = 0.9  # of paper between the parts of one digit
-    skip: float = 3.0  # of leaving out a slice as tall as the line's digits
+    doubt: float = 0.85  # of a classifier's nat
+    proportions: float = 0.15  # of a squared spread beyond the first
+    small: float = 15.0  # of the height missing to SMALL, squared
+    digit: float = 0.04  # of every digit: fewer are likelier
+    cut: float = 0.3  # of a stroke's width of ink cut
+    gap: float = 1.1  # of paper between the parts of one digit
+    skip: float = 5.0  # of leaving out a blot, of its height
 
 
+BLOT_HEIGHT = 0.5  # of the line's height: what is larger is read, or marked, but never left out
 SMALL = 0.6  # of the line's height: a digit seldom is smaller
 DEFAULT = Costs()
 
@@ -87,7 +88,7 @@ def _steps(line: PageLine, probabilities: Floats, costs: Costs) -> list[_Step]:
     for candidate in line.candidates:
         cost = candidate_cost(candidate, line, probabilities[candidate.number], costs)
         steps.append(_Step(candidate.start, candidate.stop, cost, candidate))
-        if candidate.stop - candidate.start == 1:
+        if candidate.stop - candidate.start == 1 and candidate.height < BLOT_HEIGHT:
             blot = costs.skip * max(candidate.height, 0.3) + costs.cut * line.cuts[candidate.start]
             steps.append(_Step(candidate.start, candidate.stop, blot, None))
     return sorted(steps, key=lambda step: step.start)
@@ -109,14 +110,18 @@ def candidate_cost(candidate: Candidate, line: PageLine, probabilities: Floats, 
     """What it costs to take `candidate` for its likeliest class; see `Costs`."""
     label = int(np.argmax(probabilities))
     doubt = -float(np.log(max(float(probabilities[label]), 1e-6)))
-    deviation = abs(np.log(candidate.aspect) - ASPECT_MEAN[label]) / ASPECT_SPREAD[label]
     missing = max(SMALL - candidate.height, 0.0) / SMALL
     gaps = line.cuts[candidate.start + 1 : candidate.stop].count(0.0)
     return (
         costs.digit
         + costs.doubt * doubt
-        + costs.proportions * max(deviation - 1.0, 0.0) ** 2
+        + costs.proportions * max(deviation(candidate, label) - 1.0, 0.0) ** 2
         + costs.small * missing**2
         + costs.cut * line.cuts[candidate.start]
         + costs.gap * gaps
     )
+
+
+def deviation(candidate: Candidate, label: int) -> float:
+    """How many spreads the candidate's proportions are from those usual for the class."""
+    return float(abs(np.log(candidate.aspect) - ASPECT_MEAN[label]) / ASPECT_SPREAD[label])
