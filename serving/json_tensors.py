@@ -20,6 +20,10 @@ def signature_name(document: Document) -> str:
     name = document.members.get("signature_name", "")
     if not isinstance(name, str):
         raise format_error(document.members, "not formatted correctly. 'signature_name' key must be a string value.")
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        raise invalid_argument(f"Serving signature name: {value_text(name)} is not valid UTF-8") from None
     return name
 
 

@@ -25,7 +25,8 @@ NARROW_FLOATS = (np.dtype(np.float16), np.dtype(ml_dtypes.bfloat16))
 
 def error_body(message: str) -> bytes:
     """The body of an answer that is an error."""
-    return _to_bytes(f'{{\n    "error": {string_text(message)}\n}}')
+    # A message may repeat half a surrogate pair that the caller has sent, which has no bytes.
+    return f'{{\n    "error": {string_text(message)}\n}}'.encode("utf-8", "replace")
 
 
 def predictions(outputs: Mapping[str, np.ndarray], *, row_form: bool) -> bytes:

@@ -45,16 +45,8 @@ class TensorType:
 
     @property
     def name(self) -> str:
-        """TensorFlow's word for the type, as error messages have it."""
-        return type_word(self.dtype)
-
-
-def type_word(dtype: int) -> str:
-    """TensorFlow's word for a `tensorflow.DataType`: float, int64, string."""
-    try:
-        return str(types_pb2.DataType.Name(dtype)).removeprefix("DT_").lower()
-    except ValueError:
-        return f"unknown type {dtype}"
+        """TensorFlow's word for the type: float, int64, string."""
+        return str(types_pb2.DataType.Name(self.dtype)).removeprefix("DT_").lower()
 
 
 def shape_of(value: Any, kind: TensorType) -> tuple[int, ...]:
@@ -94,26 +86,26 @@ def _element(value: Any, kind: TensorType) -> Any:
     """`value` if it is one of `kind`, strings as bytes. Raises: ServingError."""
     if isinstance(value, dict):
         if kind.dtype != types_pb2.DT_STRING:
-            raise type_error(value, kind)
+            raise _type_error(value, kind)
         return decode_base64(value)
     if kind.dtype == types_pb2.DT_STRING:
         if not isinstance(value, str):
-            raise type_error(value, kind)
+            raise _type_error(value, kind)
         return encode_text(value)
     if kind.dtype == types_pb2.DT_BOOL:
         if not isinstance(value, bool):
-            raise type_error(value, kind)
+            raise _type_error(value, kind)
         return value
     if isinstance(value, bool) or not isinstance(value, int | float):
         _check_known(value, kind)
-        raise type_error(value, kind)
+        raise _type_error(value, kind)
     if kind.dtype in INTEGERS:
         limits = np.iinfo(INTEGERS[kind.dtype])
         if not isinstance(value, int) or not limits.min <= value <= limits.max:
-            raise type_error(value, kind)
+            raise _type_error(value, kind)
         return value
     _check_known(value, kind)
-    if not is_lossless(value, FLOATS[kind.dtype]):
+    if not _is_lossless(value, FLOATS[kind.dtype]):
         raise invalid_argument(
             f"Cannot convert JSON value: {value_text(value)} to {kind.name} without loss of precision."
         )
@@ -125,7 +117,7 @@ def _check_known(value: Any, kind: TensorType) -> None:
         raise unimplemented(f"Conversion of JSON Value: {value_text(value)} to type: {kind.name}")
 
 
-def type_error(value: Any, kind: TensorType) -> ServingError:
+def _type_error(value: Any, kind: TensorType) -> ServingError:
     return invalid_argument(
         f"JSON Value: {value_text(value)} Type: {type_name(value)} is not of expected type: {kind.name}"
     )
@@ -136,7 +128,7 @@ def _largest_integer(dtype: np.dtype) -> int:
     return (1 << (ml_dtypes.finfo(dtype).nmant + 1)) - 1
 
 
-def is_lossless(value: int | float, dtype: np.dtype) -> bool:
+def _is_lossless(value: int | float, dtype: np.dtype) -> bool:
     """Whether TensorFlow Serving converts `value`: integers that are exact, and decimals within the range."""
     if isinstance(value, int) and -(1 << 63) <= value < 1 << 64:
         return abs(value) <= _largest_integer(dtype)
@@ -199,7 +191,7 @@ def _floats(values: list[Any], dtype: np.dtype) -> np.ndarray | None:
     except (TypeError, OverflowError):
         return None
     large = np.abs(wide) > _largest_integer(dtype)
-    if large.any() and not all(is_lossless(values[index], dtype) for index in np.flatnonzero(large).tolist()):
+    if large.any() and not all(_is_lossless(values[index], dtype) for index in np.flatnonzero(large).tolist()):
         return None
     return wide.astype(dtype, copy=False)
 
@@ -208,12 +200,12 @@ def _strings(values: list[Any]) -> np.ndarray | None:
     if not set(map(type, values)) <= {str, dict}:
         return None
     try:
-        return object_array([decode_base64(value) if type(value) is dict else encode_text(value) for value in values])
+        return _object_array([decode_base64(value) if type(value) is dict else encode_text(value) for value in values])
     except ServingError:
         return None
 
 
-def object_array(values: list[Any]) -> np.ndarray:
+def _object_array(values: list[Any]) -> np.ndarray:
     objects = np.empty(len(values), np.object_)
     objects[:] = values
     return objects
@@ -222,7 +214,7 @@ def object_array(values: list[Any]) -> np.ndarray:
 def to_array(values: list[Any], kind: TensorType) -> np.ndarray:
     """An array of elements that `_element` let pass."""
     if kind.dtype == types_pb2.DT_STRING:
-        return object_array(values)
+        return _object_array(values)
     if kind.dtype == types_pb2.DT_BOOL:
         return np.array(values, np.bool_)
     if kind.dtype in INTEGERS:

@@ -216,6 +216,23 @@ def test_an_unknown_signature_is_the_callers_mistake(server):
     assert error_of(response) == 'Serving signature name: "other" not found in signature def'
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"signature_name": "\xff", "instances": [1]}',
+        b'{"signature_name": "\\ud800", "instances": [1]}',
+        b'{"instances": ["\\ud800"]}',
+        b'{"instances": ["\xff"]}',
+        b'{"examples": [{"\xff": 1}]}',
+        b'"\\udfff"',
+    ],
+)
+def test_text_that_is_no_unicode_is_the_callers_mistake(server, body):
+    for verb in ("predict", "classify"):
+        response = server.ask("POST", f"/v1/models/double:{verb}", body)
+        assert response.status == 400 and error_of(response)
+
+
 def test_our_own_mistake_is_a_500_without_details(server):
     response = server.predict('{"instances": [1]}', model="broken")
     assert response.status == 500 and "our mistake" not in response.body.decode()
