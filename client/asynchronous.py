@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 from client import channel, rpc
 from client.answers import Classification, ModelMetadata, ModelStatus, Outputs, Prediction, ServedModel
 from client.errors import InklingError, InvalidInput, bad_response, from_rpc_error
-from client.operations import Operations, Pause, SendAll, Step, Steps, T, Work
+from client.operations import Operations, Pause, SendAll, Steps, T, Work
 from client.proto import wire_pb2 as wire
 from client.settings import Settings
 
@@ -198,7 +198,7 @@ class AsyncClient(Settings):
             step = next(steps)
             while True:
                 try:
-                    result = await self._perform(step)
+                    result = await self._send(step) if isinstance(step, rpc.Call) else await self._perform(step)
                 except InklingError as error:
                     step = steps.throw(error)
                 else:
@@ -207,10 +207,8 @@ class AsyncClient(Settings):
             result_of_all: T = stop.value
             return result_of_all
 
-    async def _perform(self, step: Step) -> Any:
+    async def _perform(self, step: SendAll | Pause | Work) -> Any:
         match step:
-            case rpc.Call():
-                return await self._send(step)
             case SendAll():
                 return await self._send_all(step)
             case Pause():

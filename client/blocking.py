@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 from client import channel, rpc
 from client.answers import Classification, ModelMetadata, ModelStatus, Outputs, Prediction, ServedModel
 from client.errors import InklingError, InvalidInput, bad_response, from_rpc_error
-from client.operations import Operations, Pause, SendAll, Step, Steps, T, Work
+from client.operations import Operations, Pause, SendAll, Steps, T, Work
 from client.proto import wire_pb2 as wire
 from client.settings import Settings
 
@@ -237,7 +237,7 @@ class Client(Settings):
             step = next(steps)
             while True:
                 try:
-                    result = self._perform(step)
+                    result = self._send(step) if isinstance(step, rpc.Call) else self._perform(step)
                 except InklingError as error:
                     step = steps.throw(error)
                 else:
@@ -246,10 +246,8 @@ class Client(Settings):
             result_of_all: T = stop.value
             return result_of_all
 
-    def _perform(self, step: Step) -> Any:
+    def _perform(self, step: SendAll | Pause | Work) -> Any:
         match step:
-            case rpc.Call():
-                return self._send(step)
             case SendAll():
                 return self._send_all(step)
             case Pause():

@@ -48,7 +48,8 @@ _QUANTISED: dict[wire.DataType, DType] = {
     wire.DT_QUINT16: np.dtype("<u2"),
     wire.DT_QINT32: np.dtype("<i4"),
 }
-_EXTRA = {
+_HELD = _NUMPY | _QUANTISED
+_EXTRA: dict[wire.DataType, str] = {
     wire.DT_BFLOAT16: "bfloat16",
     wire.DT_FLOAT8_E5M2: "float8_e5m2",
     wire.DT_FLOAT8_E4M3FN: "float8_e4m3fn",
@@ -91,6 +92,11 @@ def is_floating(number: wire.DataType) -> bool:
     return number in _NUMPY and _NUMPY[number].kind in "fc"
 
 
+def is_float8(number: wire.DataType) -> bool:
+    """Whether elements of this type are floating-point numbers of eight bits or fewer."""
+    return "float" in _EXTRA.get(number, "") and number != wire.DT_BFLOAT16
+
+
 def number_of(name: str | DType | type) -> wire.DataType:
     """The wire's number of an element type, given as a name ("float32", "bfloat16", "string", "qint8") or a dtype.
 
@@ -129,7 +135,7 @@ def to_numpy(number: wire.DataType) -> DType:
 
     Raises: InvalidInput if nothing installed holds them.
     """
-    dtype = _NUMPY.get(number) or _QUANTISED.get(number)
+    dtype = _HELD.get(number)
     if dtype is not None:
         return dtype
     name = _EXTRA.get(number)

@@ -64,10 +64,10 @@ def predict_request(
 def outputs_of(response: wire.PredictResponse) -> Outputs:
     """Raises: BadAnswer."""
     spec = response.model_spec
-    arrays = {}
-    for name, tensor in response.outputs.items():
+    arrays, found = {}, response.outputs
+    for name in found:  # not items(): protobuf's is several times slower
         try:
-            arrays[name] = tensors.to_array(tensor)
+            arrays[name] = tensors.to_array(found[name])
         except BadAnswer as error:
             raise BadAnswer(f"output {name!r}: {error.details}") from error
     return Outputs(arrays, model=spec.name, model_version=spec.version.value, signature=spec.signature_name)

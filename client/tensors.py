@@ -10,6 +10,7 @@ out, read-only, wherever their form allows it: `.copy()` makes one to write to.
 
 import functools
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,8 @@ TensorProto = wire.TensorProto
 # A list may stand for a tensor far larger than the message that carries it. Nothing larger than a message can be is
 # believed (protobuf's own limit).
 MAX_TENSOR_BYTES = (1 << 31) - 1
+
+_BITS = np.dtype("<u2")  # of a half or bfloat16
 
 
 def to_tensor(value: ArrayLike | TensorProto, dtype: str | None = None) -> TensorProto:
@@ -142,23 +145,16 @@ def to_array(tensor: TensorProto) -> Array:
     if number == dtypes.STRING:
         return _strings(tensor, shape, size)
     try:
-        dtype = np.dtype("<u2") if number == wire.DT_BFLOAT16 else dtypes.to_numpy(number)
+        dtype = _BITS if number == wire.DT_BFLOAT16 else dtypes.to_numpy(number)
     except InvalidInput as error:
         raise BadAnswer(error.details) from error
     if size * dtype.itemsize > MAX_TENSOR_BYTES:
         raise BadAnswer(f"a tensor claims to be {dtypes.name_of(number)} {list(shape)}: more than a message can hold")
     content = tensor.tensor_content
     if content:
-        if len(content) != size * dtype.itemsize:
-            raise BadAnswer(
-                f"a tensor of {dtypes.name_of(number)} {list(shape)} has {len(content)} bytes of content; "
-                f"expected {size * dtype.itemsize}"
-            )
-        array = np.frombuffer(content, dtype).reshape(shape)
-        if number == wire.DT_BOOL:
-            array = array.view(np.uint8) != 0  # a byte of 2 would be neither True nor False to numpy
+        array = _from_content(content, number, dtype, shape, size)
     else:
-        array = _expand(_listed(tensor, number, dtype), shape, size)
+        array = _expand(_LISTS.get(number, _int_list)(tensor, dtype), shape, size)
     return _bfloat16(array) if number == wire.DT_BFLOAT16 else array
 
 
@@ -166,31 +162,30 @@ def _shape_text(tensor: TensorProto) -> str:
     return "unknown" if tensor.tensor_shape.unknown_rank else str([dim.size for dim in tensor.tensor_shape.dim])
 
 
-def _listed(tensor: TensorProto, number: wire.DataType, dtype: np.dtype[Any]) -> Array:
-    """The values of the typed list that belongs to the tensor's type."""
-    match number:
-        case wire.DT_FLOAT:
-            return _packed(TensorProto(float_val=tensor.float_val), len(tensor.float_val), dtype)
-        case wire.DT_DOUBLE:
-            return _packed(TensorProto(double_val=tensor.double_val), len(tensor.double_val), dtype)
-        case wire.DT_COMPLEX64:
-            return _packed(TensorProto(scomplex_val=tensor.scomplex_val), len(tensor.scomplex_val) // 2, dtype)
-        case wire.DT_COMPLEX128:
-            return _packed(TensorProto(dcomplex_val=tensor.dcomplex_val), len(tensor.dcomplex_val) // 2, dtype)
-        case wire.DT_HALF | wire.DT_BFLOAT16:
-            bits = np.fromiter(tensor.half_val, np.int64, len(tensor.half_val))
-            return bits.astype("<u2").view(dtype)
-        case wire.DT_INT64:
-            return np.fromiter(tensor.int64_val, dtype, len(tensor.int64_val))
-        case wire.DT_UINT32:
-            return np.fromiter(tensor.uint32_val, dtype, len(tensor.uint32_val))
-        case wire.DT_UINT64:
-            return np.fromiter(tensor.uint64_val, dtype, len(tensor.uint64_val))
-        case wire.DT_BOOL:
-            return np.fromiter(tensor.bool_val, dtype, len(tensor.bool_val))
-    if dtypes.is_floating(number):  # the types of eight bits and fewer
-        return np.frombuffer(tensor.float8_val, dtype)
+def _from_content(
+    content: bytes, number: wire.DataType, dtype: np.dtype[Any], shape: tuple[int, ...], size: int
+) -> Array:
+    if len(content) != size * dtype.itemsize:
+        raise BadAnswer(
+            f"a tensor of {dtypes.name_of(number)} {list(shape)} has {len(content)} bytes of content; "
+            f"expected {size * dtype.itemsize}"
+        )
+    if number == wire.DT_BOOL:  # a byte of 2 would be neither True nor False to numpy
+        return (np.frombuffer(content, np.uint8) != 0).reshape(shape)
+    return np.frombuffer(content, dtype).reshape(shape)
+
+
+def _half_list(tensor: TensorProto, dtype: np.dtype[Any]) -> Array:
+    return np.fromiter(tensor.half_val, np.int64, len(tensor.half_val)).astype(_BITS).view(dtype)
+
+
+def _int_list(tensor: TensorProto, dtype: np.dtype[Any]) -> Array:
+    """Of all integers that have no list of their own."""
     return np.fromiter(tensor.int_val, np.int64, len(tensor.int_val)).astype(dtype)
+
+
+def _float8_list(tensor: TensorProto, dtype: np.dtype[Any]) -> Array:
+    return np.frombuffer(tensor.float8_val, dtype)
 
 
 def _packed(alone: TensorProto, count: int, dtype: np.dtype[Any]) -> Array:
@@ -200,6 +195,25 @@ def _packed(alone: TensorProto, count: int, dtype: np.dtype[Any]) -> Array:
     """
     data = alone.SerializeToString()
     return np.frombuffer(data, dtype, count, len(data) - count * dtype.itemsize)
+
+
+_LISTS: dict[wire.DataType, Callable[[TensorProto, np.dtype[Any]], Array]] = {
+    wire.DT_FLOAT: lambda t, dtype: _packed(TensorProto(float_val=t.float_val), len(t.float_val), dtype),
+    wire.DT_DOUBLE: lambda t, dtype: _packed(TensorProto(double_val=t.double_val), len(t.double_val), dtype),
+    wire.DT_COMPLEX64: lambda t, dtype: _packed(
+        TensorProto(scomplex_val=t.scomplex_val), len(t.scomplex_val) // 2, dtype
+    ),
+    wire.DT_COMPLEX128: lambda t, dtype: _packed(
+        TensorProto(dcomplex_val=t.dcomplex_val), len(t.dcomplex_val) // 2, dtype
+    ),
+    wire.DT_INT64: lambda t, dtype: np.fromiter(t.int64_val, dtype, len(t.int64_val)),
+    wire.DT_UINT32: lambda t, dtype: np.fromiter(t.uint32_val, dtype, len(t.uint32_val)),
+    wire.DT_UINT64: lambda t, dtype: np.fromiter(t.uint64_val, dtype, len(t.uint64_val)),
+    wire.DT_BOOL: lambda t, dtype: np.fromiter(t.bool_val, dtype, len(t.bool_val)),
+    wire.DT_HALF: _half_list,
+    wire.DT_BFLOAT16: _half_list,
+    **dict.fromkeys((number for number in wire.DataType.values() if dtypes.is_float8(number)), _float8_list),
+}
 
 
 def _expand(values: Array, shape: tuple[int, ...], size: int) -> Array:
