@@ -61,7 +61,8 @@ ENV PATH=/opt/inkling/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
     HOME=/tmp \
-    MPLCONFIGDIR=/tmp/matplotlib
+    MPLCONFIGDIR=/tmp/matplotlib \
+    RAY_USAGE_STATS_ENABLED=0
 USER 10001:10001
 WORKDIR /tmp
 ENTRYPOINT ["python", "-m", "train"]

@@ -1,0 +1,42 @@
+#!/usr/bin/env bash
+# Builds the three images with podman or docker, whichever is there: `k8s/images/build.sh [train serving client]`.
+#
+# From the environment:
+#   IMAGES       what the images' names begin with; registry.example.com/inkling/ to push them (localhost/inkling/)
+#   VERSION      their tag (that of pyproject.toml)
+#   TENSORFLOW   tensorflow[and-cuda] for the GPU variant of train, whose tag ends in -gpu then (tensorflow)
+#   ENGINE       podman or docker, with global options (the one that is installed)
+#   BUILD_FLAGS  further options of its `build`
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+
+images=${IMAGES:-localhost/inkling/}
+version=${VERSION:-$(sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)}
+tensorflow=${TENSORFLOW:-tensorflow}
+read -r -a flags <<<"${BUILD_FLAGS:-}"
+read -r -a engine <<<"${ENGINE:-}"
+for found in podman docker; do
+  if [ ${#engine[@]} -eq 0 ] && command -v "$found" >/dev/null && "$found" info >/dev/null 2>&1; then
+    engine=("$found")
+  fi
+done
+if [ ${#engine[@]} -eq 0 ]; then
+  echo "neither podman nor docker answers; install one, or name it in ENGINE" >&2
+  exit 1
+fi
+
+if [ $# -eq 0 ]; then
+  set -- train serving client
+fi
+for image in "$@"; do
+  tag=$version
+  arguments=(--build-arg "VERSION=$version")
+  if [ "$image" = train ] && [ "$tensorflow" != tensorflow ]; then
+    tag=$version-gpu
+    arguments+=(--build-arg "TENSORFLOW=$tensorflow")
+  fi
+  # The cache mount for pip is BuildKit's; podman has it by itself.
+  DOCKER_BUILDKIT=1 "${engine[@]}" build "${flags[@]}" "${arguments[@]}" \
+    --file "k8s/images/$image.Dockerfile" --tag "$images$image:$tag" .
+  echo "built $images$image:$tag"
+done

