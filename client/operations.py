@@ -120,7 +120,10 @@ class Operations:
         prediction = yield from self.predict(
             page.images, model=model, version=version, label=label, timeout_s=timeout_s, check=None
         )
-        return Reading.of(page, prediction.probabilities, model_version=prediction.model_version)
+        try:
+            return Reading.of(page, prediction.probabilities, model_version=prediction.model_version)
+        except ValueError as error:
+            raise BadAnswer(str(error), address=self._settings.server, model=prediction.model) from error
 
     def run(
         self,

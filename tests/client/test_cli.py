@@ -1,0 +1,294 @@
+"""The command line: what it prints where, and its exit status."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import grpc
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw
+
+from client.cli import main
+from client.proto import wire_pb2 as wire
+from tests.client.stub_server import StubServer, failing, predict_response, status_response
+
+ROOT = Path(__file__).parents[2]
+IMAGES = np.arange(3 * 28 * 28, dtype=np.uint8).reshape(3, 28, 28)
+
+
+@pytest.fixture
+def server(monkeypatch):
+    """A server whose address is in the environment."""
+    with StubServer(Predict=seven) as server:
+        monkeypatch.setenv("INKLING_SERVER", server.address)
+        yield server
+
+
+def seven(request, context):
+    """Every image is a 7, surely."""
+    rows = request.inputs["images"].tensor_shape.dim[0].size
+    probabilities = np.full((rows, 10), 0.001, np.float32)
+    probabilities[:, 7] = 0.991
+    return predict_response(request, classes=np.full(rows, 7), probabilities=probabilities)
+
+
+@pytest.fixture
+def array(tmp_path):
+    path = tmp_path / "images.npy"
+    np.save(path, IMAGES)
+    return str(path)
+
+
+@pytest.fixture
+def digit(tmp_path):
+    """A 28×28 picture of a 7."""
+    image = Image.new("L", (28, 28))
+    ImageDraw.Draw(image).line([(7, 6), (20, 6), (12, 23)], fill=255, width=3)
+    path = tmp_path / "digit.png"
+    image.save(path)
+    return str(path)
+
+
+def run(capsys, *arguments):
+    """(exit status, output, errors)"""
+    status = main(arguments)
+    captured = capsys.readouterr()
+    return status, captured.out, captured.err
+
+
+def process(*arguments, **options):
+    return subprocess.Popen(
+        [sys.executable, "-m", "client", *arguments],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        **options,
+    )
+
+
+def test_predict_prints_a_line_for_each_image(server, array, capsys):
+    assert run(capsys, "predict", array) == (0, "7\t0.9910\n" * 3, "")
+
+
+def test_predict_prints_json(server, array, capsys):
+    status, output, errors = run(capsys, "predict", array, "--json")
+    answer = json.loads(output)
+    assert status == 0 and errors == "" and output.count("\n") == 1
+    assert answer["classes"] == [7, 7, 7] and np.shape(answer["probabilities"]) == (3, 10)
+    assert (answer["model"], answer["model_version"]) == ("mnist", 1)
+
+
+def test_predict_reads_standard_input(server, array):
+    with open(array, "rb") as file:
+        child = process("predict", "-", stdin=file)
+        output, errors = child.communicate(timeout=60)
+    assert (child.returncode, output, errors) == (0, b"7\t0.9910\n" * 3, b"")
+
+
+def test_a_version_or_a_label_may_be_asked_for(server, array, capsys):
+    run(capsys, "predict", array, "--model-version", "3", "--model", "letters")
+    run(capsys, "predict", array, "--label", "stable")
+    assert [request.model_spec.version.value for request in server.requests] == [3, 0]
+    assert server.requests[0].model_spec.name == "letters"
+    assert server.requests[1].model_spec.version_label == "stable"
+
+
+def test_read_prints_the_text(server, digit, capsys):
+    status, output, _ = run(capsys, "read", digit)
+    assert (status, output) == (0, "7\n")
+
+
+def test_read_takes_a_picture_from_standard_input(server, digit):
+    with open(digit, "rb") as file:
+        child = process("read", "-", "--json", stdin=file)
+        output, _ = child.communicate(timeout=60)
+    answer = json.loads(output)
+    assert (child.returncode, answer["picture"], answer["text"]) == (0, "stdin", "7")
+
+
+def test_read_takes_folders_and_names_each_picture(server, digit, tmp_path, capsys):
+    folder = tmp_path / "scans"
+    (folder / "deeper").mkdir(parents=True)
+    for name in ("b.png", "a.PNG", "deeper/c.png"):
+        (folder / name).write_bytes(Path(digit).read_bytes())
+    (folder / "notes.txt").write_text("not a picture")
+    status, output, errors = run(capsys, "read", str(folder))
+    assert status == 0
+    assert output == f"{folder}/a.PNG:7\n{folder}/b.png:7\n{folder}/deeper/c.png:7\n"
+    assert "\r" not in errors  # progress is for terminals
+    status, output, _ = run(capsys, "read", str(folder), "--json")
+    assert [json.loads(line)["text"] for line in output.splitlines()] == ["7"] * 3
+
+
+def test_one_bad_picture_does_not_stop_the_others(server, digit, tmp_path, capsys):
+    bad, missing = tmp_path / "bad.png", tmp_path / "missing.png"
+    bad.write_bytes(b"no picture")
+    status, output, errors = run(capsys, "read", str(bad), digit, str(missing))
+    assert status == 1 and output == f"{digit}:7\n"
+    lines = [line for line in errors.splitlines() if line.startswith("error: ")]
+    assert [line.split(":")[1].strip() for line in lines] == [str(bad), str(missing)]
+
+
+def test_read_draws(server, digit, tmp_path, capsys):
+    target = tmp_path / "drawn" / "out.png"
+    assert run(capsys, "read", digit, "--draw", str(target))[0] == 0
+    with Image.open(target) as drawn:
+        assert drawn.width >= 28
+    other = tmp_path / "other.png"
+    other.write_bytes(Path(digit).read_bytes())
+    assert run(capsys, "read", digit, str(other), "--draw", str(tmp_path / "all"))[0] == 0
+    assert sorted(path.name for path in (tmp_path / "all").iterdir()) == ["digit.png", "other.png"]
+    status, _, errors = run(capsys, "read", digit, digit, "--draw", str(tmp_path / "all"))
+    assert status == 2 and "more than once" in errors
+
+
+def test_an_empty_folder_is_wrong_usage(server, tmp_path, capsys):
+    status, output, errors = run(capsys, "read", str(tmp_path))
+    assert (status, output) == (2, "") and errors.startswith(f"error: folder {tmp_path} has no pictures (.bmp,")
+
+
+def test_status_is_a_table(server, capsys):
+    assert run(capsys, "status") == (0, "model  version  state      error\nmnist  1        AVAILABLE\n", "")
+    status, output, _ = run(capsys, "status", "--json", "--model", "other")
+    assert json.loads(output) == {"model": "other", "versions": [{"version": 1, "state": "AVAILABLE", "error": ""}]}
+
+
+def test_metadata_is_a_table(server, capsys):
+    status, output, _ = run(capsys, "metadata")
+    assert status == 0 and "serving_default  in   images         uint8 [-1, 28, 28]" in output
+    assert output.endswith("(mnist version 1)\n")
+    signature = json.loads(run(capsys, "metadata", "--json")[1])["signatures"]["serving_default"]
+    assert signature["inputs"] == {"images": {"dtype": "uint8", "shape": [-1, 28, 28]}}
+
+
+def test_wait_ends_when_the_model_is_served(capsys):
+    answers = [status_response((1, "LOADING", "")), status_response((1, "AVAILABLE", ""))]
+    with StubServer(GetModelStatus=lambda request, context: answers.pop(0)) as server:
+        status, output, _ = run(capsys, "wait", "--server", server.address)
+    assert status == 0 and "AVAILABLE" in output and not answers
+
+
+def test_wait_gives_up(capsys):
+    with StubServer(GetModelStatus=lambda request, context: status_response((1, "LOADING", ""))) as server:
+        status, output, errors = run(capsys, "wait", "--server", server.address, "--timeout", "0.3")
+    assert (status, output) == (3, "") and "not ready after 0.3 s: version 1: LOADING" in errors
+
+
+def test_bench_measures(server, array, capsys):
+    arguments = ["bench", "--duration", "0.5", "--warmup", "0.1", "--concurrency", "4", "--batch-size", "5"]
+    status, output, errors = run(capsys, *arguments, "--images", array)
+    assert (status, errors) == (0, "")
+    assert output.startswith("load") and "requests/s" in output and "p99.9 ms" in output and "errors" in output
+    report = json.loads(run(capsys, *arguments, "--json")[1])
+    assert report["requests"] > 0 and report["errors"] == {}
+    assert report["images_per_s"] == pytest.approx(5 * report["requests_per_s"])
+    assert 0 < report["latency_ms"]["p50"] <= report["latency_ms"]["p99"] <= report["latency_ms"]["max"]
+    assert {len(request.inputs["images"].tensor_content) for request in server.requests} == {5 * 784}
+
+
+def test_bench_counts_errors_by_status(capsys):
+    with StubServer(Predict=failing(*[(grpc.StatusCode.INTERNAL, "broken")] * 3, then=seven)) as server:
+        arguments = ["--duration", "0.3", "--warmup", "0", "--concurrency", "2"]
+        status, output, errors = run(capsys, "bench", "--server", server.address, *arguments)
+    assert status == 1 and "3 INTERNAL" in output
+    assert errors.count("\n") == 1 and "broken" in errors
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "message"),
+    [
+        (["status", "--server", "127.0.0.1:1", "--timeout", "2"], 3, "is the server running there?"),
+        (["predict", "/no/such.npy"], 1, "error: /no/such.npy: No such file or directory\n"),
+        (["predict", str(ROOT / "pyproject.toml")], 2, "pyproject.toml is no .npy file of numbers"),
+        (["status", "--server", ""], 3, "at localhost:8500"),
+        (["status", "--server", "a,b"], 2, "'a' in a list of addresses; expected host:port"),
+        (["status", "--tls-cert", "x"], 2, "one of certificate and key"),
+        (["status", "--tls-ca", "/no/such.pem"], 2, "tls ca '/no/such.pem' cannot be read"),
+    ],
+)
+def test_errors_are_one_line_and_have_a_status(arguments, status, message, capsys, monkeypatch):
+    monkeypatch.delenv("INKLING_SERVER", raising=False)
+    found, output, errors = run(capsys, *arguments)
+    assert (found, output) == (status, "")
+    assert message in errors and errors.startswith("error: ") and errors.count("\n") == 1
+
+
+def test_the_servers_refusal_is_a_failure(server, array, tmp_path, capsys):
+    server.behaviours["Predict"] = failing((grpc.StatusCode.NOT_FOUND, "Servable not found for request: Latest(mnist)"))
+    status, output, errors = run(capsys, "predict", array)
+    assert (status, output) == (1, "") and "Servable not found for request: Latest(mnist) (NOT_FOUND)" in errors
+
+
+def test_a_token_is_read_from_the_environment_and_kept_off_plaintext(server, capsys, monkeypatch):
+    monkeypatch.setenv("INKLING_TOKEN", "secret")
+    status, _, errors = run(capsys, "status")
+    assert status == 2 and "it would cross the network in the clear" in errors and "secret" not in errors
+    assert run(capsys, "status", "--token-over-plaintext")[0] == 0
+    assert dict(server.contexts[-1].invocation_metadata())["authorization"] == "Bearer secret"
+
+
+@pytest.mark.parametrize("arguments", [[], ["nonsense"], ["predict"], ["bench", "--concurrency", "0"]])
+def test_wrong_usage_ends_with_status_2(arguments, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 2 and "usage: inkling" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["read", "predict", "status", "metadata", "wait", "bench"])
+def test_every_help_lists_environment_and_exit_status(command, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main([command, "--help"])
+    text = capsys.readouterr().out
+    assert ended.value.code == 0 and "INKLING_SERVER" in text and "exit status:" in text
+
+
+def test_a_reader_that_goes_away_is_no_error(server, tmp_path):
+    np.save(tmp_path / "many.npy", np.zeros((60_000, 28, 28), np.uint8))
+    with process("predict", str(tmp_path / "many.npy")) as child:
+        assert child.stdout.readline() == b"7\t0.9910\n"
+        child.stdout.close()
+        assert child.stderr.read() == b"" and child.wait(60) == 141
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_ends_quietly(number, tmp_path):
+    hanging = StubServer(GetModelStatus=lambda request, context: status_response((1, "LOADING", "")))
+    with hanging as server:
+        child = process("wait", "--server", server.address, "--timeout", "60")
+        deadline = time.monotonic() + 60
+        while not server.requests:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        child.send_signal(number)
+        output, errors = child.communicate(timeout=60)
+    assert (child.returncode, output, errors) == (130, b"", b"")
+
+
+def test_a_connection_refused_leaves_nothing_else_on_stderr():
+    """gRPC's core has log lines of its own."""
+    environment = {**os.environ, "INKLING_SERVER": "127.0.0.1:1"}
+    child = process("status", env=environment)
+    _, errors = child.communicate(timeout=60)
+    assert child.returncode == 3 and errors.count(b"\n") == 1
+
+
+def test_garbage_from_the_server_is_one_line(capsys):
+    with StubServer(GetModelStatus=lambda request, context: b"\xff\xff") as server:
+        status, _, errors = run(capsys, "status", "--server", server.address)
+    assert status == 1 and "2 bytes that are no GetModelStatusResponse" in errors and errors.count("\n") == 1
+
+
+def test_an_unknown_dtype_in_metadata_is_shown_by_its_number(capsys):
+    answer = wire.GetModelMetadataResponse()
+    signatures = wire.SignatureDefMap()
+    signatures.signature_def["s"].inputs["x"].dtype = 77
+    answer.metadata["signature_def"].type_url = "type.googleapis.com/tensorflow.serving.SignatureDefMap"
+    answer.metadata["signature_def"].value = signatures.SerializeToString()
+    with StubServer(GetModelMetadata=lambda request, context: answer) as server:
+        status, output, _ = run(capsys, "metadata", "--server", server.address)
+    assert status == 0 and "dtype 77 []" in output
