@@ -41,13 +41,6 @@ def model_spec(
     return spec
 
 
-def spec_text(spec: wire.ModelSpec) -> str:
-    """The model as errors name it: "mnist", "mnist version 3", "mnist@stable"."""
-    if spec.HasField("version"):
-        return f"{spec.name} version {spec.version.value}"
-    return f"{spec.name}@{spec.version_label}" if spec.version_label else str(spec.name)
-
-
 def predict_request(
     spec: wire.ModelSpec, inputs: Mapping[str, ArrayLike | wire.TensorProto], outputs: Sequence[str] = ()
 ) -> wire.PredictRequest:

@@ -29,6 +29,7 @@ from client.errors import (
 )
 from client.proto import wire_pb2 as wire
 from client.settings import Settings
+from client.splitting import Inputs
 
 if TYPE_CHECKING:
     from client.image_open import PictureSource
@@ -88,18 +89,11 @@ class Operations:
     ) -> Steps[Prediction]:
         """See `client.Client.predict`."""
         array = as_images(images)
-        outputs = yield from self.run(
-            model,
-            {"images": array},
-            signature="",
-            version=version,
-            label=label,
-            outputs=(),
-            batched=True,
-            timeout_s=timeout_s,
-            check=check,
+        spec = self._spec(model, version=version, label=label)
+        outputs = yield from self._run(
+            spec, {"images": array}, (), batched=True, deadline=self._deadline(timeout_s), check=check
         )
-        return self._parse(messages.prediction_of, outputs, outputs.model, num_images=len(array))
+        return self._parse(messages.prediction_of, outputs, spec, num_images=len(array))
 
     def read(
         self,
@@ -128,7 +122,7 @@ class Operations:
     def run(
         self,
         model: str | None,
-        inputs: Mapping[str, ArrayLike | wire.TensorProto],
+        inputs: Inputs,
         *,
         signature: str,
         version: int | None,
@@ -139,32 +133,42 @@ class Operations:
         check: bool | None,
     ) -> Steps[Outputs]:
         """See `client.Client.run`."""
-        deadline = self._deadline(timeout_s)
         spec = self._spec(model, version=version, label=label, signature=signature)
+        return (
+            yield from self._run(
+                spec, inputs, outputs, batched=batched, deadline=self._deadline(timeout_s), check=check
+            )
+        )
+
+    def _run(
+        self,
+        spec: wire.ModelSpec,
+        inputs: Inputs,
+        outputs: Sequence[str],
+        *,
+        batched: bool,
+        deadline: float,
+        check: bool | None,
+    ) -> Steps[Outputs]:
+        """The outputs of one call, or of as many as a batch needs."""
         if self._settings.check_inputs if check is None else check:
             yield from self._check(spec, inputs, outputs, deadline)
-        if batched:
-            rows = splitting.count_rows(inputs)
-            parts = splitting.plan(inputs, rows=rows, max_bytes=self._settings.split_bytes, max_rows=self._rows(spec))
-            if len(parts) > 1:
-                return (yield from self._run_parts(spec, inputs, outputs, parts, deadline))
+        if batched and len(parts := self._plan(spec, inputs)) > 1:
+            return (yield from self._run_parts(spec, inputs, outputs, parts, deadline))
         try:
-            response = yield self._call(
-                rpc.PREDICT, messages.predict_request(spec, inputs, outputs), deadline, messages.spec_text(spec)
-            )
+            response = yield rpc.Call(rpc.PREDICT, messages.predict_request(spec, inputs, outputs), deadline, spec)
         except InvalidInput as error:
             if not batched or not self._learn_rows(spec, error):
                 raise
-            parts = splitting.plan(inputs, rows=rows, max_bytes=self._settings.split_bytes, max_rows=self._rows(spec))
-            return (yield from self._run_parts(spec, inputs, outputs, parts, deadline))
-        result = self._parse(messages.outputs_of, response, messages.spec_text(spec))
+            return (yield from self._run_parts(spec, inputs, outputs, self._plan(spec, inputs), deadline))
+        result = self._parse(messages.outputs_of, response, spec)
         self._signatures.saw(spec, result.model_version)
         return result
 
     def _run_parts(
         self,
         spec: wire.ModelSpec,
-        inputs: Mapping[str, ArrayLike | wire.TensorProto],
+        inputs: Inputs,
         outputs: Sequence[str],
         parts: Sequence[slice],
         deadline: float,
@@ -187,29 +191,32 @@ class Operations:
                 results[index] = result
         self._signatures.saw(spec, newest)
         rows = [part.stop - part.start for part in parts]
-        return self._parse(splitting.join, results, messages.spec_text(spec), rows=rows)
+        return self._parse(splitting.join, results, spec, rows=rows)
 
     def _send_parts(
         self,
         spec: wire.ModelSpec,
-        inputs: Mapping[str, ArrayLike | wire.TensorProto],
+        inputs: Inputs,
         outputs: Sequence[str],
         parts: Sequence[slice],
         deadline: float,
     ) -> Steps[list[Outputs]]:
         arrays = splitting.as_arrays(inputs)
-        named = messages.spec_text(spec)
         calls = [
-            self._call(
+            rpc.Call(
                 rpc.PREDICT,
                 messages.predict_request(spec, splitting.take(arrays, part), outputs),
                 deadline,
-                f"{named} (rows {part.start} to {part.stop - 1})",
+                spec,
+                rows=part,
             )
             for part in parts
         ]
         responses = yield SendAll(calls, self._settings.max_in_flight)
-        return [self._parse(messages.outputs_of, response, named) for response in responses]
+        return [self._parse(messages.outputs_of, response, spec) for response in responses]
+
+    def _plan(self, spec: wire.ModelSpec, inputs: Inputs) -> list[slice]:
+        return splitting.plan(inputs, max_bytes=self._settings.split_bytes, max_rows=self._rows(spec))
 
     def _rows(self, spec: wire.ModelSpec) -> int:
         return min(self._settings.max_rows, self._rows_limits.get(spec.name, self._settings.max_rows))
@@ -225,7 +232,7 @@ class Operations:
     def _check(
         self,
         spec: wire.ModelSpec,
-        inputs: Mapping[str, ArrayLike | wire.TensorProto],
+        inputs: Inputs,
         outputs: Sequence[str],
         deadline: float,
     ) -> Steps[None]:
@@ -247,8 +254,8 @@ class Operations:
         plain.CopyFrom(spec)
         plain.signature_name = ""
         request = messages.metadata_request(plain)
-        response = yield self._call(rpc.GET_MODEL_METADATA, request, deadline, messages.spec_text(spec))
-        metadata = self._parse(messages.metadata_of, response, messages.spec_text(spec))
+        response = yield rpc.Call(rpc.GET_MODEL_METADATA, request, deadline, spec)
+        metadata = self._parse(messages.metadata_of, response, spec)
         self._signatures.keep(spec, metadata)
         return metadata
 
@@ -267,8 +274,8 @@ class Operations:
         spec = self._spec(model, version=version, label=label, signature=signature)
         examples = [examples] if isinstance(examples, Mapping) else examples
         request = messages.classify_request(spec, examples, context)
-        response = yield self._call(rpc.CLASSIFY, request, self._deadline(timeout_s), messages.spec_text(spec))
-        return self._parse(messages.classifications_of, response, messages.spec_text(spec), num_examples=len(examples))
+        response = yield rpc.Call(rpc.CLASSIFY, request, self._deadline(timeout_s), spec)
+        return self._parse(messages.classifications_of, response, spec, num_examples=len(examples))
 
     def metadata(
         self, model: str | None, *, version: int | None, label: str | None, timeout_s: float | None
@@ -285,9 +292,7 @@ class Operations:
         self, spec: wire.ModelSpec, deadline: float, *, wait_for_ready: bool | None = None
     ) -> Steps[ModelStatus]:
         request = wire.GetModelStatusRequest(model_spec=spec)
-        response = yield rpc.Call(
-            rpc.GET_MODEL_STATUS, request, deadline, messages.spec_text(spec), wait_for_ready=wait_for_ready
-        )
+        response = yield rpc.Call(rpc.GET_MODEL_STATUS, request, deadline, spec, wait_for_ready=wait_for_ready)
         return messages.status_of(response, model=spec.name)
 
     def wait_until_ready(self, model: str | None, *, version: int | None, timeout_s: float) -> Steps[ModelStatus]:
@@ -309,14 +314,14 @@ class Operations:
                     raise ServerError(
                         last,
                         address=self._settings.server,
-                        model=messages.spec_text(spec),
+                        model=rpc.model_text(spec),
                         hint="the version does not load; the server's log says more",
                     )
             if time.monotonic() + pause > deadline:
                 raise DeadlineExceeded(
                     f"not ready after {timeout_s:g} s: {last}",
                     address=self._settings.server,
-                    model=messages.spec_text(spec),
+                    model=rpc.model_text(spec),
                     hint="is the name right, and is there a version to load?",
                 )
             yield Pause(pause)
@@ -328,7 +333,7 @@ class Operations:
         """See `client.Client.reload`."""
         request = messages.reload_request(models, metrics)
         deadline = self._deadline(RELOAD_TIMEOUT_S if timeout_s is None else timeout_s)
-        response = yield self._call(rpc.RELOAD, request, deadline, "")
+        response = yield rpc.Call(rpc.RELOAD, request, deadline)
         if response.status.error_code:  # the RPC has the same status, but only from servers since 2.4
             raise ServerError(
                 response.status.error_message,
@@ -341,18 +346,18 @@ class Operations:
         """See `client.Client.health`."""
         request = wire.HealthCheckRequest(service=service)
         try:
-            response = yield self._call(rpc.HEALTH, request, self._deadline(timeout_s), "")
+            response = yield rpc.Call(rpc.HEALTH, request, self._deadline(timeout_s))
         except NotSupported as error:
             error.hint = "switch it on with --enable_grpc_healthcheck_service=true, or use status()"
             raise
         return str(wire.HealthCheckResponse.ServingStatus.Name(response.status))
 
-    def _parse(self, parse: Callable[..., T], response: Any, model: str, **arguments: Any) -> T:
+    def _parse(self, parse: Callable[..., T], response: Any, spec: wire.ModelSpec, **arguments: Any) -> T:
         """What `parse` makes of a response; a BadAnswer says where the answer is from."""
         try:
             return parse(response, **arguments)
         except BadAnswer as error:
-            error.address, error.model = self._settings.server, model
+            error.address, error.model = self._settings.server, rpc.model_text(spec)
             error.hint = error.hint or OTHER_SERVER
             raise
 
@@ -366,9 +371,6 @@ class Operations:
         if not timeout_s > 0:
             raise InvalidInput(f"timeout_s={timeout_s}; expected more than 0")
         return time.monotonic() + timeout_s
-
-    def _call(self, method: rpc.Rpc, request: Any, deadline: float, model: str) -> rpc.Call:
-        return rpc.Call(method, request, deadline, model)
 
 
 def as_images(images: Any) -> NDArray[np.uint8]:

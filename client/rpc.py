@@ -40,8 +40,22 @@ class Call(NamedTuple):
     rpc: Rpc
     request: Message
     deadline: float  # as time.monotonic() tells the time
-    model: str = ""
+    spec: wire.ModelSpec | None = None  # the model that is asked
+    rows: slice | None = None  # the part of a batch that this is
     wait_for_ready: bool | None = None  # None: as the client's settings say
+
+    @property
+    def model(self) -> str:
+        """The model as errors name it: "mnist", "mnist version 3", "mnist@stable (rows 0 to 511)"."""
+        text = "" if self.spec is None else model_text(self.spec)
+        return text if self.rows is None else f"{text} (rows {self.rows.start} to {self.rows.stop - 1})"
+
+
+def model_text(spec: wire.ModelSpec) -> str:
+    """The model as errors name it."""
+    if spec.HasField("version"):
+        return f"{spec.name} version {spec.version.value}"
+    return f"{spec.name}@{spec.version_label}" if spec.version_label else spec.name
 
 
 PREDICT = Rpc("/tensorflow.serving.PredictionService/Predict", wire.PredictRequest, wire.PredictResponse)

@@ -27,6 +27,10 @@ def as_arrays(inputs: Inputs) -> dict[str, NDArray[Any]]:
 
 def count_rows(inputs: Inputs) -> int:
     """The length of the first axis, which all inputs must share. Raises: InvalidInput."""
+    if len(inputs) == 1:
+        (only,) = inputs.values()
+        if isinstance(only, np.ndarray) and only.ndim:
+            return len(only)
     shapes = {name: _shape(value) for name, value in inputs.items()}
     rows = {shape[0] if shape else -1 for shape in shapes.values()}
     if len(rows) != 1 or rows == {-1}:
@@ -41,8 +45,9 @@ def _shape(value: ArrayLike | wire.TensorProto) -> tuple[int, ...]:
     return value.shape if isinstance(value, np.ndarray) else np.shape(value)
 
 
-def plan(inputs: Inputs, *, rows: int, max_bytes: int, max_rows: int) -> list[slice]:
-    """The parts of a batch: as few as the limits allow, and as equal as whole rows can be."""
+def plan(inputs: Inputs, *, max_bytes: int, max_rows: int) -> list[slice]:
+    """The parts of a batch: as few as the limits allow, and as equal as whole rows can be. Raises: InvalidInput."""
+    rows = count_rows(inputs)
     if rows <= 1:
         return [slice(0, rows)]
     row_bytes = sum(_num_bytes(value) for value in inputs.values()) / rows
