@@ -79,7 +79,7 @@ def _base64_list_body(images: np.ndarray, python: Path) -> bytes:
 
 def _mlserver_body(images: np.ndarray, python: Path) -> bytes:
     command = [str(python), "-m", "benchmarks.serving_peers.mlserver_runtime", str(len(images))]
-    return subprocess.run(command, input=images.tobytes(), stdout=subprocess.PIPE, cwd=ROOT, check=True).stdout
+    return subprocess.run(command, input=images.tobytes(), capture_output=True, cwd=ROOT, check=True).stdout
 
 
 def _ours(port: int, model: Path, python: Path, folder: Path) -> list[str]:
