@@ -38,7 +38,7 @@ class RolloutFailed(RuntimeError):
 
 def main(arguments: Sequence[str]) -> int:
     """Run the command line, which begins with `promote` or `rollback`; returns the exit code."""
-    flags = _parse(arguments)
+    flags = parse(arguments)
     try:
         before = config_files.read_models(str(flags.model_config_file))
         if flags.command == "promote":
@@ -57,7 +57,8 @@ def main(arguments: Sequence[str]) -> int:
     return OK
 
 
-def _parse(arguments: Sequence[str]) -> argparse.Namespace:
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """The command line's flags; ends the program with the usage where it cannot be read."""
     parser = argparse.ArgumentParser(prog="python -m serving", description="Move a label to another version.")
     commands = parser.add_subparsers(dest="command", required=True)
     promote = commands.add_parser("promote", help="put a label on a version")

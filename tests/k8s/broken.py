@@ -200,6 +200,10 @@ def policy_names_another_port(objects: list[Object]) -> None:
     _policy(objects, "serving")["ingress"][0]["ports"][0]["port"] = 9000
 
 
+def web_flag_is_misspelt(objects: list[Object]) -> None:
+    _replace(find(objects, "Deployment", "client-web")["spec"]["template"]["spec"]["containers"][0], "--server", "--to")
+
+
 # rule -> (what breaks it, the overlay that has the part, a component that brings it)
 BROKEN: dict[str, tuple[Mutation, str, str]] = {
     "containers_run_restricted": (root_file_system_is_writable, "cpu", ""),
@@ -224,6 +228,7 @@ BROKEN: dict[str, tuple[Mutation, str, str]] = {
     "polled_files_are_mounted_as_folders": (polled_file_is_mounted_by_sub_path, "cpu", ""),
     "models_lie_in_the_repository": (model_lies_outside_the_repository, "cpu", ""),
     "ports_are_those_of_the_flags": (server_listens_elsewhere, "cpu", ""),
+    "web_flags_exist": (web_flag_is_misspelt, "cpu", ""),
     "train_flags_exist": (train_flag_is_misspelt, "cpu", ""),
     "train_writes_into_mounts": (models_are_written_into_the_container, "cpu", ""),
     "names_leave_room_for_suffixes": (name_is_too_long, "cpu", ""),

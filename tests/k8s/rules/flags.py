@@ -138,7 +138,27 @@ def train_writes_into_mounts(objects: list[Object]) -> list[str]:
     return found
 
 
+@cache
+def web_flags() -> frozenset[str]:
+    """The flags of `python -m client web`, from its help."""
+    command = [sys.executable, "-m", "client", "web", "--help"]
+    text = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=True).stdout
+    return frozenset(re.findall(r"--[a-z0-9-]+", text))
+
+
+def web_flags_exist(objects: list[Object]) -> list[str]:
+    """Every flag of the web page is one of the client's."""
+    return [
+        f"{name}: the web page has no flag {argument}"
+        for name, _, container in every_container(objects)
+        if container.get("args", [])[:1] == ["web"]
+        for argument in container["args"][1:]
+        if argument.partition("=")[0] not in web_flags()
+    ]
+
+
 RULES = (
+    web_flags_exist,
     server_flags_exist,
     server_flags_point_at_mounted_files,
     polled_files_are_mounted_as_folders,
