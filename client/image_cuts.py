@@ -142,17 +142,19 @@ def _least_ink(ink: Floats) -> Floats:
 def _paths(down: Floats, up: Floats, columns: Path, rows: Path) -> Path:
     """[h, n]: for each of n ways, given one pixel on each, the column in every row."""
     paths = np.tile(columns, (len(down), 1))
+    onward, back = _steps(down), _steps(up)
     for y in range(len(down) - 2, -1, -1):
-        paths[y] = np.where(y < rows, _step(down[y], paths[y + 1]), columns)
+        paths[y] = np.where(y < rows, onward[y, paths[y + 1]], columns)
     for y in range(1, len(down)):
-        paths[y] = np.where(y > rows, _step(up[y], paths[y - 1]), paths[y])
+        paths[y] = np.where(y > rows, back[y, paths[y - 1]], paths[y])
     return paths
 
 
-def _step(totals: Floats, columns: Path) -> Path:
-    """The cheapest of the columns below, to the left and to the right; the one below if it is no dearer."""
-    choices = np.clip(np.stack([columns, columns - 1, columns + 1]), 0, len(totals) - 1)
-    return np.take_along_axis(choices, totals[choices].argmin(axis=0)[None], axis=0)[0]
+def _steps(totals: Floats) -> Path:
+    """[h, w]: which of the columns x, x - 1 and x + 1 is the cheapest in the row; x if the others are no cheaper."""
+    padded = np.pad(totals, ((0, 0), (1, 1)), constant_values=np.inf)
+    aside = np.stack([padded[:, 1:-1], padded[:, :-2], padded[:, 2:]]).argmin(axis=0)
+    return np.arange(totals.shape[1]) + np.array([0, -1, 1])[aside]
 
 
 def _trimmed(piece: Piece, ink: Floats) -> Piece | None:
