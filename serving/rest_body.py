@@ -73,6 +73,7 @@ class BodyReader:
                 "(--rest_api_max_body_mb)"
             )
         decode = _decoder(request.headers.get("Content-Encoding", ""))
+        _tell_to_go_on(request)
         while chunk := await _next_chunk(request):
             for piece in decode.pieces(chunk):
                 self._take(hold, len(piece))
@@ -95,6 +96,12 @@ class _Hold:
     """The bytes that one body has taken from the budget."""
 
     size: int = 0
+
+
+def _tell_to_go_on(request: web.BaseRequest) -> None:
+    """Answer `Expect: 100-continue`, with which curl asks before it sends a long body, and waits a second."""
+    if request.headers.get("Expect", "").lower() == "100-continue" and request.transport is not None:
+        request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
 
 async def _next_chunk(request: web.BaseRequest) -> bytes:

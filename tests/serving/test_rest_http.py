@@ -4,10 +4,11 @@ import asyncio
 import gzip
 import http.client
 import json
+import select
 import socket
 import threading
 import time
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 
 import grpc
 import numpy as np
@@ -275,6 +276,31 @@ def test_a_gzip_bomb_is_stopped_at_the_limit(server):
 def test_bodies_over_the_limit_are_refused_before_they_are_read(server):
     head = b"POST /v1/models/double:predict HTTP/1.1\r\nHost: x\r\nContent-Length: 2000000\r\n\r\n"
     assert server.raw(head).startswith(b"HTTP/1.1 413 ")
+
+
+def test_a_caller_that_asks_before_it_sends_is_told_to(server):
+    body = b'{"instances": [1]}'
+    head = f"POST /v1/models/double:predict HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: {len(body)}"
+    with socket.create_connection(("127.0.0.1", server.rest.port), timeout=30) as connection:
+        connection.sendall(f"{head}\r\n\r\n".encode())
+        assert connection.recv(1000) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        connection.sendall(body)
+        assert connection.recv(1000).startswith(b"HTTP/1.1 200 OK\r\n")
+
+
+def test_bodies_that_are_too_much_together_are_refused_and_forgotten(server):
+    head = b"POST /v1/models/double:predict HTTP/1.1\r\nHost: x\r\nContent-Length: 999999\r\n\r\n"
+    with ExitStack() as stack:
+        connections = [
+            stack.enter_context(socket.create_connection(("127.0.0.1", server.rest.port), timeout=30)) for _ in range(3)
+        ]
+        for connection in connections:
+            connection.sendall(head + b" " * 900_000)
+        ready, _, _ = select.select(connections, [], [], 30)
+        assert ready[0].recv(1000).startswith(b"HTTP/1.1 503 ")
+    deadline = time.monotonic() + 30
+    while server.predict(b'{"instances": [1]}' + b" " * 900_000).status != 200:
+        assert time.monotonic() < deadline
 
 
 def test_a_chunked_body_over_the_limit_is_refused(server):
