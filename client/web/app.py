@@ -1,0 +1,171 @@
+"""The web page's server: four files, one call that reads a picture, two that tell how things stand.
+
+    GET  /          the page; its scripts and styles lie beside it under fixed names
+    POST /read      a picture's bytes in, its reading out, with the 28 x 28 images that the model saw
+    GET  /status    whether the model server answers, and with which version
+    GET  /healthz   whether this process does
+
+A page of its own rather than Gradio: that brings a hundred megabytes and a telemetry switch, sends a sketch when the
+pen is lifted rather than while it writes, and has no place for ten bars and a pixel image beside each digit of a line.
+This one is a few kilobytes without a build step, works without a network, and keeps a strict content security policy.
+"""
+
+import asyncio
+import base64
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib import resources
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from client import AsyncClient
+from client.errors import DeadlineExceeded, InklingError, InvalidInput, ModelNotFound, ServerUnavailable
+from client.reading import Reading
+from client.web.config import WebConfig
+
+# Every file that is served; nothing is looked up by a name that a browser sends.
+FILES = {
+    "/": ("index.html", "text/html; charset=utf-8"),
+    "/style.css": ("style.css", "text/css; charset=utf-8"),
+    "/main.js": ("main.js", "text/javascript; charset=utf-8"),
+    "/drawing.js": ("drawing.js", "text/javascript; charset=utf-8"),
+    "/reading.js": ("reading.js", "text/javascript; charset=utf-8"),
+    "/server.js": ("server.js", "text/javascript; charset=utf-8"),
+    "/icon.svg": ("icon.svg", "image/svg+xml"),
+}
+SECURITY_HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), microphone=(), geolocation=()",
+    "Cache-Control": "no-cache",
+}
+AWAY = (ServerUnavailable, DeadlineExceeded, ModelNotFound)
+
+
+def make_app(config: WebConfig) -> Starlette:
+    """The ASGI application; it asks the model server for as long as it runs."""
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        async with AsyncClient(config.server, model=config.model, tls=config.tls, timeout_s=config.timeout_s) as client:
+            app.state.reader = _Reader(client, config)
+            yield
+
+    folder = resources.files("client.web") / "page"
+    routes = [Route(path, _file(folder.joinpath(name).read_bytes(), kind)) for path, (name, kind) in FILES.items()]
+    routes += [
+        Route("/read", _read, methods=["POST"]),
+        Route("/status", _status),
+        Route("/healthz", _healthz),
+    ]
+    hosts = Middleware(TrustedHostMiddleware, allowed_hosts=config.allowed_hosts, www_redirect=False)
+    return Starlette(routes=routes, middleware=[hosts], lifespan=lifespan)
+
+
+class _Reader:
+    """The model server, and how many pictures may be on their way to it."""
+
+    def __init__(self, client: AsyncClient, config: WebConfig) -> None:
+        self.client = client
+        self.config = config
+        self._turns = asyncio.Semaphore(config.concurrent_readings)
+        self._present = 0
+
+    async def read(self, picture: bytes) -> Reading:
+        """Raises: what AsyncClient.read raises, and _TooBusy."""
+        if self._present >= self.config.concurrent_readings + self.config.waiting_readings:
+            raise _TooBusy
+        self._present += 1
+        try:
+            async with self._turns:
+                return await self.client.read(picture)
+        finally:
+            self._present -= 1
+
+
+class _TooBusy(Exception):
+    pass
+
+
+class _TooLarge(Exception):
+    pass
+
+
+def _file(content: bytes, kind: str) -> Any:
+    async def send(request: Request) -> Response:
+        return Response(content, media_type=kind, headers=SECURITY_HEADERS)
+
+    return send
+
+
+async def _read(request: Request) -> Response:
+    reader: _Reader = request.app.state.reader
+    # A page of another site could send pictures here, though not see what they say. It has no business to.
+    if request.headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
+        return _answer({"error": "only Inkling's own page may ask"}, 403)
+    try:
+        reading = await reader.read(await _body(request, reader.config.max_upload_bytes))
+    except ClientDisconnect:
+        return Response(status_code=499)
+    except _TooLarge:
+        megabytes = reader.config.max_upload_bytes // 2**20
+        return _answer({"error": f"the picture is larger than {megabytes} MB; shrink it"}, 413)
+    except _TooBusy:
+        return _answer({"error": "too many pictures at once; try again in a moment"}, 429)
+    except AWAY as error:
+        return _answer({"error": str(error), "away": True}, 503)
+    except InvalidInput as error:
+        return _answer({"error": str(error)}, 422)
+    except InklingError as error:
+        return _answer({"error": str(error)}, 502)
+    return _answer(_with_images(reading))
+
+
+async def _body(request: Request, limit: int) -> bytes:
+    if int(request.headers.get("content-length") or 0) > limit:
+        raise _TooLarge
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > limit:
+            raise _TooLarge
+    return bytes(body)
+
+
+def _with_images(reading: Reading) -> dict[str, Any]:
+    described = reading.to_json()
+    for line, read_line in zip(described["lines"], reading.lines, strict=True):
+        for digit, read_digit in zip(line["digits"], read_line, strict=True):
+            digit["image"] = base64.b64encode(read_digit.image.tobytes()).decode("ascii")
+    return described
+
+
+async def _status(request: Request) -> Response:
+    reader: _Reader = request.app.state.reader
+    about = {"server": reader.config.server, "model": reader.config.model}
+    try:
+        status = await reader.client.status(timeout_s=min(2.0, reader.config.timeout_s))
+    except InklingError as error:
+        return _answer({**about, "available": False, "reason": str(error)})
+    versions = status.available
+    if not versions:
+        return _answer({**about, "available": False, "reason": f"no version of {reader.config.model} is ready"})
+    return _answer({**about, "available": True, "version": max(versions)})
+
+
+async def _healthz(request: Request) -> Response:
+    return _answer({"ok": True})
+
+
+def _answer(content: dict[str, Any], status: int = 200) -> Response:
+    return JSONResponse(content, status, headers={**SECURITY_HEADERS, "Cache-Control": "no-store"})

@@ -1,0 +1,136 @@
+// Ties the surface, the server and the view together.
+
+import { Drawing } from "./drawing.js";
+import { ReadingView } from "./reading.js";
+import { Server } from "./server.js";
+
+const WHILE_DRAWING_MS = 220;
+const AFTER_A_STROKE_MS = 40;
+
+const by = (id) => document.getElementById(id);
+const drawing = new Drawing({ surface: by("surface"), canvas: by("canvas"), pen: by("pen"), changed });
+const view = new ReadingView({ text: by("text"), marks: by("marks"), digits: by("digits"), boxes: by("boxes"), drawing });
+const server = new Server({ state: showState });
+
+let version = 0; // of the drawing
+let asking = false;
+let timer = 0;
+
+function changed(finished) {
+  version += 1;
+  by("undo").disabled = by("clear").disabled = drawing.empty;
+  if (drawing.empty) {
+    clearTimeout(timer);
+    timer = 0;
+    view.clear();
+    describe("");
+    if (server.available !== false) hideAlert();
+  } else if (finished) {
+    clearTimeout(timer);
+    timer = setTimeout(ask, AFTER_A_STROKE_MS);
+  } else timer ||= setTimeout(ask, WHILE_DRAWING_MS);
+}
+
+/** One question at a time; if the drawing changed meanwhile, the next one follows. */
+async function ask() {
+  timer = 0;
+  if (asking || drawing.empty) return;
+  asking = true;
+  const asked = version;
+  let again = false;
+  try {
+    const reading = await server.read(await drawing.blob());
+    if (!drawing.empty) {
+      view.show(reading, true);
+      describe(reading.text);
+      if (server.available !== false) hideAlert();
+    }
+  } catch (error) {
+    // When the server is away, the drawing is kept and asked about again when it is back.
+    if (!error.away) showAlert(`This could not be read: ${error.message}`);
+  } finally {
+    asking = false;
+    again = asked !== version;
+  }
+  if (again) timer ||= setTimeout(ask, AFTER_A_STROKE_MS);
+}
+
+function describe(text) {
+  const what = drawing.empty ? "empty" : drawing.picture ? "showing a picture" : `${drawing.strokes.length} strokes`;
+  by("canvas").setAttribute("aria-label", `Drawing surface, ${what}${text ? `, read as ${text.replaceAll("\n", ", ")}` : ""}`);
+}
+
+function showState(state, before) {
+  by("status").dataset.state = state.available ? "ready" : "away";
+  by("status-text").textContent = state.available ? `${state.model} · version ${state.version}` : "server away";
+  by("status").title = state.server ? `${state.model} on ${state.server}` : "";
+  if (!state.available) {
+    const where = state.server ? ` at ${state.server}` : "";
+    showAlert(`The model server${where} is away. What you draw is kept, and is read as soon as it is back.`, state.reason);
+    return;
+  }
+  if (before?.available === false) {
+    showAlert("The server is back.");
+    by("alert").classList.add("good");
+    setTimeout(() => by("alert").classList.contains("good") && hideAlert(), 4000);
+  }
+  if (!drawing.empty) ask();
+}
+
+function showAlert(message, title = "") {
+  by("alert").classList.remove("good");
+  by("alert").textContent = message;
+  by("alert").title = title;
+  by("alert").hidden = false;
+}
+
+function hideAlert() {
+  by("alert").hidden = true;
+}
+
+async function open(file) {
+  try {
+    await drawing.show(file);
+  } catch {
+    showAlert(`${file.name || "This"} is no picture that this browser can open; try a PNG or JPEG.`);
+  }
+}
+
+const pictureIn = (transfer) => [...(transfer?.files ?? [])].find((file) => file.type.startsWith("image/") || !file.type);
+
+by("undo").addEventListener("click", () => drawing.undo());
+by("clear").addEventListener("click", () => drawing.clear());
+by("example").addEventListener("click", () => drawing.example());
+by("open").addEventListener("click", () => by("file").click());
+by("file").addEventListener("change", ({ target }) => {
+  if (target.files.length) open(target.files[0]);
+  target.value = "";
+});
+addEventListener("paste", (event) => {
+  const file = pictureIn(event.clipboardData);
+  if (file) open(file);
+});
+let dragging = 0;
+addEventListener("dragenter", () => by("surface").classList.toggle("dragging", ++dragging > 0));
+addEventListener("dragleave", () => by("surface").classList.toggle("dragging", --dragging > 0));
+addEventListener("dragover", (event) => event.preventDefault());
+addEventListener("drop", (event) => {
+  event.preventDefault();
+  dragging = 0;
+  by("surface").classList.remove("dragging");
+  const file = pictureIn(event.dataTransfer);
+  if (file) open(file);
+});
+addEventListener("keydown", (event) => {
+  const command = event.ctrlKey || event.metaKey;
+  const typing = event.target.matches?.("input");
+  if (command && event.key === "z") drawing.empty || drawing.undo();
+  else if (command && event.key === "o") by("file").click();
+  else if (event.key === "Escape" && !drawing.empty) drawing.clear();
+  else if (event.key === "e" && !command && !typing) drawing.example();
+  else return;
+  event.preventDefault();
+});
+addEventListener("resize", () => drawing.empty || changed(true));
+
+server.check();
