@@ -28,7 +28,7 @@ from serving.tensors import Array
 from serving.workers import Workers
 
 # Without parameters: rows in one run. The digit model's throughput is flat from 64 rows on.
-GREEDY_BATCH_SIZE = 128
+GREEDY_BATCH_SIZE = 64
 
 
 @dataclass(slots=True)
@@ -88,6 +88,11 @@ class Batcher:
         self._waiting = 0
         self._running = 0
         self._max_running = parameters.num_batch_threads or workers.number
+        # TensorFlow computes one batch on all cores, so a batch that could still grow is better left to grow while
+        # another runs. Measured with the digit model on 2 cores, 32 callers of single images: 1,240 requests/s with
+        # one run at a time, 1,070 with two.
+        grows = max_tasks is not None and not alone
+        self._max_running_unfilled = max(1, workers.number // 2) if grows else self._max_running
         self._wakeup: asyncio.Handle | None = None
         self._loop = asyncio.get_running_loop()
 
@@ -180,7 +185,10 @@ class Batcher:
         self._wakeup = None
         while self._batches and self._running < self._max_running:
             first = self._batches[0]
-            if len(self._batches) == 1 and 0 < first.size < self._parameters.execution_batch_size:
+            filled = len(self._batches) > 1 or first.size >= self._parameters.execution_batch_size
+            if not filled and self._running >= self._max_running_unfilled:
+                return
+            if not filled and first.size:
                 due_in = first.opened_at + self._parameters.batch_timeout_s - time.perf_counter()
                 if self._parameters.batch_timeout_s and due_in > 0:
                     self._schedule(due_in)
@@ -195,7 +203,8 @@ class Batcher:
     def _execute(self, tasks: list[Task]) -> None:
         """On a worker: run `tasks` and bring the answers back."""
         answers: list[tuple[Task, list[Array] | ServingError]] = []
-        for group in self._groups(tasks):
+        wanted = [task for task in tasks if not task.answer.done()]  # the worker may have been long in coming
+        for group in self._groups(wanted) if wanted else []:
             answers.extend(zip(group, self._run_group(group), strict=True))
         self._loop.call_soon_threadsafe(self._deliver, answers)
 

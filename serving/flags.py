@@ -125,7 +125,6 @@ WITHOUT_EFFECT = frozenset(
         "num_tflite_pools",
         "platform_config_file",
         "remove_unused_fields_from_bundle_metagraph",
-        "rest_api_num_threads",
         "skip_initialize_tpu",
         "tensorflow_tpu_profiling",
         "thread_pool_factory_config_file",

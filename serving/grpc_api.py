@@ -23,6 +23,7 @@ from tensorflow_serving.apis import (
     regression_pb2,
 )
 
+from serving import logs
 from serving.config_files import TlsConfig
 from serving.errors import ServingError, invalid_argument, unavailable
 from serving.handlers import Handlers
@@ -35,6 +36,7 @@ MODEL_SERVICE = "tensorflow.serving.ModelService"
 MAX_MESSAGE_BYTES = 2**31 - 1
 MAX_STATUS_LENGTH = 1024  # gRPC sends the text as a header, and peers limit those
 CUT = "...TRUNCATED"
+REQUEST_ID = "x-request-id"  # metadata in which a caller may name its request for the log
 
 Method = Callable[[Any], Any]
 
@@ -84,8 +86,10 @@ class GrpcApi:
 
         async def call(content: bytes, context: grpc.aio.ServicerContext[bytes, bytes]) -> bytes:
             started = time.perf_counter()
+            if logs.wanted():
+                logs.begin_request(dict(context.invocation_metadata() or ()).get(REQUEST_ID))
             request = None
-            code = grpc.StatusCode.OK
+            code, details = grpc.StatusCode.OK, ""
             self._pending_bytes += len(content)
             try:
                 if self._pending_bytes > self._max_pending_bytes and self._pending_bytes > len(content):
@@ -109,17 +113,16 @@ class GrpcApi:
                 details = f"{type(error).__name__}: {error}"
             finally:
                 self._pending_bytes -= len(content)
-                self._observer.request_finished(
-                    model_name=_model_name(request),
-                    api=api,
-                    entrypoint="GRPC",
-                    code=code,
-                    latency_s=time.perf_counter() - started,
-                )
+                self._finished(api, _model_name(request), code, details, time.perf_counter() - started)
             await context.abort(code, cut(details))
             raise AssertionError("abort raises")
 
         return call
+
+    def _finished(self, api: str, model_name: str, code: grpc.StatusCode, details: str, latency_s: float) -> None:
+        labels: dict[str, Any] = {"model_name": model_name, "api": api, "entrypoint": "GRPC", "code": code}
+        self._observer.request_finished(**labels, latency_s=latency_s)
+        logs.request_finished(**labels, latency_s=latency_s, error=details)
 
 
 def make_server(*, arguments: str, max_concurrent_rpcs: int) -> grpc.aio.Server:

@@ -19,6 +19,7 @@ from tensorflow_serving.apis import (
     get_model_metadata_pb2,
     get_model_status_pb2,
     inference_pb2,
+    input_pb2,
     model_management_pb2,
     model_pb2,
     predict_pb2,
@@ -102,6 +103,7 @@ class Handlers:
         """Predict; raises ServingError."""
         _require_spec(request)
         with self.lease(request.model_spec) as lease:
+            self._observer.examples(model_name=lease.model_name, count=_rows(request))
             response = await self._timed(
                 lease,
                 request.model_spec.signature_name,
@@ -124,6 +126,9 @@ class Handlers:
         Raises: ServingError.
         """
         signature = lease.model.signature(signature_name)
+        first = next(iter(inputs.values()), None)
+        count = len(first) if first is not None and first.ndim else 1
+        self._observer.examples(model_name=lease.model_name, count=count)
         inference.require_method(signature, check=self._check_method)
         outputs = await self._timed(
             lease, signature.name, "Predict", lambda: lease.model.predict(signature, inputs, output_filter)
@@ -147,6 +152,7 @@ class Handlers:
         """Classify; raises ServingError."""
         _require_spec(request)
         with self.lease(request.model_spec) as lease:
+            self._observer.examples(model_name=lease.model_name, count=_example_count(request.input))
             response = await self._timed(
                 lease,
                 request.model_spec.signature_name,
@@ -160,6 +166,7 @@ class Handlers:
         """Regress; raises ServingError."""
         _require_spec(request)
         with self.lease(request.model_spec) as lease:
+            self._observer.examples(model_name=lease.model_name, count=_example_count(request.input))
             response = await self._timed(
                 lease,
                 request.model_spec.signature_name,
@@ -181,6 +188,7 @@ class Handlers:
         if len(names) > 1:
             raise invalid_argument("All ModelSpecs in a MultiInferenceRequest must access the same model name.")
         with self.lease(request.tasks[0].model_spec) as lease:
+            self._observer.examples(model_name=lease.model_name, count=_example_count(request.input))
             response = await self._timed(
                 lease,
                 request.tasks[0].model_spec.signature_name,
@@ -352,6 +360,17 @@ def check_configs(configs: Sequence[ModelConfig], current: Mapping[str, ModelCon
             raise invalid_argument(f"Model {name} requests unsupported platform {platform}")
         if config.HasField("logging_config"):
             raise invalid_argument("No request-logger-creator provided. Use --request_log_file instead.")
+
+
+def _rows(request: predict_pb2.PredictRequest) -> int:
+    """The size of the first dimension of a request's inputs, 1 if there is none."""
+    for tensor in request.inputs.values():
+        return max(0, tensor.tensor_shape.dim[0].size) if tensor.tensor_shape.dim else 1
+    return 1
+
+
+def _example_count(given: input_pb2.Input) -> int:
+    return len(given.example_list.examples) + len(given.example_list_with_context.examples)
 
 
 def _require_spec(request: Any) -> None:

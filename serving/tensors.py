@@ -121,7 +121,7 @@ def to_array(alias: str, proto: TensorProto) -> Array:
         raise _parsing_error(alias, f"rank {len(shape)} is too high; at most 32")
     count = math.prod(shape)
     dtype = _NUMPY[proto.dtype]
-    if count * dtype.itemsize > 1 << 40:
+    if math.prod([size or 1 for size in shape]) * dtype.itemsize > 1 << 40:  # NumPy counts so, zeros or not
         raise _parsing_error(alias, f"shape {list(shape)} is too large")
     if proto.tensor_content:
         return _from_content(alias, proto, dtype, count).reshape(shape)

@@ -12,7 +12,7 @@ def write_half_plus_two(folder: Path) -> None:
     """TF1: y = x / 2 + 2 over tensors and over tf.Examples, with Regress and Classify signatures and an asset."""
     with tf.Graph().as_default(), v1.Session() as session:
         a, b = v1.get_variable("a", initializer=0.5), v1.get_variable("b", initializer=2.0)
-        serialized = v1.placeholder(tf.string, name="tf_example")
+        serialized = v1.placeholder(tf.string, [None], name="tf_example")
         feature = tf.io.FixedLenFeature([1], tf.float32, default_value=[0.0])
         parsed = tf.io.parse_example(serialized, {"x": feature, "x2": feature})
         x, x2 = tf.identity(parsed["x"], name="x"), tf.identity(parsed["x2"], name="x2")
