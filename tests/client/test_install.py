@@ -1,0 +1,114 @@
+"""The base package alone: what it brings, that it imports nothing more, and that it predicts."""
+
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+import pytest
+
+from tests.client.stub_server import StubServer
+
+ROOT = Path(__file__).parents[2]
+MAX_MB = 130
+HEAVY = {"tensorflow", "keras", "ray", "cv2", "train", "serving", "ml_dtypes", "tensorflow_serving", "starlette"}
+
+
+def test_importing_the_client_imports_nothing_heavy():
+    script = "import sys, client, client.cli; print(*sorted(sys.modules))"
+    output = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True, cwd=ROOT).stdout
+    packages = {name.partition(".")[0] for name in output.split()}
+    assert not packages & HEAVY
+    assert {"grpc", "numpy", "google", "client"} <= packages
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory):
+    """A fresh environment with the base package in it: its `bin` folder."""
+    folder = tmp_path_factory.mktemp("environment")
+    venv.create(folder, with_pip=True)
+    (folder / "mb_before").write_text(str(megabytes(folder)))
+    command = [str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    command += ["--constraint", str(ROOT / "constraints.txt"), str(copy_of_source(tmp_path_factory.mktemp("source")))]
+    subprocess.run(command, check=True, capture_output=True, timeout=280)
+    return folder / "bin"
+
+
+def copy_of_source(target):
+    """What is checked in, so that building leaves nothing in the working tree."""
+    files = subprocess.run(["git", "ls-files", "-z"], check=True, capture_output=True, text=True, cwd=ROOT).stdout
+    for name in filter(None, files.split("\0")):
+        if name.startswith(("client/", "pyproject", "README", "LICENSE", "train/mnist/", "train/__init__", "serving/")):
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            (target / name).write_bytes((ROOT / name).read_bytes())
+    return target
+
+
+def megabytes(folder):
+    return sum(path.lstat().st_size for path in folder.rglob("*") if path.is_file()) / 1e6
+
+
+def run(environment, *command):
+    return subprocess.run(
+        [str(environment / command[0]), *command[1:]],
+        capture_output=True,
+        text=True,
+        cwd=environment,
+        timeout=60,
+        env={"PATH": "/usr/bin:/bin"},
+    )
+
+
+@pytest.mark.slow
+def test_it_brings_what_it_names_and_predicts(environment):
+    listed = run(environment, "python", "-m", "pip", "list", "--format", "freeze").stdout.split()
+    names = {line.partition("==")[0].lower().replace("-", "_") for line in listed}
+    assert names - {"pip", "setuptools"} == {"inkling", "grpcio", "numpy", "pillow", "protobuf", "typing_extensions"}
+    script = (
+        "import sys, numpy as np\n"
+        "from client import Client\n"
+        "with Client(sys.argv[1]) as client:\n"
+        "    prediction = client.predict(np.full((28, 28), 7, np.uint8))\n"
+        "print(prediction)\n"
+        "assert 'tensorflow' not in sys.modules\n"
+    )
+    with StubServer() as server:
+        done = run(environment, "python", "-c", script, server.address)
+        assert (done.returncode, done.stdout, done.stderr) == (0, "7 (91.0%)\n", "")
+        done = run(environment, "inkling", "status", "--server", server.address)
+        assert done.returncode == 0 and "AVAILABLE" in done.stdout
+
+
+@pytest.mark.slow
+def test_it_is_small(environment):
+    brought = megabytes(environment.parent) - float((environment.parent / "mb_before").read_text())
+    assert brought <= MAX_MB
+
+
+@pytest.mark.slow
+def test_it_runs_with_the_oldest_protobuf_that_it_allows(environment, tmp_path):
+    """The generated code refuses a runtime older than its own protoc, and newer protobufs hide that."""
+    target = tmp_path / "old"
+    command = ["python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--target", str(target)]
+    assert run(environment, *command, "protobuf==6.31.1").returncode == 0
+    script = (
+        "import sys; sys.path.insert(0, sys.argv[1])\n"
+        "import google.protobuf; assert google.protobuf.__version__ == '6.31.1'\n"
+        "import numpy as np\n"
+        "from client import Client\n"
+        "with Client(sys.argv[2]) as client:\n"
+        "    print(client.predict(np.full((28, 28), 7, np.uint8)))\n"
+    )
+    with StubServer() as server:
+        done = run(environment, "python", "-W", "error", "-c", script, str(target), server.address)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "7 (91.0%)\n", "")
+
+
+@pytest.mark.slow
+def test_a_page_without_opencv_says_what_to_install(environment, tmp_path):
+    from PIL import Image
+
+    Image.new("L", (200, 100), 255).save(tmp_path / "page.png")
+    with StubServer() as server:
+        done = run(environment, "inkling", "read", str(tmp_path / "page.png"), "--server", server.address)
+    assert done.returncode == 1 and "pip install 'inkling[image]'" in done.stderr and done.stderr.count("\n") == 1
