@@ -1,7 +1,8 @@
 # The embedded server's image: `python -m serving`, with TensorFlow Serving's flags. Build it at the repository's root:
 # `make images`, or docker build --file k8s/images/serving.Dockerfile .
 
-# TensorFlow, as train.Dockerfile has it to the letter, so that both builds share the stage and both images the layer.
+# TensorFlow, and an image with no more than that, as train.Dockerfile has it to the letter, so that both builds
+# share the stages and both images the layers.
 FROM python:3.11-slim AS tensorflow
 ARG TENSORFLOW=tensorflow
 # hadolint ignore=DL3008
@@ -16,6 +17,12 @@ RUN --mount=type=cache,target=/root/.cache/pip \
     pip --python /opt/inkling/bin/python install --constraint constraints.txt "${TENSORFLOW}" tensorflow-serving-api \
     && rm -r /opt/inkling/lib/python3.11/site-packages/tensorflow/include /opt/inkling/lib/python3.11/site-packages/clang \
     && strip --strip-unneeded /opt/inkling/lib/python3.11/site-packages/tensorflow/*.so.2
+
+# The account has a name, which Ray asks for; its number is what the manifests use.
+FROM python:3.11-slim AS runtime
+RUN groupadd --gid 10001 inkling \
+    && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /tmp --shell /usr/sbin/nologin inkling
+COPY --from=tensorflow /opt/inkling /opt/inkling
 
 FROM tensorflow AS build
 COPY pyproject.toml k8s/images/requirements.py ./
@@ -34,15 +41,12 @@ RUN mkdir /added \
     && tar --create --file /added.tar --null --files-from /added.list \
     && tar --extract --file /added.tar --directory /added
 
-FROM python:3.11-slim
+FROM runtime
 ARG VERSION=0.1.0
 LABEL org.opencontainers.image.title="inkling-serving" \
       org.opencontainers.image.description="Serves SavedModels over the TensorFlow Serving API" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.licenses="MIT"
-RUN groupadd --gid 10001 inkling \
-    && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /tmp --shell /usr/sbin/nologin inkling
-COPY --from=tensorflow /opt/inkling /opt/inkling
 COPY --from=build /added /opt/inkling
 ENV PATH=/opt/inkling/bin:$PATH \
     PYTHONUNBUFFERED=1 \

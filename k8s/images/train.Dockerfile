@@ -3,7 +3,8 @@
 #
 # For GPUs: --build-arg TENSORFLOW='tensorflow[and-cuda]'. CUDA comes from PyPI then, the driver from the node.
 
-# TensorFlow, as serving.Dockerfile has it to the letter, so that both builds share the stage and both images the layer.
+# TensorFlow, and an image with no more than that, as serving.Dockerfile has it to the letter, so that both builds
+# share the stages and both images the layers.
 FROM python:3.11-slim AS tensorflow
 ARG TENSORFLOW=tensorflow
 # hadolint ignore=DL3008
@@ -18,6 +19,12 @@ RUN --mount=type=cache,target=/root/.cache/pip \
     pip --python /opt/inkling/bin/python install --constraint constraints.txt "${TENSORFLOW}" tensorflow-serving-api \
     && rm -r /opt/inkling/lib/python3.11/site-packages/tensorflow/include /opt/inkling/lib/python3.11/site-packages/clang \
     && strip --strip-unneeded /opt/inkling/lib/python3.11/site-packages/tensorflow/*.so.2
+
+# The account has a name, which Ray asks for; its number is what the manifests use.
+FROM python:3.11-slim AS runtime
+RUN groupadd --gid 10001 inkling \
+    && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /tmp --shell /usr/sbin/nologin inkling
+COPY --from=tensorflow /opt/inkling /opt/inkling
 
 FROM tensorflow AS build
 COPY pyproject.toml k8s/images/requirements.py ./
@@ -41,20 +48,17 @@ RUN mkdir /added \
     && tar --create --file /added.tar --null --files-from /added.list \
     && tar --extract --file /added.tar --directory /added
 
-FROM python:3.11-slim
+FROM runtime
 ARG VERSION=0.1.0
 LABEL org.opencontainers.image.title="inkling-train" \
       org.opencontainers.image.description="Trains the digit CNN on Ray and publishes a SavedModel" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.licenses="MIT"
-# wget: the probes that KubeRay gives its pods. The account: Ray asks for its name; the number is what manifests use.
+# For the probes that KubeRay gives its pods.
 # hadolint ignore=DL3008
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends wget \
-    && rm -rf /var/lib/apt/lists/* \
-    && groupadd --gid 10001 inkling \
-    && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /tmp --shell /usr/sbin/nologin inkling
-COPY --from=tensorflow /opt/inkling /opt/inkling
+    && rm -rf /var/lib/apt/lists/*
 COPY --from=build /added /opt/inkling
 # Everything that is written goes below /tmp or into a mounted volume: the root file system may be read-only.
 ENV PATH=/opt/inkling/bin:$PATH \

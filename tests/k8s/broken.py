@@ -204,6 +204,10 @@ def web_flag_is_misspelt(objects: list[Object]) -> None:
     _replace(find(objects, "Deployment", "client-web")["spec"]["template"]["spec"]["containers"][0], "--server", "--to")
 
 
+def variable_comes_from_a_secret(objects: list[Object]) -> None:
+    _server(objects)["env"] = [{"name": "ENDPOINT", "value": "$(AWS_ENDPOINT_URL)"}]
+
+
 # rule -> (what breaks it, the overlay that has the part, a component that brings it)
 BROKEN: dict[str, tuple[Mutation, str, str]] = {
     "containers_run_restricted": (root_file_system_is_writable, "cpu", ""),
@@ -220,6 +224,7 @@ BROKEN: dict[str, tuple[Mutation, str, str]] = {
     "probes_ask_open_ports": (probe_asks_a_closed_port, "cpu", ""),
     "mounts_have_volumes": (mount_has_no_volume, "cpu", ""),
     "named_objects_exist": (config_map_is_another_ones, "cpu", ""),
+    "variables_are_set_before_their_use": (variable_comes_from_a_secret, "cpu", ""),
     "monitors_scrape_named_ports": (monitor_scrapes_a_port_by_another_name, "cpu", "monitoring"),
     "autoscalers_have_room": (autoscaler_has_its_bounds_swapped, "cpu", ""),
     "budgets_let_a_pod_go": (budget_lets_no_pod_go, "cpu", ""),

@@ -90,7 +90,7 @@ def test_the_train_image_and_the_serving_image_share_tensorflow(engine):
         set(json.loads(engine.call("image", "inspect", f"localhost/inkling/{name}:0.1.0"))[0]["RootFS"]["Layers"])
         for name in ("train", "serving")
     ]
-    assert len(layers[0] & layers[1]) >= 2  # the base's and TensorFlow's
+    assert len(layers[0] & layers[1]) >= 3  # the base's, the account's and TensorFlow's
 
 
 @pytest.fixture(scope="module")

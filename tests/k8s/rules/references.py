@@ -1,5 +1,6 @@
 """Rules for what objects say of each other: names, labels, ports, volumes."""
 
+import re
 from collections.abc import Iterator
 
 from tests.k8s.manifests import Object, containers, every_container, label, of_kind, pod_templates
@@ -126,6 +127,9 @@ def _references(template: Object) -> Iterator[str]:
         for source in container.get("envFrom", []):
             if "secretRef" in source:
                 yield f"Secret/{source['secretRef']['name']}"
+        for variable in container.get("env", []):
+            if "secretKeyRef" in variable.get("valueFrom", {}):
+                yield f"Secret/{variable['valueFrom']['secretKeyRef']['name']}"
 
 
 def monitors_scrape_named_ports(objects: list[Object]) -> list[str]:
@@ -154,7 +158,23 @@ def monitors_scrape_named_ports(objects: list[Object]) -> list[str]:
     return found
 
 
+def variables_are_set_before_their_use(objects: list[Object]) -> list[str]:
+    """$(NAME) stands for a variable of the same list, further up; what envFrom brings is not replaced."""
+    found = []
+    for name, _, container in every_container(objects):
+        known: set[str] = set()
+        for variable in container.get("env", []):
+            used = set(re.findall(r"\$\((\w+)\)", variable.get("value", "")))
+            found += [f"{name}: {variable['name']} uses $({other})" for other in used - known]
+            known.add(variable["name"])
+        words = " ".join([*container.get("command", []), *container.get("args", [])])
+        used = set(re.findall(r"(?<!\$)\$\(([A-Z_]+)\)", words))
+        found += [f"{name}: its command uses $({other})" for other in used - known]
+    return found
+
+
 RULES = (
+    variables_are_set_before_their_use,
     selectors_find_pods,
     ports_have_short_unique_names,
     services_reach_open_ports,
