@@ -21,9 +21,10 @@ $(READY): pyproject.toml constraints.txt
 demo: $(READY) ## train on MNIST with Ray, publish, serve, and read a page of handwriting
 	$(BIN)/python -m train
 	$(BIN)/python -m train evaluate models/mnist
-	$(BIN)/python -m serving > runs/serving.log 2>&1 & server=$$!; trap "kill $$server" EXIT; set -e; \
+	@$(BIN)/python -m serving > runs/serving.log 2>&1 & server=$$!; trap "kill $$server" EXIT; set -e; \
 	  $(BIN)/python -m client wait --timeout 120; \
-	  $(BIN)/python -m benchmarks.pages -o runs/page.png; \
+	  echo "written on runs/page.png:"; $(BIN)/python -m benchmarks.pages -o runs/page.png; \
+	  echo "read by the server, drawn in runs/page_read.png:"; \
 	  $(BIN)/python -m client read runs/page.png --draw runs/page_read.png
 
 train: $(READY) ## train and publish; pass flags as `make train ARGS="--recipe best"`

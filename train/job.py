@@ -96,7 +96,7 @@ def _settle(
         return config, job
     stored = run.read_json("config.json")
     began = TrainConfig.from_json(stored["train"])
-    if run.exists("report.json"):
+    if run.exists("report.json") and "published" in run.read_json("report.json"):
         raise JobError(
             f"run {run.name!r} is complete (see {run}/report.json); publish it again with "
             f"`python -m train publish {run.name}`, or train anew under another --name"
@@ -226,6 +226,8 @@ def _finish(
     if job.publish:
         emit(Message("publishing"))
         published = publish_checkpoint(run, config, dataset, final, model_dir=job.model_dir, model_name=job.model_name)
+    # The last thing: a run that was stopped before it is not complete, and finishes when it is started again.
+    run.write_json("report.json", {**run.read_json("report.json"), "published": published})
     return JobResult(run, evaluation, published)
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -99,6 +100,16 @@ def test_a_complete_run_is_not_trained_again(trained, digits_file):
     folder, _ = trained
     done = inkling("--in-process", *SMALL, "--data", digits_file, "--name", "small", cwd=folder, check=1)
     assert "run 'small' is complete" in done.stderr and "python -m train publish small" in done.stderr
+
+
+def test_a_run_that_was_stopped_before_it_published_publishes_when_it_goes_on(trained, tmp_path):
+    folder, _ = trained
+    shutil.copytree(folder / "runs/small", tmp_path / "runs/small")
+    report = tmp_path / "runs/small/report.json"
+    report.write_text(json.dumps({"test": {}}))
+    done = inkling("--in-process", "--resume", "small", cwd=tmp_path, check=0)
+    assert "going on from step" in done.stderr and "epoch 1/3" not in done.stderr
+    assert json.loads(report.read_text())["published"] == str(tmp_path / "models/mnist/1")
 
 
 def test_a_run_goes_on_only_with_its_own_settings(trained, tmp_path):
