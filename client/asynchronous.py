@@ -10,12 +10,14 @@ import grpc
 import grpc.aio
 from numpy.typing import ArrayLike
 
-from client import channel, rpc
 from client.answers import Classification, ModelMetadata, ModelStatus, Outputs, Prediction, ServedModel
+from client.channel import call_metadata, connect
 from client.errors import InklingError, InvalidInput, bad_response, from_rpc_error
-from client.operations import Operations, Pause, SendAll, Steps, T, Work
+from client.operations import Operations
 from client.proto import wire_pb2 as wire
+from client.rpc import Call, Rpc, make_stubs
 from client.settings import Settings
+from client.steps import Pause, SendAll, Steps, T, Work
 
 if TYPE_CHECKING:
     from client.image_open import PictureSource
@@ -35,8 +37,8 @@ class AsyncClient(Settings):
         """Raises: InvalidInput."""
         super().__post_init__()
         self._operations = Operations(self)
-        self._channel: grpc.aio.Channel | None = None
-        self._stubs: dict[rpc.Rpc, Any] = {}
+        self._connection: grpc.aio.Channel | None = None
+        self._stubs: dict[Rpc, Any] = {}
         self._is_closed = False
 
     async def predict(
@@ -155,8 +157,8 @@ class AsyncClient(Settings):
         """End the connection, and every call that is under way."""
         self._is_closed = True
         self._stubs = {}
-        if self._channel is not None:
-            await self._channel.close()
+        if self._connection is not None:
+            await self._connection.close()
 
     async def __aenter__(self) -> Self:
         return self
@@ -170,27 +172,11 @@ class AsyncClient(Settings):
         """Connect, on the event loop that runs now."""
         if self._is_closed:
             raise InklingError("the client is closed", address=self.server, hint="make a new one")
-        credentials = channel.credentials(self)
-        arguments = {
-            "options": channel.options(self),
-            "compression": channel.compression(self),
-            "interceptors": list(self.interceptors),
-        }
         try:
-            if credentials is None:
-                self._channel = grpc.aio.insecure_channel(channel.target(self), **arguments)
-            else:
-                self._channel = grpc.aio.secure_channel(channel.target(self), credentials, **arguments)
+            self._connection = connect(grpc.aio, self, interceptors=list(self.interceptors))
         except ValueError as error:
             raise InvalidInput(f"interceptors: {error}; AsyncClient takes grpc.aio's") from error
-        self._stubs = {
-            method: self._channel.unary_unary(
-                method.path,
-                request_serializer=method.request.SerializeToString,
-                response_deserializer=method.read_response,
-            )
-            for method in rpc.ALL
-        }
+        self._stubs = make_stubs(self._connection)
 
     async def _drive(self, steps: Steps[T]) -> T:
         """Perform an operation's steps one by one, and return its result."""
@@ -198,7 +184,7 @@ class AsyncClient(Settings):
             step = next(steps)
             while True:
                 try:
-                    result = await self._send(step) if isinstance(step, rpc.Call) else await self._perform(step)
+                    result = await self._send(step) if isinstance(step, Call) else await self._perform(step)
                 except InklingError as error:
                     step = steps.throw(error)
                 else:
@@ -216,14 +202,14 @@ class AsyncClient(Settings):
             case Work():
                 return await asyncio.to_thread(step.function)
 
-    async def _send(self, call: rpc.Call) -> Any:
+    async def _send(self, call: Call) -> Any:
         if not self._stubs:
             self._open()
         try:
             response = await self._stubs[call.rpc](
                 call.request,
                 timeout=max(call.deadline - time.monotonic(), 0.0),
-                metadata=channel.call_metadata(self),
+                metadata=call_metadata(self),
                 wait_for_ready=call.wait_for_ready,
             )
         except grpc.RpcError as error:
@@ -234,7 +220,7 @@ class AsyncClient(Settings):
         """Keeps so many calls under way, and cancels what is left of them when one fails."""
         places = asyncio.Semaphore(step.max_in_flight)
 
-        async def send(call: rpc.Call) -> Any:
+        async def send(call: Call) -> Any:
             async with places:
                 return await self._send(call)
 

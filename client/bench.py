@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from client.answers import table
 from client.asynchronous import AsyncClient
 from client.errors import InklingError
-from client.operations import as_images
+from client.inputs import as_images
 
 PERCENTILES = (50.0, 90.0, 95.0, 99.0, 99.9)
 NOISE_IMAGES = 1024

@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any, Self
 import grpc
 from numpy.typing import ArrayLike
 
-from client import channel, rpc
 from client.answers import Classification, ModelMetadata, ModelStatus, Outputs, Prediction, ServedModel
+from client.channel import call_metadata, connect
 from client.errors import InklingError, InvalidInput, bad_response, from_rpc_error
-from client.operations import Operations, Pause, SendAll, Steps, T, Work
+from client.operations import Operations
 from client.proto import wire_pb2 as wire
+from client.rpc import Call, make_stubs
 from client.settings import Settings
+from client.steps import Pause, SendAll, Steps, T, Work
 
 if TYPE_CHECKING:
     from client.image_open import PictureSource
@@ -34,21 +36,13 @@ class Client(Settings):
     def __post_init__(self) -> None:
         """Raises: InvalidInput."""
         super().__post_init__()
-        opened = self._open()
+        self._connection = connect(grpc, self)
         try:
-            self._channel = grpc.intercept_channel(opened, *self.interceptors) if self.interceptors else opened
+            carrier = grpc.intercept_channel(self._connection, *self.interceptors)
         except TypeError as error:
             raise InvalidInput(f"interceptors: {error}; Client takes grpc's, not grpc.aio's") from error
-        self._closing = opened
+        self._stubs = make_stubs(carrier)
         self._operations = Operations(self)
-        self._stubs = {
-            method: self._channel.unary_unary(
-                method.path,
-                request_serializer=method.request.SerializeToString,
-                response_deserializer=method.read_response,
-            )
-            for method in rpc.ALL
-        }
 
     def predict(
         self,
@@ -214,7 +208,7 @@ class Client(Settings):
 
     def close(self) -> None:
         """End the connection, and every call that is under way."""
-        self._closing.close()
+        self._connection.close()
 
     def __enter__(self) -> Self:
         return self
@@ -224,20 +218,13 @@ class Client(Settings):
     ) -> None:
         self.close()
 
-    def _open(self) -> grpc.Channel:
-        credentials = channel.credentials(self)
-        arguments = {"options": channel.options(self), "compression": channel.compression(self)}
-        if credentials is None:
-            return grpc.insecure_channel(channel.target(self), **arguments)
-        return grpc.secure_channel(channel.target(self), credentials, **arguments)
-
     def _drive(self, steps: Steps[T]) -> T:
         """Perform an operation's steps one by one, and return its result."""
         try:
             step = next(steps)
             while True:
                 try:
-                    result = self._send(step) if isinstance(step, rpc.Call) else self._perform(step)
+                    result = self._send(step) if isinstance(step, Call) else self._perform(step)
                 except InklingError as error:
                     step = steps.throw(error)
                 else:
@@ -255,7 +242,7 @@ class Client(Settings):
             case Work():
                 return step.function()
 
-    def _send(self, call: rpc.Call) -> Any:
+    def _send(self, call: Call) -> Any:
         try:
             response = self._stubs[call.rpc](call.request, **self._arguments(call))
         except grpc.RpcError as error:
@@ -298,10 +285,10 @@ class Client(Settings):
                 future.cancel()
         return responses
 
-    def _arguments(self, call: rpc.Call) -> dict[str, Any]:
+    def _arguments(self, call: Call) -> dict[str, Any]:
         return {
             "timeout": max(call.deadline - time.monotonic(), 0.0),
-            "metadata": channel.call_metadata(self),
+            "metadata": call_metadata(self),
             "wait_for_ready": call.wait_for_ready,
         }
 

@@ -2,6 +2,7 @@
 
 import json
 import socket
+from types import ModuleType
 from typing import Any
 
 import grpc
@@ -13,6 +14,18 @@ from client.settings import Settings
 ALL_METHODS: list[dict[str, str]] = [{}]
 KEEPALIVE_TIMEOUT_S = 5
 MAX_RECONNECT_BACKOFF_S = 5
+
+
+def connect(api: ModuleType, settings: Settings, **arguments: Any) -> Any:
+    """A channel of one of gRPC's two APIs: `grpc` or `grpc.aio`. Nothing is sent before the first call.
+
+    Raises: InvalidInput.
+    """
+    trusted = credentials(settings)
+    arguments = {"options": options(settings), "compression": compression(settings), **arguments}
+    if trusted is None:
+        return api.insecure_channel(target(settings), **arguments)
+    return api.secure_channel(target(settings), trusted, **arguments)
 
 
 def target(settings: Settings) -> str:

@@ -6,10 +6,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from client import dtypes, tensors
 from client.answers import ModelMetadata, Signature, TensorSpec
+from client.dtypes import name_of, of_array
 from client.errors import InklingError, InvalidInput, SignatureNotFound
 from client.proto import wire_pb2 as wire
+from client.tensors import to_tensor
 
 DEFAULT_SIGNATURE = "serving_default"
 
@@ -102,6 +103,6 @@ def _tensor(alias: str, value: ArrayLike | wire.TensorProto, spec: TensorSpec) -
 
 def _dtype_and_shape(value: Any) -> tuple[str, tuple[int, ...]]:
     if isinstance(value, np.ndarray):
-        return dtypes.name_of(dtypes.of_array(value.dtype)), value.shape
-    tensor = value if isinstance(value, wire.TensorProto) else tensors.to_tensor(value)
-    return dtypes.name_of(tensor.dtype), tuple(dim.size for dim in tensor.tensor_shape.dim)
+        return name_of(of_array(value.dtype)), value.shape
+    tensor = value if isinstance(value, wire.TensorProto) else to_tensor(value)
+    return name_of(tensor.dtype), tuple(dim.size for dim in tensor.tensor_shape.dim)

@@ -22,7 +22,7 @@ from typing import Any, NoReturn
 
 import grpc
 
-from client import rpc
+from client.rpc import Call, Unreadable
 
 
 class InklingError(Exception):
@@ -176,7 +176,7 @@ _BY_WORDS: tuple[tuple[grpc.StatusCode, str, type[InklingError], str], ...] = (
 )
 
 
-def from_rpc_error(error: grpc.RpcError, call: rpc.Call, address: str) -> InklingError:
+def from_rpc_error(error: grpc.RpcError, call: Call, address: str) -> InklingError:
     """The error of the tree for gRPC's error at `call`, from either of its two APIs."""
     raised: Any = error  # an RpcError that a call raises has code() and details()
     status, details = raised.code(), raised.details() or f"no words about {call.rpc.path}"
@@ -190,13 +190,13 @@ def from_rpc_error(error: grpc.RpcError, call: rpc.Call, address: str) -> Inklin
     return kind(details, address=address, model=call.model, status=status, hint=hint)
 
 
-def bad_response(response: Any, call: rpc.Call, address: str) -> NoReturn:
+def bad_response(response: Any, call: Call, address: str) -> NoReturn:
     """Raises: BadAnswer, for a response that is no message of the protocol."""
-    reason = response.reason if isinstance(response, rpc.Unreadable) else f"an interceptor returned {response!r}"
+    reason = response.reason if isinstance(response, Unreadable) else f"an interceptor returned {response!r}"
     raise BadAnswer(f"{call.rpc.path} gave {reason}", address=address, model=call.model, hint=OTHER_SERVER)
 
 
-def _too_large(details: str, call: rpc.Call, address: str) -> MessageTooLarge:
+def _too_large(details: str, call: Call, address: str) -> MessageTooLarge:
     """Whose limit it was. gRPC says so since 1.46; before, the size tells a request from a response."""
     sizes = re.search(r"\((\d+) vs\.? (\d+)\)", details)
     is_request = "Sent message" in details if "CLIENT:" in details else "Received message" in details

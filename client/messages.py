@@ -6,7 +6,6 @@ from typing import Any
 from google.protobuf.message import DecodeError
 from numpy.typing import ArrayLike
 
-from client import dtypes, tensors
 from client.answers import (
     Classification,
     Label,
@@ -19,9 +18,11 @@ from client.answers import (
     TensorSpec,
     VersionStatus,
 )
+from client.dtypes import name_of
 from client.errors import BadAnswer, InvalidInput
 from client.examples import to_example
 from client.proto import wire_pb2 as wire
+from client.tensors import fill, to_array
 
 SIGNATURE_DEF = "signature_def"
 SIGNATURE_DEF_TYPE = "tensorflow.serving.SignatureDefMap"
@@ -48,7 +49,7 @@ def predict_request(
     request = wire.PredictRequest(model_spec=spec, output_filter=outputs)
     for name, value in inputs.items():
         try:
-            tensors.fill(request.inputs[name], value)
+            fill(request.inputs[name], value)
         except InvalidInput as error:
             raise InvalidInput(f"input {name!r}: {error.details}") from error
     return request
@@ -60,7 +61,7 @@ def outputs_of(response: wire.PredictResponse) -> Outputs:
     arrays, found = {}, response.outputs
     for name in found:  # not items(): protobuf's is several times slower
         try:
-            arrays[name] = tensors.to_array(found[name])
+            arrays[name] = to_array(found[name])
         except BadAnswer as error:
             raise BadAnswer(f"output {name!r}: {error.details}") from error
     return Outputs(arrays, model=spec.name, model_version=spec.version.value, signature=spec.signature_name)
@@ -143,7 +144,7 @@ def _signature(name: str, signature: wire.SignatureDef) -> Signature:
 
 def _spec(info: wire.TensorInfo) -> TensorSpec:
     shape = None if info.tensor_shape.unknown_rank else tuple(dim.size for dim in info.tensor_shape.dim)
-    return TensorSpec(dtypes.name_of(info.dtype), shape)
+    return TensorSpec(name_of(info.dtype), shape)
 
 
 def status_of(response: wire.GetModelStatusResponse, *, model: str) -> ModelStatus:

@@ -76,3 +76,15 @@ RELOAD = Rpc(
 HEALTH = Rpc("/grpc.health.v1.Health/Check", wire.HealthCheckRequest, wire.HealthCheckResponse)
 
 ALL = (PREDICT, CLASSIFY, GET_MODEL_METADATA, GET_MODEL_STATUS, RELOAD, HEALTH)
+
+
+def make_stubs(channel: Any) -> dict[Rpc, Any]:
+    """What makes each call over `channel`, of either of gRPC's APIs."""
+    return {
+        method: channel.unary_unary(
+            method.path,
+            request_serializer=method.request.SerializeToString,
+            response_deserializer=method.read_response,
+        )
+        for method in ALL
+    }

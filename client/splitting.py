@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from client import tensors
 from client.answers import Outputs
 from client.errors import BadAnswer, InvalidInput
 from client.proto import wire_pb2 as wire
+from client.tensors import to_array, to_tensor
 
 Inputs = Mapping[str, ArrayLike | wire.TensorProto]
 
@@ -20,7 +20,7 @@ def as_arrays(inputs: Inputs) -> dict[str, NDArray[Any]]:
     return {
         name: value
         if isinstance(value, np.ndarray)
-        else tensors.to_array(value if isinstance(value, wire.TensorProto) else tensors.to_tensor(value))
+        else to_array(value if isinstance(value, wire.TensorProto) else to_tensor(value))
         for name, value in inputs.items()
     }
 
@@ -45,7 +45,7 @@ def _shape(value: ArrayLike | wire.TensorProto) -> tuple[int, ...]:
     return value.shape if isinstance(value, np.ndarray) else np.shape(value)
 
 
-def plan(inputs: Inputs, *, max_bytes: int, max_rows: int) -> list[slice]:
+def plan_parts(inputs: Inputs, *, max_bytes: int, max_rows: int) -> list[slice]:
     """The parts of a batch: as few as the limits allow, and as equal as whole rows can be. Raises: InvalidInput."""
     rows = count_rows(inputs)
     if rows <= 1:
@@ -55,7 +55,7 @@ def plan(inputs: Inputs, *, max_bytes: int, max_rows: int) -> list[slice]:
     return _even(0, rows, rows_per_part)
 
 
-def replan(parts: Sequence[slice], *, max_rows: int) -> list[slice]:
+def replan_parts(parts: Sequence[slice], *, max_rows: int) -> list[slice]:
     """The same rows in smaller parts."""
     return [small for part in parts for small in _even(part.start, part.stop, max_rows)]
 
@@ -73,15 +73,15 @@ def _num_bytes(value: ArrayLike | wire.TensorProto) -> int:
     array: Any = value
     if isinstance(array, np.ndarray) and array.dtype.kind not in "OSUT":
         return array.nbytes
-    return int(tensors.to_tensor(value).ByteSize())
+    return int(to_tensor(value).ByteSize())
 
 
-def take(arrays: Mapping[str, NDArray[Any]], part: slice) -> dict[str, NDArray[Any]]:
+def take_rows(arrays: Mapping[str, NDArray[Any]], part: slice) -> dict[str, NDArray[Any]]:
     """These rows of every input: views, no copies."""
     return {name: array[part] for name, array in arrays.items()}
 
 
-def join(results: Sequence[Outputs], rows: Sequence[int]) -> Outputs:
+def join_parts(results: Sequence[Outputs], rows: Sequence[int]) -> Outputs:
     """The parts' outputs as those of the whole batch. Raises: BadAnswer if they are not row by row."""
     first = results[0]
     joined = {}

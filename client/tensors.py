@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from client import dtypes
+from client.dtypes import STRING, is_float8, is_floating, ml_dtypes, name_of, number_of, of_array, to_numpy
 from client.errors import BadAnswer, InvalidInput
 from client.proto import wire_pb2 as wire
 
@@ -51,10 +51,10 @@ def fill(tensor: TensorProto, value: ArrayLike | TensorProto, dtype: str | None 
         tensor.CopyFrom(value)
         return
     array: Array = value if isinstance(value, np.ndarray) else _as_array(value)
-    number = dtypes.of_array(array.dtype) if dtype is None else dtypes.number_of(dtype)
+    number = of_array(array.dtype) if dtype is None else number_of(dtype)
     tensor.dtype = number
     tensor.tensor_shape.CopyFrom(_shape(array.shape))  # also where it has no dimensions: a scalar's shape is known
-    if number == dtypes.STRING:
+    if number == STRING:
         tensor.string_val.extend([_encode(item) for item in array.ravel().tolist()])
     else:
         tensor.tensor_content = _elements(array, number).tobytes()
@@ -103,21 +103,19 @@ def _elements(array: Array, number: wire.DataType) -> Array:
     """The array in the wire's dtype. Raises: InvalidInput if that is no such value: 1.5 or 300 as uint8."""
     if number == wire.DT_BFLOAT16 and array.dtype.kind in "fiu":
         return _bfloat16_bits(array)
-    dtype = dtypes.to_numpy(number)
+    dtype = to_numpy(number)
     if array.dtype == dtype:
         return array
-    if array.dtype.kind in "iu" and not dtypes.is_floating(number):
+    if array.dtype.kind in "iu" and not is_floating(number):
         converted = array.astype(dtype)
         same_sign = (converted < dtype.type(0)) == (array < 0)
         possible = bool((same_sign & (converted.astype(array.dtype) == array)).all())
     else:
-        possible = np.can_cast(array.dtype, dtype, "same_kind") or (
-            array.dtype.kind in "fiu" and dtypes.is_floating(number)
-        )
+        possible = np.can_cast(array.dtype, dtype, "same_kind") or (array.dtype.kind in "fiu" and is_floating(number))
         converted = array.astype(dtype) if possible else array
     if not possible:
         raise InvalidInput(
-            f"values of dtype {array.dtype} cannot be sent as {dtypes.name_of(number)} without changing them; "
+            f"values of dtype {array.dtype} cannot be sent as {name_of(number)} without changing them; "
             "convert them with .astype(...) if that is meant"
         )
     return converted
@@ -142,14 +140,14 @@ def to_array(tensor: TensorProto) -> Array:
     size = math.prod(shape)
     if tensor.tensor_shape.unknown_rank or (shape and min(shape) < 0):
         raise BadAnswer(f"a tensor has the shape {_shape_text(tensor)}; expected a fully known one")
-    if number == dtypes.STRING:
+    if number == STRING:
         return _strings(tensor, shape, size)
     try:
-        dtype = _BITS if number == wire.DT_BFLOAT16 else dtypes.to_numpy(number)
+        dtype = _BITS if number == wire.DT_BFLOAT16 else to_numpy(number)
     except InvalidInput as error:
         raise BadAnswer(error.details) from error
     if size * dtype.itemsize > MAX_TENSOR_BYTES:
-        raise BadAnswer(f"a tensor claims to be {dtypes.name_of(number)} {list(shape)}: more than a message can hold")
+        raise BadAnswer(f"a tensor claims to be {name_of(number)} {list(shape)}: more than a message can hold")
     content = tensor.tensor_content
     if content:
         array = _from_content(content, number, dtype, shape, size)
@@ -167,7 +165,7 @@ def _from_content(
 ) -> Array:
     if len(content) != size * dtype.itemsize:
         raise BadAnswer(
-            f"a tensor of {dtypes.name_of(number)} {list(shape)} has {len(content)} bytes of content; "
+            f"a tensor of {name_of(number)} {list(shape)} has {len(content)} bytes of content; "
             f"expected {size * dtype.itemsize}"
         )
     if number == wire.DT_BOOL:  # a byte of 2 would be neither True nor False to numpy
@@ -212,7 +210,7 @@ _LISTS: dict[wire.DataType, Callable[[TensorProto, np.dtype[Any]], Array]] = {
     wire.DT_BOOL: lambda t, dtype: np.fromiter(t.bool_val, dtype, len(t.bool_val)),
     wire.DT_HALF: _half_list,
     wire.DT_BFLOAT16: _half_list,
-    **dict.fromkeys((number for number in wire.DataType.values() if dtypes.is_float8(number)), _float8_list),
+    **dict.fromkeys((number for number in wire.DataType.values() if is_float8(number)), _float8_list),
 }
 
 
@@ -231,7 +229,7 @@ def _expand(values: Array, shape: tuple[int, ...], size: int) -> Array:
 
 def _bfloat16(bits: Array) -> Array:
     """As ml_dtypes' bfloat16, or without it as float32."""
-    extra = dtypes.ml_dtypes()
+    extra = ml_dtypes()
     if extra is not None:
         return bits.view(extra.bfloat16)
     return (bits.astype("<u4") << 16).view("<f4")

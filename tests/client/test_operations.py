@@ -1,0 +1,66 @@
+"""The operations by themselves, driven step by step: no server, no channel."""
+
+import time
+
+import numpy as np
+import pytest
+
+from client.errors import InvalidInput, ServerUnavailable
+from client.operations import Operations
+from client.proto import wire_pb2 as wire
+from client.rpc import GET_MODEL_STATUS, PREDICT, Call
+from client.settings import Settings
+from client.steps import Pause, SendAll
+from tests.client.stub_server import predict, status_response
+
+ASKED = {"model": None, "version": None, "label": None, "timeout_s": None, "check": None}
+
+
+def finish(steps, answer):
+    """The result of an operation, when it is sent `answer`."""
+    with pytest.raises(StopIteration) as stopped:
+        steps.send(answer)
+    return stopped.value.value
+
+
+def test_a_prediction_is_one_call():
+    steps = Operations(Settings(timeout_s=5)).predict(np.full((1, 28, 28), 3, np.uint8), **ASKED)
+    call = next(steps)
+    assert isinstance(call, Call) and call.rpc is PREDICT and call.model == "mnist"
+    assert call.request.inputs["images"].dtype == wire.DT_UINT8
+    assert 4 < call.deadline - time.monotonic() <= 5
+    assert finish(steps, predict(call.request, None)).classes.tolist() == [3]
+
+
+def test_a_batch_is_calls_to_be_made_at_once():
+    operations = Operations(Settings(max_rows=2, max_in_flight=3))
+    steps = operations.predict(np.zeros((5, 28, 28), np.uint8), **ASKED)
+    batch = next(steps)
+    assert isinstance(batch, SendAll) and batch.max_in_flight == 3
+    assert [call.model for call in batch.calls] == [f"mnist (rows {rows})" for rows in ("0 to 0", "1 to 2", "3 to 4")]
+    assert len(finish(steps, [predict(call.request, None) for call in batch.calls])) == 5
+
+
+def test_a_failure_reaches_the_caller_unless_it_can_be_mended():
+    operations = Operations(Settings())
+    steps = operations.predict(np.zeros((100, 28, 28), np.uint8), **ASKED)
+    next(steps)
+    smaller = steps.throw(InvalidInput("Task size 100 is larger than maximum input batch size 64"))
+    assert [call.rows for call in smaller.calls] == [slice(0, 50), slice(50, 100)]
+    with pytest.raises(ServerUnavailable, match="gone"):
+        steps.throw(ServerUnavailable("gone"))
+    steps = operations.predict(np.zeros((100, 28, 28), np.uint8), **ASKED)
+    assert len(next(steps).calls) == 2  # the limit was learnt
+
+
+def test_waiting_is_asking_and_pausing_ever_longer():
+    steps = Operations(Settings()).wait_until_ready(None, version=None, timeout_s=60)
+    call, pauses = next(steps), []
+    for _ in range(8):
+        assert call.rpc is GET_MODEL_STATUS and call.wait_for_ready
+        pause = steps.send(status_response((1, "LOADING", "")))
+        assert isinstance(pause, Pause)
+        pauses.append(pause.seconds)
+        call = steps.send(None)
+    assert pauses == sorted(pauses) and pauses[0] == 0.05 and pauses[-1] == 1.0
+    assert finish(steps, status_response((1, "AVAILABLE", ""))).available == (1,)
