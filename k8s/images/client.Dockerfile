@@ -8,10 +8,13 @@ COPY constraints.txt pyproject.toml k8s/images/requirements.py ./
 RUN python requirements.py image web > requirements.txt
 RUN --mount=type=cache,target=/root/.cache/pip \
     pip --python /opt/inkling/bin/python install --constraint constraints.txt --requirement requirements.txt
+
+# The program, without the other two, whose package names are all in pyproject.toml; a change of it is this layer's.
+FROM python:3.11-slim AS program
+WORKDIR /build
 COPY . .
-# The other two programs stay out; their package names are all in pyproject.toml.
-RUN pip --python /opt/inkling/bin/python install --no-cache-dir --no-deps . \
-    && rm -r /opt/inkling/lib/python3.11/site-packages/serving /opt/inkling/lib/python3.11/site-packages/train
+RUN pip install --no-cache-dir --no-deps --target /program . \
+    && rm -r /program/bin /program/serving /program/train
 
 FROM python:3.11-slim
 ARG VERSION=0.1.0
@@ -22,6 +25,7 @@ LABEL org.opencontainers.image.title="inkling-client" \
 RUN groupadd --gid 10001 inkling \
     && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /tmp --shell /usr/sbin/nologin inkling
 COPY --from=build /opt/inkling /opt/inkling
+COPY --from=program /program /opt/inkling/lib/python3.11/site-packages
 ENV PATH=/opt/inkling/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \

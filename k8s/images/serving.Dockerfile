@@ -30,16 +30,19 @@ RUN touch /built-tensorflow \
     && python requirements.py serving > requirements.txt
 RUN --mount=type=cache,target=/root/.cache/pip \
     pip --python /opt/inkling/bin/python install --constraint constraints.txt --requirement requirements.txt
-COPY . .
-# The other two programs stay out; their package names are all in pyproject.toml.
-RUN pip --python /opt/inkling/bin/python install --no-cache-dir --no-deps . \
-    && rm -r /opt/inkling/lib/python3.11/site-packages/client /opt/inkling/lib/python3.11/site-packages/train
 # What came after TensorFlow, as a layer of its own.
 WORKDIR /opt/inkling
 RUN mkdir /added \
     && find . -cnewer /built-tensorflow ! -type d -print0 > /added.list \
     && tar --create --file /added.tar --null --files-from /added.list \
     && tar --extract --file /added.tar --directory /added
+
+# The program, without the other two, whose package names are all in pyproject.toml; a change of it is this layer's.
+FROM python:3.11-slim AS program
+WORKDIR /build
+COPY . .
+RUN pip install --no-cache-dir --no-deps --target /program . \
+    && rm -r /program/bin /program/client /program/train
 
 FROM runtime
 ARG VERSION=0.1.0
@@ -48,6 +51,7 @@ LABEL org.opencontainers.image.title="inkling-serving" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.licenses="MIT"
 COPY --from=build /added /opt/inkling
+COPY --from=program /program /opt/inkling/lib/python3.11/site-packages
 ENV PATH=/opt/inkling/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \

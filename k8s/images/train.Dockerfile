@@ -37,16 +37,19 @@ RUN --mount=type=cache,target=/root/.cache/pip \
         /opt/inkling/lib/python3.11/site-packages/pandas/tests \
         /opt/inkling/lib/python3.11/site-packages/pyarrow/tests \
         /opt/inkling/lib/python3.11/site-packages/pyarrow/include
-COPY . .
-# The other two programs stay out; their package names are all in pyproject.toml.
-RUN pip --python /opt/inkling/bin/python install --no-cache-dir --no-deps . \
-    && rm -r /opt/inkling/lib/python3.11/site-packages/client /opt/inkling/lib/python3.11/site-packages/serving
 # What came after TensorFlow, as a layer of its own.
 WORKDIR /opt/inkling
 RUN mkdir /added \
     && find . -cnewer /built-tensorflow ! -type d -print0 > /added.list \
     && tar --create --file /added.tar --null --files-from /added.list \
     && tar --extract --file /added.tar --directory /added
+
+# The program, without the other two, whose package names are all in pyproject.toml; a change of it is this layer's.
+FROM python:3.11-slim AS program
+WORKDIR /build
+COPY . .
+RUN pip install --no-cache-dir --no-deps --target /program . \
+    && rm -r /program/bin /program/client /program/serving
 
 FROM runtime
 ARG VERSION=0.1.0
@@ -60,6 +63,7 @@ RUN apt-get update \
     && apt-get install --yes --no-install-recommends wget \
     && rm -rf /var/lib/apt/lists/*
 COPY --from=build /added /opt/inkling
+COPY --from=program /program /opt/inkling/lib/python3.11/site-packages
 # Everything that is written goes below /tmp or into a mounted volume: the root file system may be read-only.
 ENV PATH=/opt/inkling/bin:$PATH \
     PYTHONUNBUFFERED=1 \
