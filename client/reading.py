@@ -1,10 +1,10 @@
 """What a picture says: `Reading`, made of a page (`client.images`) and the classifier's word on its images.
 
 A digit that is hard to tell is written and marked as doubtful; a shape that is no digit is written as "?". The marks
-come from five signs, each with its own words in `ReadDigit.why`: a low probability, two likely classes, the two views
-of the digit (as written, and upright) read differently, another way to cut the line that is nearly as good, and a shape
-that no digit has. They cannot tell everything: the classifier knows ten classes and no others, so a letter that looks
-like a digit is read as that digit.
+come from five signs, each with its own words in `ReadDigit.why`: a low probability, the two views of the digit (as
+written, and upright) read differently, another way to cut the line that is nearly as good, proportions that the digit
+does not have, and a shape unlike all that people write for it. They cannot tell everything: the classifier knows ten
+classes and no others, and a letter that looks like a digit is read as that digit.
 """
 
 from collections.abc import Callable
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from client.images import VIEWS, Box, Candidate, Page
 from client.reading_path import Choice, best_way, deviation
+from client.reading_shapes import strangeness
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -26,9 +27,10 @@ NO_DIGIT = "?"
 # limit and 1 in 1000 under the second; of those read wrongly more than half are under the first.
 DOUBTFUL_BELOW = 0.85
 NO_DIGIT_BELOW = 0.45
+DOUBTFUL_STRANGENESS, NO_DIGIT_STRANGENESS = 1.12, 1.35
 LEAST_MARGIN = 0.15  # nats to the next best way to cut the line
 WIDEST = 2.0  # a digit's width over its height
-STRANGEST = 3.6  # spreads from the class's usual proportions
+STRANGE, STRANGEST = 2.8, 3.6  # spreads from the class's usual proportions: doubtful, no digit
 FULLEST = 0.85  # share of its box that is ink, unless it is narrow like a 1
 
 
@@ -77,10 +79,12 @@ class Reading:
             )
         views = probabilities.astype(np.float64).reshape(-1, VIEWS, 10)
         together = views.mean(axis=1)
+        strange = strangeness(page.images[VIEWS - 1 :: VIEWS]).astype(np.float64)
         digits = [
-            _read(choice, page, views[choice.candidate.number], line=number)
+            _read(choice, page, views[row], strange[row], line=number)
             for number, line in enumerate(page.lines)
-            for choice in best_way(line, together)
+            for choice in best_way(line, together, strange)
+            for row in (choice.candidate.number,)
         ]
         return cls(tuple(digits), page.picture, model_version)
 
@@ -140,12 +144,14 @@ def read_page(page: Page, predict: Callable[[NDArray[np.uint8]], NDArray[np.floa
     return Reading.of(page, probabilities)
 
 
-def _read(choice: Choice, page: Page, views: NDArray[np.float64], *, line: int) -> ReadDigit:
+def _read(
+    choice: Choice, page: Page, views: NDArray[np.float64], strange: NDArray[np.float64], *, line: int
+) -> ReadDigit:
     candidate = choice.candidate
     probabilities = views.mean(axis=0)
     label = int(np.argmax(probabilities))
-    no_digit = _why_no_digit(candidate, probabilities)
-    doubt = no_digit or _why_doubtful(choice, views)
+    no_digit = _why_no_digit(candidate, probabilities, float(strange[label]))
+    doubt = no_digit or _why_doubtful(choice, views, float(strange[label]))
     return ReadDigit(
         label=str(label),
         probability=float(probabilities[label]),
@@ -159,7 +165,7 @@ def _read(choice: Choice, page: Page, views: NDArray[np.float64], *, line: int) 
     )
 
 
-def _why_no_digit(candidate: Candidate, probabilities: NDArray[np.float64]) -> str:
+def _why_no_digit(candidate: Candidate, probabilities: NDArray[np.float64], strange: float) -> str:
     label = int(np.argmax(probabilities))
     if candidate.aspect > WIDEST:
         return f"no digit: {candidate.aspect:.1f} times as wide as high"
@@ -167,16 +173,22 @@ def _why_no_digit(candidate: Candidate, probabilities: NDArray[np.float64]) -> s
         return "no digit: a filled spot"
     if deviation(candidate, label) > STRANGEST:
         return f"no digit: a {label} would not be {candidate.aspect:.1f} times as wide as high"
+    if strange > NO_DIGIT_STRANGENESS:
+        return f"no digit: nobody writes a {label} like that"
     if probabilities[label] < NO_DIGIT_BELOW:
         return f"no digit: like nothing in particular, at most {label} ({probabilities[label]:.2f})"
     return ""
 
 
-def _why_doubtful(choice: Choice, views: NDArray[np.float64]) -> str:
+def _why_doubtful(choice: Choice, views: NDArray[np.float64], strange: float) -> str:
     probabilities = views.mean(axis=0)
     first, second = (int(i) for i in np.argsort(-probabilities)[:2])
     if probabilities[first] < DOUBTFUL_BELOW or len(set(views.argmax(axis=1).tolist())) > 1:
         return f"looks like {first} or {second} ({probabilities[first]:.2f} / {probabilities[second]:.2f})"
+    if deviation(choice.candidate, first) > STRANGE:
+        return f"unusually {'wide' if choice.candidate.aspect > 0.7 else 'narrow'} for a {first}"
+    if strange > DOUBTFUL_STRANGENESS:
+        return f"an unusual {first}"
     if choice.margin < LEAST_MARGIN:
         return "touches its neighbour, and could be cut otherwise"
     return ""

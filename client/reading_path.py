@@ -1,8 +1,8 @@
 """Chooses, among everything that might be a digit in a line, the digits that make the best reading.
 
 A reading is a way through the line's slices from the first to the last. Each candidate on it costs what the classifier
-doubts (its negative log probability) and what its shape doubts (how unlike the class's usual proportions it is); each
-cut costs by the ink it goes through, each gap inside a digit by being a gap. The cheapest way wins.
+doubts (its negative log probability) and what its shape doubts (how unlike the class's usual proportions and forms it
+is); each cut costs by the ink it goes through, each gap inside a digit by being a gap. The cheapest way wins.
 """
 
 from dataclasses import dataclass
@@ -25,14 +25,16 @@ class Costs:
 
     doubt: float = 0.85  # of a classifier's nat
     proportions: float = 0.15  # of a squared spread beyond the first
-    small: float = 15.0  # of the height missing to SMALL, squared
+    strange: float = 2.3  # of strangeness beyond USUAL, squared
+    small: float = 18.0  # of the height missing to SMALL, squared
     digit: float = 0.04  # of every digit: fewer are likelier
     cut: float = 0.3  # of a stroke's width of ink cut
-    gap: float = 1.1  # of paper between the parts of one digit
+    gap: float = 1.15  # of paper between the parts of one digit
     skip: float = 5.0  # of leaving out a blot, of its height
 
 
 BLOT_HEIGHT = 0.5  # of the line's height: what is larger is read, or marked, but never left out
+USUAL = 0.7  # strangeness; half of the training images are under it
 SMALL = 0.6  # of the line's height: a digit seldom is smaller
 DEFAULT = Costs()
 
@@ -55,13 +57,14 @@ class _Step:
     candidate: Candidate | None
 
 
-def best_way(line: PageLine, probabilities: Floats, costs: Costs = DEFAULT) -> list[Choice]:
+def best_way(line: PageLine, probabilities: Floats, strange: Floats, costs: Costs = DEFAULT) -> list[Choice]:
     """The candidates on the cheapest way through `line`, from left to right.
 
     Args:
         probabilities: [n, 10], of candidate number i in row i.
+        strange: [n, 10], how strange it would be as each digit (`client.reading_shapes`).
     """
-    steps = _steps(line, probabilities, costs)
+    steps = _steps(line, probabilities, strange, costs)
     end = len(line.cuts)
     forward, arrived = _cheapest(steps, 0, end)
     mirrored = [_Step(end - step.stop, end - step.start, step.cost, step.candidate) for step in steps]
@@ -83,10 +86,11 @@ def best_way(line: PageLine, probabilities: Floats, costs: Costs = DEFAULT) -> l
     return chosen[::-1]
 
 
-def _steps(line: PageLine, probabilities: Floats, costs: Costs) -> list[_Step]:
+def _steps(line: PageLine, probabilities: Floats, strange: Floats, costs: Costs) -> list[_Step]:
     steps = []
     for candidate in line.candidates:
-        cost = candidate_cost(candidate, line, probabilities[candidate.number], costs)
+        row = candidate.number
+        cost = candidate_cost(candidate, line, probabilities[row], strange[row], costs)
         steps.append(_Step(candidate.start, candidate.stop, cost, candidate))
         if candidate.stop - candidate.start == 1 and candidate.height < BLOT_HEIGHT:
             blot = costs.skip * max(candidate.height, 0.3) + costs.cut * line.cuts[candidate.start]
@@ -106,7 +110,7 @@ def _cheapest(steps: list[_Step], start: int, end: int) -> tuple[Floats, list[_S
     return cost, arrived
 
 
-def candidate_cost(candidate: Candidate, line: PageLine, probabilities: Floats, costs: Costs) -> float:
+def candidate_cost(candidate: Candidate, line: PageLine, probabilities: Floats, strange: Floats, costs: Costs) -> float:
     """What it costs to take `candidate` for its likeliest class; see `Costs`."""
     label = int(np.argmax(probabilities))
     doubt = -float(np.log(max(float(probabilities[label]), 1e-6)))
@@ -116,6 +120,7 @@ def candidate_cost(candidate: Candidate, line: PageLine, probabilities: Floats, 
         costs.digit
         + costs.doubt * doubt
         + costs.proportions * max(deviation(candidate, label) - 1.0, 0.0) ** 2
+        + costs.strange * max(float(strange[label]) - USUAL, 0.0) ** 2
         + costs.small * missing**2
         + costs.cut * line.cuts[candidate.start]
         + costs.gap * gaps

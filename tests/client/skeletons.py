@@ -1,18 +1,24 @@
 """Pen strokes from a digit's image: thinned to lines one pixel wide (Zhang and Suen, 1984), traced from end to end."""
 
 import numpy as np
+from PIL import Image
 
+FINER = 4  # the skeleton is found at this many times the image's size, so that its lines are smooth
+SHORTEST = 3 * FINER  # in pixels of that size; what thinning leaves at corners is shorter
 AROUND = [(-1, 0), (-1, 1), (0, 1), (1, 1), (1, 0), (1, -1), (0, -1), (-1, -1)]  # clockwise from above
 
 
 def strokes_of(image, *, level=110):
-    """The digit as strokes, each a list of (x, y) in pixels of `image`; together they pass every pixel of its skeleton."""
-    left = {(int(y), int(x)) for y, x in np.argwhere(skeleton(image > level))}
+    """The digit as strokes, each a list of (x, y) in pixels of `image`."""
+    large = Image.fromarray(image).resize([FINER * side for side in image.shape[::-1]], Image.Resampling.BICUBIC)
+    left = {(int(y), int(x)) for y, x in np.argwhere(skeleton(np.asarray(large) > level))}
     strokes = []
     while left:
         ends = [pixel for pixel in left if len(_neighbours(pixel, left)) == 1]
         stroke = _trace(min(ends or left), left)
-        strokes.append([(x + 0.5, y + 0.5) for y, x in stroke])
+        if len(stroke) >= SHORTEST or not strokes:
+            points = [((x + 0.5) / FINER, (y + 0.5) / FINER) for y, x in stroke]
+            strokes.append([*points[::FINER], points[-1]])
     return strokes
 
 

@@ -25,6 +25,8 @@ export class Drawing {
     for (const end of ["pointerup", "pointercancel"]) canvas.addEventListener(end, (event) => this.#up(event));
     canvas.addEventListener("keydown", (event) => this.#key(event));
     canvas.addEventListener("blur", () => this.#liftCursor());
+    // The focus ring is for the keyboard: who draws with a pen sees where they are.
+    for (const back of ["blur", "keydown"]) canvas.addEventListener(back, () => delete surface.dataset.pointer);
     new ResizeObserver(() => this.#resize()).observe(surface);
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.#paint());
     this.#resize();
@@ -102,6 +104,8 @@ export class Drawing {
   #down(event) {
     if (event.button || this.current) return;
     event.preventDefault();
+    this.surface.dataset.pointer = "true";
+    this.cursor = null;
     this.canvas.focus({ preventScroll: true });
     this.canvas.setPointerCapture(event.pointerId);
     this.current = { pointer: event.pointerId, width: Number(this.pen.value), points: [this.#point(event)] };
