@@ -38,7 +38,7 @@ START, LOADING, AVAILABLE, UNLOADING, END = (
     ModelVersionStatus.UNLOADING,
     ModelVersionStatus.END,
 )
-MAX_ENDED = 64  # versions that are gone without an error, kept for GetModelStatus
+MAX_ENDED = 64  # versions that are gone, kept for GetModelStatus
 
 
 @dataclass(slots=True)
@@ -65,6 +65,7 @@ class Servable:
     snapshots: dict[int, Snapshot] = field(default_factory=dict)  # of those not loaded yet, at the last look
     notice: str = ""  # what the log said last, so as not to repeat it at each poll
     settling: bool = False  # a version is there and still changing
+    aspired: frozenset[int] = frozenset()  # what the policy chose at the last look
 
     def available(self) -> list[Version]:
         """The versions that answer, newest first."""
@@ -284,10 +285,8 @@ class Manager:
                 version = Version(number, listed[number], attempts=attempts)
                 servable.versions[number] = version
                 self._start_load(name, servable, version)
-        keeps = any(version.number in aspired for version in servable.available())
-        for version in servable.available():
-            if version.number not in aspired and (keeps or not listed):
-                self._retire(version, name)
+        servable.aspired = frozenset(aspired)
+        self._sweep(name, servable, everything=not listed)
         self._forget(servable)
 
     def _start_load(self, name: str, servable: Servable, version: Version) -> None:
@@ -336,10 +335,15 @@ class Manager:
         if self._servables.get(name) is not servable:  # the configuration has changed meanwhile
             self._retire(version, name)
             return
-        for other in servable.available():
-            aspired = versions.wanted(servable.config.model_version_policy, [v.number for v in servable.available()])
-            if other.number not in aspired:
-                self._retire(other, name)
+        self._sweep(name, servable)
+
+    def _sweep(self, name: str, servable: Servable, *, everything: bool = False) -> None:
+        """Retire what is not wanted, once something that is wanted answers; `everything`: even without that."""
+        available = servable.available()
+        if everything or any(version.number in servable.aspired for version in available):
+            for version in available:
+                if version.number not in servable.aspired:
+                    self._retire(version, name)
 
     def _failed(self, name: str, version: Version, error: Exception, files: Snapshot | None) -> None:
         if not isinstance(error, ServingError):
@@ -382,7 +386,7 @@ class Manager:
         await self.announce()
 
     def _forget(self, servable: Servable) -> None:
-        ended = sorted(v.number for v in servable.versions.values() if v.state == END and v.error is None)
+        ended = sorted(version.number for version in servable.versions.values() if version.state == END)
         for number in ended[:-MAX_ENDED]:
             del servable.versions[number]
 

@@ -94,12 +94,7 @@ def _missing_shards(sizes: Mapping[str, int]) -> str | None:
                 if shard not in sizes:
                     return shard
             return None if "variables/variables.index" in sizes else "variables/variables.index"
-    return "variables/variables.data-*" if "variables/variables.index" in sizes and _has_values(sizes) else None
-
-
-def _has_values(sizes: Mapping[str, int]) -> bool:
-    # An index without any entry still has a header and a footer; a model without variables has no data file.
-    return sizes["variables/variables.index"] > 256
+    return "variables/variables.data-*" if "variables/variables.index" in sizes else None
 
 
 def _missing_by_graph(model_file: str, sizes: Mapping[str, int]) -> str | None:

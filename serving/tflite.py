@@ -1,0 +1,112 @@
+"""Serve a TFLite model, with --prefer_tflite_model: `model.tflite` in a version's folder.
+
+Needs `ai-edge-litert` (`pip install 'inkling[tflite]'`) or takes TensorFlow's own interpreter. An interpreter can run
+one request at a time and is resized to the shape of each, so there is a pool of them.
+"""
+
+from collections.abc import Mapping, Sequence
+from queue import SimpleQueue
+from typing import Any
+
+import tensorflow as tf
+from tensorflow.core.protobuf.meta_graph_pb2 import SignatureDef, TensorInfo
+
+from serving.errors import invalid_argument
+from serving.runtime import Function
+from serving.tensors import Array, number_of
+
+DEFAULT_SIGNATURE = "serving_default"
+PREDICT = "tensorflow/serving/predict"
+
+
+class LiteModel:
+    """One version of a TFLite model."""
+
+    graph_def = None
+
+    def __init__(self, file: str, *, interpreters: int) -> None:
+        """Load `file`, a path or URI; raises ServingError."""
+        with tf.io.gfile.GFile(file, "rb") as opened:
+            content = opened.read()
+        try:
+            pool = [_make_interpreter(content) for _ in range(max(1, interpreters))]
+        except (ValueError, RuntimeError) as error:
+            raise invalid_argument(f"{file} is no TFLite model that can be run: {error}") from error
+        self._pool: SimpleQueue[Any] = SimpleQueue()
+        for interpreter in pool:
+            self._pool.put(interpreter)
+        self._keys = {name: name for name in pool[0].get_signature_list()}
+        self.signature_defs: Mapping[str, SignatureDef] = {name: _signature(pool[0], name) for name in self._keys} or {
+            DEFAULT_SIGNATURE: _signature(pool[0], None)
+        }
+
+    def function(self, inputs: Sequence[str], outputs: Sequence[str]) -> Function:
+        def function(values: Sequence[Array]) -> list[Array]:
+            interpreter = self._pool.get()
+            try:
+                return _invoke(interpreter, inputs, values, outputs)
+            except (ValueError, RuntimeError) as error:
+                raise invalid_argument(f"Failed to invoke the TFLite interpreter: {error}") from error
+            finally:
+                self._pool.put(interpreter)
+
+        return function
+
+    def close(self) -> None:
+        while not self._pool.empty():
+            self._pool.get()
+
+
+def _make_interpreter(content: bytes) -> Any:
+    try:
+        from ai_edge_litert.interpreter import Interpreter
+    except ImportError:
+        Interpreter = tf.lite.Interpreter
+    return Interpreter(model_content=content, num_threads=1)
+
+
+def _details(interpreter: Any) -> dict[str, dict[str, Any]]:
+    """Inputs and outputs by the name of their tensor."""
+    return {each["name"]: each for each in (*interpreter.get_input_details(), *interpreter.get_output_details())}
+
+
+def _signature(interpreter: Any, key: str | None) -> SignatureDef:
+    """The signature `key`; without one, the inputs and outputs under the names of their tensors."""
+    definition = SignatureDef(method_name=PREDICT)
+    if key is None:
+        for details, infos in (
+            (interpreter.get_input_details(), definition.inputs),
+            (interpreter.get_output_details(), definition.outputs),
+        ):
+            for each in details:
+                infos[each["name"].partition(":")[0]].CopyFrom(_info(each))
+        return definition
+    runner = interpreter.get_signature_runner(key)
+    for details, infos in (
+        (runner.get_input_details(), definition.inputs),
+        (runner.get_output_details(), definition.outputs),
+    ):
+        for alias, each in details.items():
+            infos[alias].CopyFrom(_info(each))
+    return definition
+
+
+def _info(details: dict[str, Any]) -> TensorInfo:
+    # The shape stays open: an interpreter is resized to what comes.
+    kind = details["dtype"]
+    number = number_of(tf.dtypes.as_dtype(kind).as_numpy_dtype if kind is not bytes else object)
+    info = TensorInfo(name=details["name"], dtype=number)  # type: ignore[arg-type]
+    info.tensor_shape.unknown_rank = True
+    return info
+
+
+def _invoke(interpreter: Any, inputs: Sequence[str], values: Sequence[Array], outputs: Sequence[str]) -> list[Array]:
+    details = _details(interpreter)
+    for name, value in zip(inputs, values, strict=True):
+        if tuple(details[name]["shape"]) != value.shape:
+            interpreter.resize_tensor_input(details[name]["index"], value.shape)
+    interpreter.allocate_tensors()
+    for name, value in zip(inputs, values, strict=True):
+        interpreter.set_tensor(details[name]["index"], value)
+    interpreter.invoke()
+    return [interpreter.get_tensor(details[name]["index"]) for name in outputs]

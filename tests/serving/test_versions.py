@@ -1,0 +1,262 @@
+"""Versions come and go while the server answers."""
+
+import shutil
+import threading
+import time
+from pathlib import Path
+
+import grpc
+import numpy as np
+import pytest
+from tensorflow_serving.apis import get_model_status_pb2, model_service_pb2_grpc, prediction_service_pb2_grpc
+
+from serving import versions
+from serving.versions import FileSystemStoragePathSourceConfig
+from tests.server_process import ServerProcess
+from tests.serving import saved_models
+from tests.serving.conftest import predict_request, write_model_config
+
+State = get_model_status_pb2.ModelVersionStatus
+X = np.array([1.0], np.float32)
+
+
+class Model:
+    """A server of the model `scale` in `folder`, and stubs to talk to it."""
+
+    def __init__(self, server: ServerProcess, channel: grpc.Channel) -> None:
+        self.server = server
+        self.predictions = prediction_service_pb2_grpc.PredictionServiceStub(channel)
+        self.models = model_service_pb2_grpc.ModelServiceStub(channel)
+
+    def predict(self) -> tuple[int, float]:
+        """The version that answers, and its answer to 1."""
+        answer = self.predictions.Predict(predict_request("scale", {"x": X}), timeout=20)
+        return answer.model_spec.version.value, answer.outputs["y"].float_val[0]
+
+    def states(self) -> dict[int, tuple[int, str]]:
+        """State and error text by version."""
+        request = get_model_status_pb2.GetModelStatusRequest()
+        request.model_spec.name = "scale"
+        statuses = self.models.GetModelStatus(request, timeout=20).model_version_status
+        return {each.version: (each.state, each.status.error_message) for each in statuses}
+
+    def wait_for(self, condition, what: str, timeout_s: float = 60) -> None:
+        deadline = time.monotonic() + timeout_s
+        while not condition():
+            assert time.monotonic() < deadline, f"{what}: {self.states()}\n{self.server.log_text()}"
+            time.sleep(0.05)
+
+
+@pytest.fixture
+def folder(tmp_path, repository) -> Path:
+    folder = tmp_path / "scale"
+    folder.mkdir()
+    publish(repository / "scale" / "1", folder / "1")
+    return folder
+
+
+def publish(source: Path, target: Path) -> None:
+    """Put a version in place by one rename, as a publisher does."""
+    unfinished = target.with_name(f".{target.name}.unfinished")
+    shutil.copytree(source, unfinished)
+    unfinished.rename(target)
+
+
+@pytest.fixture
+def model(folder):
+    flags = ["--model_name=scale", f"--model_base_path={folder}", "--load_retry_interval_micros=200000"]
+    with ServerProcess(*flags) as server, grpc.insecure_channel(server.address) as channel:
+        yield Model(server, channel)
+
+
+def test_a_new_version_takes_over_and_the_old_one_goes(model, folder, repository):
+    assert model.predict() == (1, 1.0)
+    publish(repository / "scale" / "2", folder / "2")
+    model.wait_for(lambda: model.predict() == (2, 2.0), "version 2 answers")
+    model.wait_for(lambda: model.states()[1][0] == State.END, "version 1 ends")
+
+
+def test_a_version_that_does_not_load_is_reported_and_displaces_nothing(model, folder, repository):
+    shutil.copytree(repository / "scale" / "2", folder / "2")
+    data = next((folder / "2" / "variables").glob("variables.data*"))
+    data.write_bytes(data.read_bytes()[:2])
+    model.wait_for(lambda: model.states().get(2, (0, ""))[1], "version 2 has failed")
+    assert model.states()[2][0] == State.END
+    assert model.predict() == (1, 1.0)
+    shutil.rmtree(folder / "2")
+    publish(repository / "scale" / "2", folder / "2")
+    model.wait_for(lambda: model.predict() == (2, 2.0), "the mended version 2 answers")
+
+
+def test_half_a_version_is_waited_for(model, folder, repository):
+    source, target = repository / "scale" / "2", folder / "2"
+    target.mkdir()
+    shutil.copytree(source / "assets", target / "assets")
+    model.server.wait_for_log("it has no saved_model.pb")
+    shutil.copy(source / "saved_model.pb", target)
+    model.server.wait_for_log("it has no variables/variables.index")
+    (target / "variables").mkdir()
+    shutil.copy(source / "variables" / "variables.index", target / "variables")
+    model.server.wait_for_log("it has no variables/variables.data")
+    assert 2 not in model.states() and model.predict() == (1, 1.0)
+    for data in (source / "variables").glob("variables.data*"):
+        shutil.copy(data, target / "variables")
+    model.wait_for(lambda: model.predict() == (2, 2.0), "version 2 answers")
+    assert not any(error for _, error in model.states().values())
+
+
+def test_going_back_by_removing_the_newest_version(model, folder, repository):
+    publish(repository / "scale" / "2", folder / "2")
+    model.wait_for(lambda: model.predict()[0] == 2, "version 2 answers")
+    (folder / "2").rename(folder / "no-version")
+    model.wait_for(lambda: model.predict()[0] == 1, "version 1 answers again")
+
+
+def test_requests_in_flight_end_on_their_version(tmp_path, repository):
+    folder = tmp_path / "several"
+    folder.mkdir()
+    publish(repository / "several" / "1", folder / "1")
+    with (
+        ServerProcess("--model_name=several", f"--model_base_path={folder}") as server,
+        grpc.insecure_channel(server.address) as channel,
+    ):
+        predictions = prediction_service_pb2_grpc.PredictionServiceStub(channel)
+        request = predict_request("several", {"rounds": np.array([6000], np.int32)}, signature="slow")
+        slow = predictions.Predict.future(request, timeout=120)
+        publish(repository / "several" / "1", folder / "2")
+        server.wait_for_log("Successfully loaded servable version {name: several version: 2}")
+        assert slow.result().model_spec.version.value == 1
+        server.wait_for_log("unloaded several version 1")
+
+
+def test_the_newest_version_being_broken_at_the_start_leaves_the_one_before(folder, repository):
+    shutil.copytree(repository / "scale" / "2", folder / "2")
+    (folder / "2" / "saved_model.pb").write_bytes(b"no model")
+    flags = ["--model_name=scale", f"--model_base_path={folder}"]
+    with ServerProcess(*flags) as server, grpc.insecure_channel(server.address) as channel:
+        model = Model(server, channel)
+        assert model.predict() == (1, 1.0)
+        assert model.states()[2][1]
+
+
+def test_a_start_with_nothing_but_a_broken_version_fails(folder):
+    (folder / "1" / "saved_model.pb").write_bytes(b"no model")
+    with ServerProcess("--model_name=scale", f"--model_base_path={folder}", ready=False) as server:
+        assert server.process.wait(60) == 255
+        assert "1 servable(s) did not become available: {{name: scale version: 1} due to error: " in server.log_text()
+
+
+def test_a_model_that_is_not_there_yet_is_waited_for(tmp_path, repository):
+    folder = tmp_path / "scale"
+    with ServerProcess("--model_name=scale", f"--model_base_path={folder}", ready=False) as server:
+        server.wait_for_log(f"Could not find base path {folder} for servable scale")
+        folder.mkdir()
+        server.wait_for_log(f"No versions of servable scale found under base path {folder}")
+        publish(repository / "scale" / "1", folder / "1")
+        server.wait_until_ready()
+
+
+def test_a_stale_warm_up_file_fails_the_load(folder, repository):
+    import tensorflow as tf
+    from tensorflow_serving.apis import prediction_log_pb2
+
+    extra = folder / "1" / "assets.extra"
+    extra.mkdir()
+    log = prediction_log_pb2.PredictionLog()
+    log.predict_log.request.CopyFrom(predict_request("scale", {"old_name": X}))
+    with tf.io.TFRecordWriter(str(extra / "tf_serving_warmup_requests")) as writer:
+        writer.write(log.SerializeToString())
+    with ServerProcess("--model_name=scale", f"--model_base_path={folder}", ready=False) as server:
+        assert server.process.wait(60) == 255
+        assert "Signature input alias: x(feed name: " in server.log_text()
+    with ServerProcess("--model_name=scale", f"--model_base_path={folder}", "--enable_model_warmup=false"):
+        pass
+
+
+def test_a_changed_config_file_is_followed(tmp_path, repository):
+    config = write_model_config(tmp_path / "models.config", repository, ["scale"])
+    flags = [f"--model_config_file={config}", "--model_config_file_poll_wait_seconds=1"]
+    with ServerProcess(*flags) as server, grpc.insecure_channel(server.address) as channel:
+        write_model_config(config, repository, ["scale", "table"], {"scale": "model_version_policy { all {} }"})
+        server.wait_for_log("applied the changed")
+        assert server.is_serving("table")
+        assert set(Model(server, channel).states()) == {1, 2}
+        config.write_text("nonsense")
+        server.wait_for_log("is not applied: Invalid protobuf file")
+        assert Model(server, channel).predict() == (2, 2.0)
+
+
+POLICY = FileSystemStoragePathSourceConfig.ServableVersionPolicy
+
+
+@pytest.mark.parametrize(
+    "policy, expected",
+    [
+        (POLICY(), [3]),
+        (POLICY(latest=POLICY.Latest(num_versions=2)), [3, 2]),
+        (POLICY(all=POLICY.All()), [3, 2, 1]),
+        (POLICY(specific=POLICY.Specific(versions=[1, 9])), [1]),
+    ],
+    ids=["default", "latest", "all", "specific"],
+)
+def test_policies_choose(policy, expected):
+    assert versions.wanted(policy, [1, 3, 2]) == expected
+
+
+def test_only_folders_named_by_a_number_are_versions(tmp_path):
+    for name in ("1", "002", "x", "3.unfinished", ".4", "-5"):
+        (tmp_path / name).mkdir()
+    assert versions.list_versions(str(tmp_path)) == {1: f"{tmp_path}/1", 2: f"{tmp_path}/002"}
+
+
+@pytest.mark.slow
+def test_a_version_every_second_under_load_fails_no_request(model, folder, tmp_path):
+    sources = tmp_path / "sources"
+    for number in range(2, 62):
+        saved_models.write_scale(sources / str(number), float(number))
+    live = {1}
+    failures: list[str] = []
+    stop = threading.Event()
+
+    def ask() -> None:
+        while not stop.is_set():
+            known_before = set(live)
+            try:
+                version, answer = model.predict()
+            except grpc.RpcError as error:
+                failures.append(f"{error.code()}: {error.details()}")
+                continue
+            if answer != float(version) or version not in known_before | live:
+                failures.append(f"version {version} answered {answer}")
+
+    threads = [threading.Thread(target=ask) for _ in range(16)]
+    for thread in threads:
+        thread.start()
+    for number in range(2, 62):
+        began = time.monotonic()
+        live.add(number)
+        publish(sources / str(number), folder / str(number))
+        stop.wait(max(0, 1 - (time.monotonic() - began)))
+    try:
+        model.wait_for(lambda: model.predict()[0] == 61, "the last version answers")
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+    assert not failures, failures[:5]
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_over_fifty_reloads(model, folder, repository):
+    def replace(number: int) -> None:
+        publish(repository / "scale" / "2", folder / str(number))
+        model.wait_for(lambda: model.predict()[0] == number, f"version {number} answers")
+        model.wait_for(lambda: model.states()[number - 1][0] == State.END, f"version {number - 1} ends")
+        shutil.rmtree(folder / str(number - 1))
+
+    for number in range(2, 12):
+        replace(number)
+    before = model.server.memory_mb()
+    for number in range(12, 62):
+        replace(number)
+    assert model.server.memory_mb() - before < 30
