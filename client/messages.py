@@ -1,5 +1,6 @@
 """Requests from arguments, and answers from responses: the only place that knows both."""
 
+import functools
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -28,10 +29,11 @@ SIGNATURE_DEF = "signature_def"
 SIGNATURE_DEF_TYPE = "tensorflow.serving.SignatureDefMap"
 
 
+@functools.lru_cache(maxsize=256)
 def model_spec(
     model: str, *, version: int | None = None, label: str | None = None, signature: str = ""
 ) -> wire.ModelSpec:
-    """Which model, of which version. Raises: InvalidInput."""
+    """Which model, of which version. The message is shared: copy it to change it. Raises: InvalidInput."""
     spec = wire.ModelSpec(name=model, signature_name=signature)
     if version is not None and label is not None:
         raise InvalidInput(f"version={version} and label={label!r} were given; give one of them")

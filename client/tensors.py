@@ -27,6 +27,8 @@ TensorProto = wire.TensorProto
 # believed (protobuf's own limit).
 MAX_TENSOR_BYTES = (1 << 31) - 1
 
+FEW = 32  # up to here, making a Python object of each number is quicker than not making it
+
 _BITS = np.dtype("<u2")  # of a half or bfloat16
 
 
@@ -136,10 +138,7 @@ def to_array(tensor: TensorProto) -> Array:
     Raises: BadAnswer if the tensor is no whole tensor, or of a type that nothing installed holds.
     """
     number = tensor.dtype
-    shape = tuple([dim.size for dim in tensor.tensor_shape.dim])
-    size = math.prod(shape)
-    if tensor.tensor_shape.unknown_rank or (shape and min(shape) < 0):
-        raise BadAnswer(f"a tensor has the shape {_shape_text(tensor)}; expected a fully known one")
+    shape, size = _read_shape(tensor.tensor_shape.SerializeToString())
     if number == STRING:
         return _strings(tensor, shape, size)
     try:
@@ -156,8 +155,15 @@ def to_array(tensor: TensorProto) -> Array:
     return _bfloat16(array) if number == wire.DT_BFLOAT16 else array
 
 
-def _shape_text(tensor: TensorProto) -> str:
-    return "unknown" if tensor.tensor_shape.unknown_rank else str([dim.size for dim in tensor.tensor_shape.dim])
+@functools.lru_cache(maxsize=1024)
+def _read_shape(data: bytes) -> tuple[tuple[int, ...], int]:
+    """The shape in a serialized TensorShapeProto, and its number of elements. The same ones come again and again."""
+    proto = wire.TensorShapeProto.FromString(data)
+    shape = tuple(dim.size for dim in proto.dim)
+    if proto.unknown_rank or any(size < 0 for size in shape):
+        known = "unknown" if proto.unknown_rank else list(shape)
+        raise BadAnswer(f"a tensor has the shape {known}; expected a fully known one")
+    return shape, math.prod(shape)
 
 
 def _from_content(
@@ -171,6 +177,13 @@ def _from_content(
     if number == wire.DT_BOOL:  # a byte of 2 would be neither True nor False to numpy
         return (np.frombuffer(content, np.uint8) != 0).reshape(shape)
     return np.frombuffer(content, dtype).reshape(shape)
+
+
+def _float_list(tensor: TensorProto, dtype: np.dtype[Any]) -> Array:
+    values = tensor.float_val
+    if len(values) <= FEW:
+        return np.fromiter(values, dtype, len(values))
+    return _packed(TensorProto(float_val=values), len(values), dtype)
 
 
 def _half_list(tensor: TensorProto, dtype: np.dtype[Any]) -> Array:
@@ -196,7 +209,7 @@ def _packed(alone: TensorProto, count: int, dtype: np.dtype[Any]) -> Array:
 
 
 _LISTS: dict[wire.DataType, Callable[[TensorProto, np.dtype[Any]], Array]] = {
-    wire.DT_FLOAT: lambda t, dtype: _packed(TensorProto(float_val=t.float_val), len(t.float_val), dtype),
+    wire.DT_FLOAT: _float_list,
     wire.DT_DOUBLE: lambda t, dtype: _packed(TensorProto(double_val=t.double_val), len(t.double_val), dtype),
     wire.DT_COMPLEX64: lambda t, dtype: _packed(
         TensorProto(scomplex_val=t.scomplex_val), len(t.scomplex_val) // 2, dtype
