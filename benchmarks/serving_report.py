@@ -136,8 +136,8 @@ def write(results: dict[str, Any], folder: Path) -> None:
     page = (
         "# Serving benchmark\n\n"
         f"`python -m benchmarks.serving`, {results['date']}, {machine}, {versions}.\n\n"
-        "Every server has the same digit model, and shares the machine with the process that asks it. A point is\n"
-        "measured for some seconds after one second of warm-up.\n\n"
+        "Every server has the same digit model, and shares the machine with the process that asks it. The best\n"
+        "of several rounds counts, each after one second of warm-up.\n\n"
         f"![images per second](serving_benchmark.png)\n\n{markdown(results)}\n"
     )
     (folder / "serving_benchmark.md").write_text(page)
