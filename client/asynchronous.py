@@ -1,7 +1,6 @@
 """`AsyncClient`: the operations for code on an asyncio event loop. Tasks of one loop may share one client."""
 
 import asyncio
-import time
 from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -11,7 +10,7 @@ import grpc.aio
 from numpy.typing import ArrayLike
 
 from client.answers import Classification, ModelMetadata, ModelStatus, Outputs, Prediction, ServedModel
-from client.channel import call_metadata, connect
+from client.channel import call_metadata, connect, time_left
 from client.errors import InklingError, InvalidInput, bad_response, from_rpc_error
 from client.operations import Operations
 from client.proto import wire_pb2 as wire
@@ -208,7 +207,7 @@ class AsyncClient(Settings):
         try:
             response = await self._stubs[call.rpc](
                 call.request,
-                timeout=max(call.deadline - time.monotonic(), 0.0),
+                timeout=time_left(self, call),
                 metadata=call_metadata(self),
                 wait_for_ready=call.wait_for_ready,
             )
@@ -220,11 +219,11 @@ class AsyncClient(Settings):
         """Keeps so many calls under way, and cancels what is left of them when one fails."""
         places = asyncio.Semaphore(step.max_in_flight)
 
-        async def send(call: Call) -> Any:
+        async def send(number: int) -> Any:
             async with places:
-                return await self._send(call)
+                return await self._send(step.call(number))
 
-        tasks = [asyncio.ensure_future(send(call)) for call in step.calls]
+        tasks = [asyncio.ensure_future(send(number)) for number in range(step.count)]
         try:
             return await asyncio.gather(*tasks)
         finally:

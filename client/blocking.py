@@ -10,7 +10,7 @@ import grpc
 from numpy.typing import ArrayLike
 
 from client.answers import Classification, ModelMetadata, ModelStatus, Outputs, Prediction, ServedModel
-from client.channel import call_metadata, connect
+from client.channel import call_metadata, connect, time_left
 from client.errors import InklingError, InvalidInput, bad_response, from_rpc_error
 from client.operations import Operations
 from client.proto import wire_pb2 as wire
@@ -63,7 +63,8 @@ class Client(Settings):
                 `read` takes pictures of any other form.
             model: the model's name on the server; the client's own if None.
             version, label: one version of the model, by number or by label; the newest if neither is given.
-            timeout_s: deadline of the whole call, in seconds; the client's own if None.
+            timeout_s: deadline of the whole call, in seconds. If None it is the client's own, which each part of a
+                large batch has to itself.
             check: hold the images against the model's metadata before sending; as the client is set if None.
         """
         steps = self._operations.predict(
@@ -254,40 +255,42 @@ class Client(Settings):
     def _send_all(self, step: SendAll) -> list[Any]:
         """Keeps so many calls under way, and cancels what is left of them when one fails."""
         finished: queue.SimpleQueue[int] = queue.SimpleQueue()
-        futures: dict[int, Any] = {}
-        responses: list[Any] = [None] * len(step.calls)
-        waiting = iter(enumerate(step.calls))
+        under_way: dict[int, tuple[Call, Any]] = {}
+        responses: list[Any] = [None] * step.count
+        waiting = iter(range(step.count))
 
         def start_next() -> None:
-            for index, call in waiting:
+            for number in waiting:
+                call = step.call(number)
                 try:
-                    futures[index] = self._stubs[call.rpc].future(call.request, **self._arguments(call))
+                    future = self._stubs[call.rpc].future(call.request, **self._arguments(call))
                 except ValueError as error:
                     raise self._closed(error) from error
-                futures[index].add_done_callback(lambda _, index=index: finished.put(index))
+                under_way[number] = call, future
+                future.add_done_callback(lambda _, number=number: finished.put(number))
                 return
 
         try:
             for _ in range(step.max_in_flight):
                 start_next()
-            while futures:
-                index = finished.get()
-                call = step.calls[index]
+            while under_way:
+                number = finished.get()
+                call, future = under_way.pop(number)
                 try:
-                    response = futures.pop(index).result()
+                    response = future.result()
                 except grpc.RpcError as error:
                     raise from_rpc_error(error, call, self.server) from error
                 good = type(response) is call.rpc.response
-                responses[index] = response if good else bad_response(response, call, self.server)
+                responses[number] = response if good else bad_response(response, call, self.server)
                 start_next()
         finally:
-            for future in futures.values():
+            for _, future in under_way.values():
                 future.cancel()
         return responses
 
     def _arguments(self, call: Call) -> dict[str, Any]:
         return {
-            "timeout": max(call.deadline - time.monotonic(), 0.0),
+            "timeout": time_left(self, call),
             "metadata": call_metadata(self),
             "wait_for_ready": call.wait_for_ready,
         }

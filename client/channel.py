@@ -2,12 +2,14 @@
 
 import json
 import socket
+import time
 from types import ModuleType
 from typing import Any
 
 import grpc
 
 from client.errors import InvalidInput
+from client.rpc import Call
 from client.settings import Settings
 
 # Not only the services: with names alone, gRPC would take a server's own config from DNS for the rest.
@@ -117,3 +119,8 @@ def call_metadata(settings: Settings) -> tuple[tuple[str, str], ...] | None:
     if not token:
         return None
     return (("authorization", f"Bearer {token if isinstance(token, str) else token()}"),)
+
+
+def time_left(settings: Settings, call: Call) -> float:
+    """The call's timeout in seconds, if it is made now."""
+    return settings.timeout_s if call.deadline is None else max(call.deadline - time.monotonic(), 0.0)

@@ -59,9 +59,7 @@ class Operations(ModelOperations):
         """See `client.Client.predict`."""
         array = as_images(images)
         spec = self._spec(model, version=version, label=label)
-        outputs = yield from self._run(
-            spec, {"images": array}, (), batched=True, deadline=self._deadline(timeout_s), check=check
-        )
+        outputs = yield from self._run(spec, {"images": array}, (), batched=True, timeout_s=timeout_s, check=check)
         return self._parse(prediction_of, outputs, spec, num_images=len(array))
 
     def read(
@@ -103,11 +101,7 @@ class Operations(ModelOperations):
     ) -> Steps[Outputs]:
         """See `client.Client.run`."""
         spec = self._spec(model, version=version, label=label, signature=signature)
-        return (
-            yield from self._run(
-                spec, inputs, outputs, batched=batched, deadline=self._deadline(timeout_s), check=check
-            )
-        )
+        return (yield from self._run(spec, inputs, outputs, batched=batched, timeout_s=timeout_s, check=check))
 
     def _run(
         self,
@@ -116,20 +110,23 @@ class Operations(ModelOperations):
         outputs: Sequence[str],
         *,
         batched: bool,
-        deadline: float,
+        timeout_s: float | None,
         check: bool | None,
     ) -> Steps[Outputs]:
         """The outputs of one call, or of as many as a batch needs."""
+        deadline = self._deadline(timeout_s)
+        # A batch without end may take its time: then only its parts have a deadline, each for itself.
+        parts_deadline = None if timeout_s is None else deadline
         if self._settings.check_inputs if check is None else check:
             yield from self._check(spec, inputs, outputs, deadline)
         if batched and len(parts := self._plan(spec, inputs)) > 1:
-            return (yield from self._run_parts(spec, inputs, outputs, parts, deadline))
+            return (yield from self._run_parts(spec, inputs, outputs, parts, parts_deadline))
         try:
             response = yield Call(PREDICT, predict_request(spec, inputs, outputs), deadline, spec)
         except InvalidInput as error:
             if not batched or not self._learn_rows(spec, error):
                 raise
-            return (yield from self._run_parts(spec, inputs, outputs, self._plan(spec, inputs), deadline))
+            return (yield from self._run_parts(spec, inputs, outputs, self._plan(spec, inputs), parts_deadline))
         result = self._parse(outputs_of, response, spec)
         self._signatures.saw(spec, result.model_version)
         return result
@@ -140,7 +137,7 @@ class Operations(ModelOperations):
         inputs: Inputs,
         outputs: Sequence[str],
         parts: Sequence[slice],
-        deadline: float,
+        deadline: float | None,
     ) -> Steps[Outputs]:
         """The outputs of a batch that goes out in parts, all from one version of the model."""
         try:
@@ -168,20 +165,15 @@ class Operations(ModelOperations):
         inputs: Inputs,
         outputs: Sequence[str],
         parts: Sequence[slice],
-        deadline: float,
+        deadline: float | None,
     ) -> Steps[list[Outputs]]:
         arrays = as_arrays(inputs)
-        calls = [
-            Call(
-                PREDICT,
-                predict_request(spec, take_rows(arrays, part), outputs),
-                deadline,
-                spec,
-                rows=part,
-            )
-            for part in parts
-        ]
-        responses = yield SendAll(calls, self._settings.max_in_flight)
+
+        def call(number: int) -> Call:
+            part = parts[number]
+            return Call(PREDICT, predict_request(spec, take_rows(arrays, part), outputs), deadline, spec, rows=part)
+
+        responses = yield SendAll(call, len(parts), self._settings.max_in_flight)
         return [self._parse(outputs_of, response, spec) for response in responses]
 
     def _plan(self, spec: wire.ModelSpec, inputs: Inputs) -> list[slice]:

@@ -39,7 +39,7 @@ class Call(NamedTuple):
 
     rpc: Rpc
     request: Message
-    deadline: float  # as time.monotonic() tells the time
+    deadline: float | None  # as time.monotonic() tells the time; None: the client's timeout, from when it is sent
     spec: wire.ModelSpec | None = None  # the model that is asked
     rows: slice | None = None  # the part of a batch that this is
     wait_for_ready: bool | None = None  # None: as the client's settings say

@@ -1,6 +1,6 @@
 """What an operation may want done by the client that drives it."""
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -9,9 +9,13 @@ from client.rpc import Call
 
 @dataclass(frozen=True, slots=True)
 class SendAll:
-    """Make these calls, so many at once; the responses come back in their order, or the first error."""
+    """Make so many calls, a few at once; the responses come back in their order, or the first error.
 
-    calls: Sequence[Call]
+    `call` makes the call of each number when its turn comes, so that not all requests are in memory at once.
+    """
+
+    call: Callable[[int], Call]
+    count: int
     max_in_flight: int
 
 

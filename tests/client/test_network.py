@@ -206,6 +206,15 @@ def test_the_deadline_covers_all_parts_of_a_batch():
         assert len(server.requests) < 20
 
 
+def test_without_one_of_the_call_each_part_has_the_clients_deadline():
+    def slow(request, context):
+        time.sleep(0.1)
+        return predict(request, context)
+
+    with StubServer(Predict=slow) as server, Client(server.address, timeout_s=1, max_rows=1, max_in_flight=1) as client:
+        assert len(client.predict(np.zeros((15, 28, 28), np.uint8))) == 15
+
+
 def test_every_call_has_a_deadline_of_the_clients():
     remaining = []
 

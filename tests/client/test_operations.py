@@ -37,8 +37,9 @@ def test_a_batch_is_calls_to_be_made_at_once():
     steps = operations.predict(np.zeros((5, 28, 28), np.uint8), **ASKED)
     batch = next(steps)
     assert isinstance(batch, SendAll) and batch.max_in_flight == 3
-    assert [call.model for call in batch.calls] == [f"mnist (rows {rows})" for rows in ("0 to 0", "1 to 2", "3 to 4")]
-    assert len(finish(steps, [predict(call.request, None) for call in batch.calls])) == 5
+    calls = [batch.call(number) for number in range(batch.count)]
+    assert [call.model for call in calls] == [f"mnist (rows {rows})" for rows in ("0 to 0", "1 to 2", "3 to 4")]
+    assert len(finish(steps, [predict(call.request, None) for call in calls])) == 5
 
 
 def test_a_failure_reaches_the_caller_unless_it_can_be_mended():
@@ -46,11 +47,11 @@ def test_a_failure_reaches_the_caller_unless_it_can_be_mended():
     steps = operations.predict(np.zeros((100, 28, 28), np.uint8), **ASKED)
     next(steps)
     smaller = steps.throw(InvalidInput("Task size 100 is larger than maximum input batch size 64"))
-    assert [call.rows for call in smaller.calls] == [slice(0, 50), slice(50, 100)]
+    assert [smaller.call(number).rows for number in range(smaller.count)] == [slice(0, 50), slice(50, 100)]
     with pytest.raises(ServerUnavailable, match="gone"):
         steps.throw(ServerUnavailable("gone"))
     steps = operations.predict(np.zeros((100, 28, 28), np.uint8), **ASKED)
-    assert len(next(steps).calls) == 2  # the limit was learnt
+    assert next(steps).count == 2  # the limit was learnt
 
 
 def test_waiting_is_asking_and_pausing_ever_longer():
