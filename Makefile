@@ -62,6 +62,13 @@ bench: $(READY) ## measure training, serving, client and reading, each beside wh
 	$(BIN)/python -m benchmarks.client
 	$(BIN)/python -m benchmarks.reading
 
+manifests: ## render every overlay of k8s/, to look at or to apply: build/manifests/
+	mkdir -p build/manifests
+	for overlay in k8s/overlays/*/; do kubectl kustomize $$overlay > build/manifests/$$(basename $$overlay).yaml; done
+
+images: ## build the container images of train, serving and client with podman or docker
+	k8s/images/build.sh
+
 lock: $(READY) ## resolve constraints.txt anew from pyproject.toml
 	$(BIN)/python -m pip install --quiet uv
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --all-extras --no-emit-package inkling \
