@@ -152,15 +152,19 @@ def _spec(info: wire.TensorInfo) -> TensorSpec:
 def status_of(response: wire.GetModelStatusResponse, *, model: str) -> ModelStatus:
     """The versions, newest first."""
     versions = [
-        VersionStatus(one.version, _state(one.state), one.status.error_message if one.status.error_code else "")
+        VersionStatus(
+            version=one.version,
+            state=enum_name(wire.ModelVersionStatus.State, one.state),
+            error=one.status.error_message if one.status.error_code else "",
+        )
         for one in response.model_version_status
     ]
     return ModelStatus(model, tuple(sorted(versions, key=lambda status: -status.version)))
 
 
-def _state(number: int) -> str:
-    states = wire.ModelVersionStatus.State
-    return states.Name(number) if number in states.values() else f"state {number}"
+def enum_name(enum: Any, number: int) -> str:
+    """The name of an enum's value; its number as text, if the server is newer than this client."""
+    return str(enum.Name(number)) if number in enum.values() else str(number)
 
 
 def reload_request(models: Iterable[ServedModel], metrics: Sequence[str]) -> wire.ReloadConfigRequest:

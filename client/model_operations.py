@@ -16,7 +16,7 @@ from client.errors import (
     ServerError,
     ServerUnavailable,
 )
-from client.messages import metadata_of, metadata_request, model_spec, reload_request, status_of
+from client.messages import enum_name, metadata_of, metadata_request, model_spec, reload_request, status_of
 from client.proto import wire_pb2 as wire
 from client.rpc import GET_MODEL_METADATA, GET_MODEL_STATUS, HEALTH, RELOAD, Call, model_text
 from client.settings import Settings
@@ -66,12 +66,14 @@ class ModelOperations:
         """See `client.Client.wait_until_ready`."""
         deadline = self._deadline(timeout_s)
         spec = self._spec(model, version=version)
-        pause = FIRST_POLL_S
+        pause, last = FIRST_POLL_S, "the server does not answer"
         while True:
             try:
                 status = yield from self._status(spec, deadline, wait_for_ready=True)
             except (ModelNotFound, ServerUnavailable) as error:  # not yet loaded, or not yet up
                 last = error.details
+            except DeadlineExceeded as error:
+                raise self._not_ready(spec, timeout_s, last) from error
             else:
                 if status.available:
                     return status
@@ -85,14 +87,17 @@ class ModelOperations:
                         hint="the version does not load; the server's log says more",
                     )
             if time.monotonic() + pause > deadline:
-                raise DeadlineExceeded(
-                    f"not ready after {timeout_s:g} s: {last}",
-                    address=self._settings.server,
-                    model=model_text(spec),
-                    hint="is the name right, and is there a version to load?",
-                )
+                raise self._not_ready(spec, timeout_s, last)
             yield Pause(pause)
             pause = min(2 * pause, LAST_POLL_S)
+
+    def _not_ready(self, spec: wire.ModelSpec, timeout_s: float, last: str) -> DeadlineExceeded:
+        return DeadlineExceeded(
+            f"not ready after {timeout_s:g} s: {last}",
+            address=self._settings.server,
+            model=model_text(spec),
+            hint="are address and name right, and is there a version to load?",
+        )
 
     def reload(
         self, models: Sequence[ServedModel], *, metrics: Sequence[str], timeout_s: float | None
@@ -105,7 +110,7 @@ class ModelOperations:
             raise ServerError(
                 response.status.error_message,
                 address=self._settings.server,
-                hint=f"the configuration was refused ({wire.Code.Name(response.status.error_code)})",
+                hint=f"the configuration was refused ({enum_name(wire.Code, response.status.error_code)})",
             )
         return {metric.name: metric.int64_value_increase for metric in response.metric}
 
@@ -117,7 +122,7 @@ class ModelOperations:
         except NotSupported as error:
             error.hint = "switch it on with --enable_grpc_healthcheck_service=true, or use status()"
             raise
-        return str(wire.HealthCheckResponse.ServingStatus.Name(response.status))
+        return enum_name(wire.HealthCheckResponse.ServingStatus, response.status)
 
     def _spec(
         self, model: str | None, *, version: int | None = None, label: str | None = None, signature: str = ""

@@ -27,6 +27,7 @@ TensorProto = wire.TensorProto
 # believed (protobuf's own limit).
 MAX_TENSOR_BYTES = (1 << 31) - 1
 
+POINTER_BYTES = 8  # what an element of an object array takes
 FEW = 32  # up to here, making a Python object of each number is quicker than not making it
 
 _BITS = np.dtype("<u2")  # of a half or bfloat16
@@ -249,9 +250,9 @@ def _bfloat16(bits: Array) -> Array:
 
 
 def _strings(tensor: TensorProto, shape: tuple[int, ...], size: int) -> Array:
-    values = _unpack_strings(tensor.tensor_content, size) if tensor.tensor_content else list(tensor.string_val)
-    if size > MAX_TENSOR_BYTES:
+    if size * POINTER_BYTES > MAX_TENSOR_BYTES:
         raise BadAnswer(f"a tensor claims to be string {list(shape)}: more than a message can hold")
+    values = _unpack_strings(tensor.tensor_content, size) if tensor.tensor_content else list(tensor.string_val)
     array = np.empty(len(values), dtype=object)
     array[:] = values
     if not values and size:
@@ -265,14 +266,11 @@ def _unpack_strings(content: bytes, count: int) -> list[bytes]:
     try:
         for _ in range(count):
             length = shift = 0
-            while True:
-                byte = content[position]
-                position += 1
+            while (byte := content[position]) >= 0x80 and shift < 63:
                 length |= (byte & 0x7F) << shift
-                shift += 7
-                if byte < 0x80:
-                    break
-            lengths.append(length)
+                position, shift = position + 1, shift + 7
+            lengths.append(length | byte << shift)
+            position += 1
     except IndexError:
         raise BadAnswer(f"a tensor's content of {len(content)} bytes ends within {count} strings' lengths") from None
     if position + sum(lengths) != len(content):

@@ -205,7 +205,6 @@ def test_bench_counts_errors_by_status(capsys):
         (["status", "--server", "127.0.0.1:1", "--timeout", "2"], 3, "is the server running there?"),
         (["predict", "/no/such.npy"], 1, "error: /no/such.npy: No such file or directory\n"),
         (["predict", str(ROOT / "pyproject.toml")], 2, "pyproject.toml is no .npy file of numbers"),
-        (["status", "--server", ""], 3, "at localhost:8500"),
         (["status", "--server", "a,b"], 2, "'a' in a list of addresses; expected host:port"),
         (["status", "--tls-cert", "x"], 2, "one of certificate and key"),
         (["status", "--tls-ca", "/no/such.pem"], 2, "tls ca '/no/such.pem' cannot be read"),

@@ -339,6 +339,21 @@ def test_waiting_for_what_never_comes_says_what_it_saw(start, make_client):
         make_client(start(GetModelStatus=lambda request, context: answer)).wait_until_ready(timeout_s=0.3)
 
 
+def test_waiting_for_a_server_that_is_not_there_says_so(start, make_client):
+    server = start()
+    server.stop()
+    with pytest.raises(TimeoutError, match=r"not ready after 0.5 s: .*; are address and name right"):
+        make_client(server).wait_until_ready(timeout_s=0.5)
+
+
+def test_a_state_of_a_newer_server_is_shown_by_its_number(start, make_client):
+    answer = wire.GetModelStatusResponse()
+    answer.model_version_status.add(version=1, state=77)
+    server = start(GetModelStatus=lambda request, _: answer, Check=lambda *_: wire.HealthCheckResponse(status=9))
+    assert str(make_client(server).status().versions[0]) == "version 1: 77"
+    assert make_client(server).health() == "9"
+
+
 def test_reload_sends_a_configuration(start, make_client):
     def behave(request, context):
         response = wire.ReloadConfigResponse()

@@ -200,6 +200,8 @@ def test_bytes_other_than_0_and_1_are_still_truth_values():
         (tensor(wire.DT_INVALID, ()), "type invalid cannot be held in an array"),
         (tensor(99, ()), "type dtype 99 cannot be held in an array"),
         (tensor(wire.DT_STRING, (2,), tensor_content=b"\x01"), "ends within 2 strings' lengths"),
+        (tensor(wire.DT_STRING, (1,), tensor_content=b"\xff" * 100_000), "its 1 strings' lengths need"),
+        (tensor(wire.DT_STRING, (2**29,), string_val=[b"a", b"b"]), "more than a message can hold"),
         (tensor(wire.DT_STRING, (2,), tensor_content=b"\x01\x05ab"), "4 bytes; its 2 strings' lengths need 8"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
