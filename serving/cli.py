@@ -26,9 +26,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line `arguments`; returns the exit code."""
     arguments = sys.argv[1:] if arguments is None else arguments
     if arguments and arguments[0] in ("promote", "rollback"):
-        from serving import rollout
+        from serving.rollout import main as change_versions
 
-        return rollout.main(arguments)
+        return change_versions(arguments)
     if any(argument in ("--help", "-h", "--helpfull") for argument in arguments):
         print(flags.usage())
         return 0

@@ -5,6 +5,7 @@ not an INTERNAL error of gRPC's. SessionService exists as a proto only, in Tenso
 """
 
 import asyncio
+import contextlib
 import inspect
 import logging
 import time
@@ -49,6 +50,9 @@ class GrpcApi:
         self._observer = observer
         self._max_pending_bytes = max_pending_bytes
         self._pending_bytes = 0
+        self._pending = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
         self._handlers = handlers
 
     def add_to(self, server: grpc.aio.Server) -> None:
@@ -90,7 +94,7 @@ class GrpcApi:
                 logs.begin_request(dict(context.invocation_metadata() or ()).get(REQUEST_ID))
             request = None
             code, details = grpc.StatusCode.OK, ""
-            self._pending_bytes += len(content)
+            self._begin(content)
             try:
                 if self._pending_bytes > self._max_pending_bytes and self._pending_bytes > len(content):
                     raise unavailable(
@@ -112,12 +116,28 @@ class GrpcApi:
                 code = grpc.StatusCode.INTERNAL
                 details = f"{type(error).__name__}: {error}"
             finally:
-                self._pending_bytes -= len(content)
+                self._end(content)
                 self._finished(api, _model_name(request), code, details, time.perf_counter() - started)
             await context.abort(code, cut(details))
             raise AssertionError("abort raises")
 
         return call
+
+    async def until_idle(self, timeout_s: float) -> None:
+        """Return when no request is being answered, or after `timeout_s`."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._idle.wait(), timeout_s)
+
+    def _begin(self, content: bytes) -> None:
+        self._pending += 1
+        self._pending_bytes += len(content)
+        self._idle.clear()
+
+    def _end(self, content: bytes) -> None:
+        self._pending -= 1
+        self._pending_bytes -= len(content)
+        if not self._pending:
+            self._idle.set()
 
     def _finished(self, api: str, model_name: str, code: grpc.StatusCode, details: str, latency_s: float) -> None:
         labels: dict[str, Any] = {"model_name": model_name, "api": api, "entrypoint": "GRPC", "code": code}

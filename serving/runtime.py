@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import grpc
 import numpy as np
 import tensorflow as tf
+from tensorflow.core.framework.graph_pb2 import GraphDef
 from tensorflow.core.protobuf import config_pb2, meta_graph_pb2
 from tensorflow.core.protobuf.meta_graph_pb2 import SignatureDef
 from tensorflow.python.saved_model import loader_impl  # reads saved_model.pb, .pbtxt and the split .cpb
@@ -32,8 +33,13 @@ Function = Callable[[Sequence[Array]], list[Array]]
 class Runtime(Protocol):
     """A model in memory. `SavedModel` here and `LiteModel` in tflite.py."""
 
-    signature_defs: Mapping[str, SignatureDef]
-    graph_def: tf.compat.v1.GraphDef | None  # what is computed, where that can be looked at
+    @property
+    def signature_defs(self) -> Mapping[str, SignatureDef]:
+        """By name, those that are not for requests included."""
+
+    @property
+    def graph_def(self) -> GraphDef | None:
+        """What is computed, where that can be looked at."""
 
     def function(self, inputs: Sequence[str], outputs: Sequence[str]) -> Function:
         """What computes the tensors `outputs` from `inputs`, given by their names in the model; thread-safe."""
@@ -63,8 +69,8 @@ class SavedModel:
                 tf.import_graph_def(
                     meta_graph.graph_def, name="", producer_op_list=meta_graph.meta_info_def.stripped_op_list
                 )
-            self.graph_def = meta_graph.graph_def
-            self.signature_defs = dict(meta_graph.signature_def)
+            self.graph_def: GraphDef | None = meta_graph.graph_def
+            self.signature_defs: Mapping[str, SignatureDef] = dict(meta_graph.signature_def)
             self._session = tf.compat.v1.Session(graph=self._graph, config=session_config)
         except tf.errors.OpError as error:
             raise serving_error(error) from error

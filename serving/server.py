@@ -34,6 +34,7 @@ from serving.workers import Workers
 logger = logging.getLogger(__name__)
 
 OK, FAILED, KILLED = 0, 255, 130
+FLUSH_S = 0.2  # for the last answers to leave
 
 
 def run(config: ServerConfig, models_folder: Path | None = None) -> int:
@@ -88,7 +89,8 @@ async def _serve(config: ServerConfig, models_folder: Path | None) -> int:
         return OK
     starting.result()
     health = Health(manager, handlers)
-    server = _make_grpc_server(config, handlers, health, metrics, tls)
+    api = GrpcApi(handlers, observer=metrics, max_pending_bytes=config.grpc_max_pending_mb * 10**6)
+    server = _make_grpc_server(config, api, health, tls)
     rest = await rest_api.start(config, handlers, metrics, monitoring) if _wants_rest(config) else None
     await server.start()
     _announce(config)
@@ -104,7 +106,7 @@ async def _serve(config: ServerConfig, models_folder: Path | None) -> int:
     for task in background:
         task.cancel()
     async with asyncio.TaskGroup() as group:
-        group.create_task(server.stop(config.drain_seconds))
+        group.create_task(_drain_grpc(server, api, config.drain_seconds))
         if rest is not None:
             group.create_task(rest.stop(config.drain_seconds))
     await manager.close()
@@ -112,6 +114,13 @@ async def _serve(config: ServerConfig, models_folder: Path | None) -> int:
         request_log.close()
     logger.info("stopped")
     return OK
+
+
+async def _drain_grpc(server: grpc.aio.Server, api: GrpcApi, drain_s: float) -> None:
+    # Not server.stop(drain_s): it answers what is new with CANCELLED, which no caller tries again, and the handlers
+    # answer it with UNAVAILABLE.
+    await api.until_idle(drain_s)
+    await server.stop(FLUSH_S)
 
 
 def check_combinations(config: ServerConfig) -> None:
@@ -188,12 +197,12 @@ def _request_log(config: ServerConfig, metrics: Metrics) -> RequestLog | None:
 
 
 def _make_grpc_server(
-    config: ServerConfig, handlers: Handlers, health: Health, metrics: Metrics, tls: config_files.TlsConfig | None
+    config: ServerConfig, api: GrpcApi, health: Health, tls: config_files.TlsConfig | None
 ) -> grpc.aio.Server:
     server = grpc_api.make_server(
         arguments=config.grpc_channel_arguments, max_concurrent_rpcs=config.grpc_max_concurrent_rpcs
     )
-    GrpcApi(handlers, observer=metrics, max_pending_bytes=config.grpc_max_pending_mb * 10**6).add_to(server)
+    api.add_to(server)
     services = [PREDICTION_SERVICE, MODEL_SERVICE, reflection.SERVICE_NAME]
     if config.enable_grpc_healthcheck_service:
         from grpc_health.v1 import health_pb2_grpc

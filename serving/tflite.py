@@ -8,7 +8,9 @@ from collections.abc import Mapping, Sequence
 from queue import SimpleQueue
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
+from tensorflow.core.framework.graph_pb2 import GraphDef
 from tensorflow.core.protobuf.meta_graph_pb2 import SignatureDef, TensorInfo
 
 from serving.errors import invalid_argument
@@ -22,7 +24,7 @@ PREDICT = "tensorflow/serving/predict"
 class LiteModel:
     """One version of a TFLite model."""
 
-    graph_def = None
+    graph_def: GraphDef | None = None
 
     def __init__(self, file: str, *, interpreters: int) -> None:
         """Load `file`, a path or URI; raises ServingError."""
@@ -94,8 +96,8 @@ def _signature(interpreter: Any, key: str | None) -> SignatureDef:
 def _info(details: dict[str, Any]) -> TensorInfo:
     # The shape stays open: an interpreter is resized to what comes.
     kind = details["dtype"]
-    number = number_of(tf.dtypes.as_dtype(kind).as_numpy_dtype if kind is not bytes else object)
-    info = TensorInfo(name=details["name"], dtype=number)  # type: ignore[arg-type]
+    number = number_of(np.dtype(object if kind is np.bytes_ else kind))
+    info = TensorInfo(name=details["name"], dtype=number)
     info.tensor_shape.unknown_rank = True
     return info
 

@@ -1,0 +1,223 @@
+"""How a server ends, what it refuses, and how it is reached: signals, drain, overload, TLS, sockets, limits."""
+
+import asyncio
+import signal
+import subprocess
+import time
+
+import grpc
+import numpy as np
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from tensorflow_serving.apis import prediction_service_pb2_grpc
+
+from tests.server_process import ServerProcess
+from tests.serving.conftest import predict_request
+
+ROUNDS_FOR_SECONDS = 4000  # of the signature `slow`: at least a second on any machine
+
+
+def slow_request(rounds=ROUNDS_FOR_SECONDS):
+    return predict_request("several", {"rounds": np.array([rounds], np.int32)}, signature="slow")
+
+
+def quick_request():
+    return predict_request("several", {"x": np.ones((1, 2), np.float32)})
+
+
+@pytest.fixture
+def several(repository):
+    return ["--model_name=several", f"--model_base_path={repository / 'several'}"]
+
+
+def stub_of(channel):
+    return prediction_service_pb2_grpc.PredictionServiceStub(channel)
+
+
+def wait_until_running(server, stub):
+    """Return when a request that was sent has reached the runtime: a later one is answered by the same process."""
+    stub.Predict(quick_request(), timeout=60)
+    assert server.process.poll() is None
+
+
+def test_sigterm_answers_what_was_accepted_and_refuses_the_rest(several):
+    with ServerProcess(*several) as server, grpc.insecure_channel(server.address) as channel:
+        stub = stub_of(channel)
+        slow = [stub.Predict.future(slow_request(), timeout=120) for _ in range(3)]
+        wait_until_running(server, stub)
+        watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest(), timeout=120)
+        assert next(watch).status == health_pb2.HealthCheckResponse.SERVING
+        server.process.send_signal(signal.SIGTERM)
+        assert next(watch).status == health_pb2.HealthCheckResponse.NOT_SERVING
+        server.wait_for_log("draining")
+        with pytest.raises(grpc.RpcError) as caught:
+            stub.Predict(quick_request(), timeout=20)
+        assert caught.value.code() == grpc.StatusCode.UNAVAILABLE
+        watch.cancel()
+        assert all(future.result().outputs["rounds"].int_val[0] == ROUNDS_FOR_SECONDS for future in slow)
+        assert server.process.wait(60) == 0
+
+
+def test_the_drain_ends_after_its_time(several):
+    with (
+        ServerProcess(*several, "--drain_seconds=0.5") as server,
+        grpc.insecure_channel(server.address) as channel,
+    ):
+        stub = stub_of(channel)
+        endless = stub.Predict.future(slow_request(20 * ROUNDS_FOR_SECONDS), timeout=300)
+        wait_until_running(server, stub)
+        server.process.send_signal(signal.SIGTERM)
+        assert endless.exception(60) is not None
+        assert server.process.wait(60) == 0
+
+
+def test_a_second_sigint_stops_at_once(several):
+    with ServerProcess(*several) as server, grpc.insecure_channel(server.address) as channel:
+        stub = stub_of(channel)
+        stub.Predict.future(slow_request(20 * ROUNDS_FOR_SECONDS), timeout=300)
+        wait_until_running(server, stub)
+        server.process.send_signal(signal.SIGINT)
+        server.wait_for_log("draining")
+        server.process.send_signal(signal.SIGINT)
+        assert server.process.wait(10) == 130
+
+
+def test_a_killed_server_starts_again_on_the_same_ports(several):
+    with ServerProcess(*several, "--grpc_socket_path=/tmp/inkling-test-killed.sock") as server:
+        server.process.kill()
+        server.process.wait()
+        server.start()
+        with grpc.insecure_channel("unix:/tmp/inkling-test-killed.sock") as channel:
+            assert stub_of(channel).Predict(quick_request(), timeout=20).outputs
+
+
+def test_a_request_whose_caller_has_gone_is_not_computed(several):
+    # Two long ones keep both workers busy; those that are given up behind them must not run after them.
+    with ServerProcess(*several) as server, grpc.insecure_channel(server.address) as channel:
+        stub = stub_of(channel)
+        first = [stub.Predict.future(slow_request(), timeout=120) for _ in range(2)]
+        given_up = [stub.Predict.future(slow_request(50 * ROUNDS_FOR_SECONDS), timeout=0.5) for _ in range(8)]
+        assert {future.exception().code() for future in given_up} == {grpc.StatusCode.DEADLINE_EXCEEDED}
+        for future in first:
+            future.result()
+        assert stub.Predict(slow_request(1), timeout=120).outputs
+
+
+async def flood(address, *, callers, seconds, request):
+    """Closed-loop callers that try again after 5 ms when refused; returns answers/s, refusals, their slowest in s."""
+    answered, refused, slowest = 0, 0, 0.0
+    async with grpc.aio.insecure_channel(address) as channel:
+        predict = prediction_service_pb2_grpc.PredictionServiceStub(channel).Predict
+        end = time.monotonic() + seconds
+
+        async def call():
+            nonlocal answered, refused, slowest
+            while time.monotonic() < end:
+                began = time.monotonic()
+                try:
+                    await predict(request, timeout=60)
+                    answered += 1
+                except grpc.aio.AioRpcError as error:
+                    assert error.code() == grpc.StatusCode.UNAVAILABLE, error
+                    assert "queue to which this task was submitted is full" in error.details()
+                    refused += 1
+                    slowest = max(slowest, time.monotonic() - began)
+                    await asyncio.sleep(0.005)
+
+        await asyncio.gather(*[call() for _ in range(callers)])
+    return answered / seconds, refused, slowest
+
+
+def test_overload_is_refused_and_what_is_taken_is_answered(several):
+    request = slow_request(20)
+    with ServerProcess(*several, "--max_queued_requests=16") as server:
+        alone, refused, _ = asyncio.run(flood(server.address, callers=8, seconds=3, request=request))
+        assert not refused
+        memory = server.memory_mb()
+        flooded, refused, _ = asyncio.run(flood(server.address, callers=200, seconds=4, request=request))
+        assert refused and flooded > 0.5 * alone
+        assert server.memory_mb() - memory < 200
+        assert server.is_serving()
+
+
+def test_requests_that_are_too_much_together_are_refused(several):
+    with ServerProcess(*several, "--grpc_max_pending_mb=1") as server, grpc.insecure_channel(server.address) as channel:
+        stub = stub_of(channel)
+        big = predict_request("several", {"x": np.zeros((100_000, 2), np.float32)})
+        answers = [stub.Predict.future(big, timeout=60) for _ in range(12)]
+        codes = {getattr(future.exception(), "code", lambda: "OK")() for future in answers}
+        assert codes == {"OK", grpc.StatusCode.UNAVAILABLE} or codes == {"OK"}
+        assert stub.Predict(quick_request(), timeout=20).outputs
+
+
+def test_a_message_larger_than_grpcs_default_is_taken(predictions):
+    rows = 700_000
+    request = predict_request("several", {"x": np.ones((rows, 2), np.float32)}, outputs=("sum",))
+    options = [("grpc.max_send_message_length", -1)]
+    assert request.ByteSize() > 4 << 20 and options
+    answer = predictions.Predict.future(predict_request("several", {"x": np.ones((rows, 2), np.float32)}), timeout=60)
+    assert "larger than max" in answer.exception().details()  # the client's own limit on what it receives
+
+
+def make_certificates(folder):
+    """A CA, and a server's and a client's key and certificate signed by it."""
+    (folder / "san").write_text("subjectAltName=DNS:localhost,IP:127.0.0.1")
+    commands = ["req -x509 -newkey rsa:2048 -nodes -keyout ca.key -out ca.crt -days 2 -subj /CN=ca"]
+    for name in ("server", "client"):
+        commands += [
+            f"req -newkey rsa:2048 -nodes -keyout {name}.key -out {name}.csr -subj /CN={name}",
+            f"x509 -req -in {name}.csr -CA ca.crt -CAkey ca.key -CAcreateserial -out {name}.crt -days 2 -extfile san",
+        ]
+    for command in commands:
+        subprocess.run(["openssl", *command.split()], cwd=folder, check=True, capture_output=True)
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_mutual_tls(several, tmp_path):
+    files = make_certificates(tmp_path)
+    quoted = {name: content.decode().replace("\n", "\\n") for name, content in files.items()}
+    (tmp_path / "ssl.txt").write_text(
+        f'server_key: "{quoted["server.key"]}" server_cert: "{quoted["server.crt"]}" '
+        f'custom_ca: "{quoted["ca.crt"]}" client_verify: true'
+    )
+    with ServerProcess(*several, f"--ssl_config_file={tmp_path / 'ssl.txt'}", ready=False) as server:
+        server.wait_for_log("Running gRPC ModelServer")
+        known = grpc.ssl_channel_credentials(files["ca.crt"], files["client.key"], files["client.crt"])
+        with grpc.secure_channel(f"localhost:{server.port}", known) as channel:
+            assert stub_of(channel).Predict(quick_request(), timeout=20).outputs
+        stranger = grpc.ssl_channel_credentials(files["ca.crt"])
+        for channel in (
+            grpc.secure_channel(f"localhost:{server.port}", stranger),
+            grpc.insecure_channel(server.address),
+        ):
+            with channel, pytest.raises(grpc.RpcError) as caught:
+                stub_of(channel).Predict(quick_request(), timeout=5)
+            assert caught.value.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
+
+
+def test_channel_arguments_and_a_unix_socket(several, tmp_path):
+    flags = [
+        f"--grpc_socket_path={tmp_path / 'socket'}",
+        "--grpc_channel_arguments=grpc.max_connection_age_ms=2000,grpc.lb_policy_name=grpclb",
+    ]
+    with ServerProcess(*several, *flags), grpc.insecure_channel(f"unix:{tmp_path / 'socket'}") as channel:
+        assert stub_of(channel).Predict(quick_request(), timeout=20).outputs
+
+
+def test_tensor_content_is_sent_when_asked(several):
+    with (
+        ServerProcess(*several, "--enable_serialization_as_tensor_content") as server,
+        grpc.insecure_channel(server.address) as channel,
+    ):
+        tensor = stub_of(channel).Predict(quick_request(), timeout=20).outputs["y"]
+        assert np.frombuffer(tensor.tensor_content, np.float32).tolist() == [2.0, 2.0] and not tensor.float_val
+
+
+def test_a_full_disk_under_the_request_log_fails_no_request(several):
+    with (
+        ServerProcess(*several, "--request_log_file=/dev/full") as server,
+        grpc.insecure_channel(server.address) as channel,
+    ):
+        for _ in range(20):
+            assert stub_of(channel).Predict(quick_request(), timeout=20).outputs
+        assert server.is_serving()
