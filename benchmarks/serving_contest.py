@@ -190,7 +190,7 @@ def running(contestant: Contestant, model: Path, flags: tuple[str, ...] = ()) ->
             command = contestant.command(port, model, python, Path(folder))
         environment = {**os.environ, "DIGIT_MODEL": str(model), "TF_CPP_MIN_LOG_LEVEL": "2", "PYTHONPATH": str(ROOT)}
         process = subprocess.Popen(
-            [*command, *flags], cwd=ROOT, env=environment, stdout=log, stderr=log, start_new_session=True
+            [*command, *flags], cwd=ROOT, env=environment, stdout=log, stderr=log, process_group=0
         )
         try:
             server = Running(contestant, process, python, port, Path(folder))
@@ -201,7 +201,7 @@ def running(contestant: Contestant, model: Path, flags: tuple[str, ...] = ()) ->
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """End the process and those it started, which are in its session."""
+    """End the process and those it started, which are in its group."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGTERM)
         with contextlib.suppress(subprocess.TimeoutExpired):
