@@ -104,7 +104,7 @@ class RestApi:
             code, message, status = grpc.StatusCode.INTERNAL, "Internal error; the server's log has it", 500
         finally:
             self._finished(target, code, time.perf_counter() - began, message)
-        if message:
+        if code is not grpc.StatusCode.OK:
             body = rest_responses.error_body(message)
         response = web.Response(body=body, status=status, headers=headers, content_type="application/json")
         if self._handlers.draining or status == 413:

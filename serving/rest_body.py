@@ -11,11 +11,12 @@ from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 
 import grpc
-from aiohttp import web
+from aiohttp import ClientPayloadError, web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from serving.errors import ServingError, invalid_argument, unavailable
 
-STALL_S = 60.0  # without a byte from the caller
+STALL_S = 30.0  # without a byte from the caller
 PIECE_BYTES = 1 << 20  # unpacked at once
 GROWTH = 16  # bytes that a byte of the limit may become as Python objects
 ELEMENT_BYTES = 32  # of a number or short string in a list
@@ -112,6 +113,8 @@ async def _next_chunk(request: web.BaseRequest) -> bytes:
         raise ServingError(
             grpc.StatusCode.DEADLINE_EXCEEDED, f"No byte of the request body came for {STALL_S:g} s"
         ) from None
+    except (HttpProcessingError, ClientPayloadError, ConnectionError) as error:
+        raise invalid_argument(f"Request body ends too early or is badly framed: {error}") from error
 
 
 def _decoder(encoding: str) -> "_Plain | _Gzip":

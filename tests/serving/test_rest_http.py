@@ -288,6 +288,16 @@ def test_a_caller_that_asks_before_it_sends_is_told_to(server):
         assert connection.recv(1000).startswith(b"HTTP/1.1 200 OK\r\n")
 
 
+@pytest.mark.parametrize("framing", ["Transfer-Encoding: chunked", "Content-Length: 1000"])
+def test_a_body_that_breaks_off_is_not_our_mistake(server, caplog, framing):
+    with socket.create_connection(("127.0.0.1", server.rest.port), timeout=30) as connection:
+        connection.sendall(f"POST /v1/models/double:predict HTTP/1.1\r\nHost: x\r\n{framing}\r\n\r\n5\r\n".encode())
+        connection.shutdown(socket.SHUT_WR)
+        connection.recv(1000)
+    assert server.predict('{"instances": [1]}').status == 200
+    assert "Traceback" not in caplog.text and "failed" not in caplog.text
+
+
 def test_bodies_that_are_too_much_together_are_refused_and_forgotten(server):
     head = b"POST /v1/models/double:predict HTTP/1.1\r\nHost: x\r\nContent-Length: 999999\r\n\r\n"
     with ExitStack() as stack:
