@@ -122,7 +122,7 @@ WITHOUT_EFFECT = frozenset(
         "grpc_max_threads",
         "mixed_precision",
         "num_request_iterations",
-        "num_tflite_pools",
+        "num_unload_threads",
         "platform_config_file",
         "remove_unused_fields_from_bundle_metagraph",
         "skip_initialize_tpu",
