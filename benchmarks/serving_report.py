@@ -112,7 +112,8 @@ def _overload(results: dict[str, Any]) -> str:
         "A no, p50 / p99 ms",
         "Peak MB",
     ]
-    return "Overload, requests of 64 images a second in an open loop at ten times the peak:\n\n" + _grid(heads, rows)
+    how = "Overload: requests of 64 images in an open loop at ten times the peak; the server has half of the CPUs, the "
+    return f"{how}client the other half.\n\n{_grid(heads, rows)}"
 
 
 def _skipped(results: dict[str, Any]) -> str:
