@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 SIDE, BOX = 28, 20
+MIDDLE = 14.0  # where all of MNIST's centres of mass are, to half a pixel; counted from 0 at the first pixel's centre
 Floats = NDArray[np.float32]
 
 STEEPEST_SLANT = 0.7  # a 1 may lean as far as it likes, but is not made a 7's bar
@@ -40,7 +41,7 @@ def plain_digit(grey: NDArray[np.uint8]) -> NDArray[np.uint8]:
     if float(ink.max()) < 0.15:
         return np.zeros((SIDE, SIDE), np.uint8)
     cut = _cut(ink, 0.2)
-    offset = _centre_of_mass(ink) - (SIDE - 1) / 2
+    offset = _centre_of_mass(ink) - MIDDLE
     in_form = abs(max(cut.shape) - BOX) <= 1 and float(np.abs(offset).max()) <= 1.5 and floor < 0.02
     return light_on_dark if in_form else mnist_form(ink)
 
@@ -82,7 +83,7 @@ def _centre_of_mass(ink: NDArray[np.generic]) -> NDArray[np.float64]:
 
 def _centred(boxed: NDArray[np.uint8]) -> NDArray[np.uint8]:
     form = np.zeros((SIDE, SIDE), np.uint8)
-    top, left = np.rint((SIDE - 1) / 2 - _centre_of_mass(boxed)).astype(int)
+    top, left = np.rint(MIDDLE - _centre_of_mass(boxed)).astype(int)
     top = min(max(top, 0), SIDE - boxed.shape[0])
     left = min(max(left, 0), SIDE - boxed.shape[1])
     form[top : top + boxed.shape[0], left : left + boxed.shape[1]] = boxed

@@ -14,7 +14,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from client.errors import InvalidInput
 
-FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "GIF", "BMP", "TIFF", "PPM")
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
 MAX_FILE_BYTES = 64 * 2**20
 MAX_PIXELS = 50_000_000  # a 48-megapixel phone picture passes; decoded it takes 150 MB
 MAX_SIDE = 20_000
@@ -48,8 +48,12 @@ def open_picture(source: PictureSource) -> NDArray[np.uint8]:
             f"{name} is no picture that can be read ({len(content)} bytes, beginning with {content[:8]!r}); "
             f"save it as PNG, JPEG or WebP"
         ) from None
+    except UnreadablePicture:
+        raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise UnreadablePicture(f"{name} is too large: {error}; shrink it to {MAX_PIXELS:,} pixels") from error
+    except Exception as error:  # Pillow's decoders raise a dozen kinds, down to struct.error and IndexError
+        raise UnreadablePicture(f"{name} is damaged or truncated ({error}); save or fetch it again") from error
 
 
 def _content(source: str | os.PathLike[str] | bytes | BinaryIO) -> tuple[bytes, str]:
@@ -77,12 +81,8 @@ def _upright_rgb(image: Image.Image, name: str) -> NDArray[np.uint8]:
     if frames > 1 and image.format != "MPO":
         kind = "has pages" if image.format == "TIFF" else "is an animation"
         raise UnreadablePicture(f"{name} {kind}: {frames} frames, expected one; save the one to be read by itself")
-    try:
-        image.load()
-        upright = ImageOps.exif_transpose(image)
-        return _on_paper(upright)
-    except (OSError, SyntaxError, ValueError, EOFError, MemoryError) as error:
-        raise UnreadablePicture(f"{name} is damaged or truncated ({error}); save or fetch it again") from error
+    image.load()
+    return _on_paper(ImageOps.exif_transpose(image))
 
 
 def _check_size(width: int, height: int, name: str) -> None:
