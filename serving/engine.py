@@ -81,7 +81,9 @@ class Model:
         size = common_rows(arrays)
         if self._options.batching is not None:
             self._check_batchable(arrays, size)
-        results = await self._batcher(signature, outputs).run(arrays, size)
+        results = signature.no_rows(outputs) if size == 0 else None
+        if results is None:
+            results = await self._batcher(signature, outputs).run(arrays, size)
         return dict(zip(outputs, results, strict=True))
 
     def close(self) -> None:

@@ -27,9 +27,9 @@ class Health:
 
     async def follow(self) -> None:
         """Update after each change of a version's state, for ever."""
-        while True:
-            await self.update()
-            async with self._manager.changed:
+        async with self._manager.changed:  # held while updating, so that no change falls in between
+            while True:
+                await self.update()
                 await self._manager.changed.wait()
 
     async def update(self) -> None:

@@ -63,6 +63,7 @@ class Servable:
     config: ModelConfig
     versions: dict[int, Version] = field(default_factory=dict)
     snapshots: dict[int, Snapshot] = field(default_factory=dict)  # of those not loaded yet, at the last look
+    lacks: dict[int, str] = field(default_factory=dict)  # by version, what it has not to be whole
     notice: str = ""  # what the log said last, so as not to repeat it at each poll
     settling: bool = False  # a version is there and still changing
     aspired: frozenset[int] = frozenset()  # what the policy chose at the last look
@@ -149,6 +150,7 @@ class Manager:
                 self._servables[name].config = config
         await self.poll()
         await self._settle(wanted)
+        await self.announce()
         self._assign_labels(labels)
 
     def _assign_labels(self, labels: Mapping[str, Mapping[str, int]]) -> None:
@@ -208,7 +210,10 @@ class Manager:
         """Look at all base paths once and act on what is there."""
         async with self._poll_lock:
             for name, servable in list(self._servables.items()):
-                await self._poll_one(name, servable)
+                try:
+                    await self._poll_one(name, servable)
+                except tf.errors.OpError as error:  # files that go while they are looked at
+                    logger.warning("looking for versions of %s failed: %s", name, error.message)
 
     async def _poll_one(self, name: str, servable: Servable) -> None:
         loop = asyncio.get_running_loop()
@@ -260,8 +265,11 @@ class Manager:
             self._looking, lambda: versions.missing(path, files, prefer_lite=prefer_lite)
         )
         if lacks is not None:
-            logger.info("version %s is not whole yet: it has no %s", path, lacks)
+            if servable.lacks.get(number) != lacks:
+                logger.info("version %s is not whole yet: it has no %s", path, lacks)
+                servable.lacks[number] = lacks
             return False
+        servable.lacks.pop(number, None)
         if not versions.settled(files, before):
             servable.settling = True
             return False

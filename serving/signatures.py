@@ -5,6 +5,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 from tensorflow.core.protobuf.meta_graph_pb2 import SignatureDef
 
 from serving import rank_check, row_probe
@@ -12,7 +13,7 @@ from serving.checks import InputSpec
 from serving.errors import ServingError
 from serving.graph_facts import GraphFacts, facts
 from serving.runtime import Runtime
-from serving.tensors import Array
+from serving.tensors import Array, numpy_dtype
 
 logger = logging.getLogger(__name__)
 
@@ -34,6 +35,21 @@ class Signature:
     def tensor_names(self, outputs: Sequence[str]) -> list[str]:
         """The tensors of `outputs`, which are aliases."""
         return [self.definition.outputs[alias].name for alias in outputs]
+
+    def no_rows(self, outputs: Sequence[str]) -> list[Array] | None:
+        """The answer to a request without rows; None where that has to be computed.
+
+        TensorFlow's oneDNN convolutions fail on empty batches: `Incompatible shapes: [0,14,14,32] vs. [64]`.
+        """
+        if not self.rows_independent:
+            return None
+        answers = []
+        for info in (self.definition.outputs[alias] for alias in outputs):
+            shape = [dim.size for dim in info.tensor_shape.dim][1:]
+            if -1 in shape:
+                return None
+            answers.append(np.empty((0, *shape), numpy_dtype(info.dtype)))
+        return answers
 
 
 def make_signatures(runtime: Runtime, samples: Mapping[str, Sequence[Mapping[str, Array]]]) -> dict[str, Signature]:

@@ -178,11 +178,13 @@ def write_convolution(folder: Path, *, rank_known: bool = True) -> None:
     """A convolution over float images [n, 8, 8, 1]; with `rank_known` false the signature leaves the shape open."""
     module = tf.Module()
     module.kernel = tf.Variable(tf.ones([3, 3, 1, 4]))
+    module.scale = tf.Variable(tf.ones([4]))
     shape = [None, 8, 8, 1] if rank_known else None
 
     @tf.function(input_signature=[tf.TensorSpec(shape, tf.float32, name="images")])
     def convolve(images):
-        return {"y": tf.reduce_sum(tf.nn.relu(tf.nn.conv2d(images, module.kernel, 1, "SAME")), axis=[1, 2])}
+        features = tf.nn.relu(tf.nn.conv2d(images, module.kernel, 1, "SAME"))
+        return {"y": tf.reduce_sum(tf.nn.max_pool2d(features, 2, 2, "SAME") * module.scale, axis=[1, 2])}
 
     tf.saved_model.save(module, str(folder), signatures=convolve)
 

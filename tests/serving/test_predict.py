@@ -238,6 +238,14 @@ def test_a_convolution_of_the_wrong_rank_does_not_end_the_process(predict, predi
     assert predict(model, {"images": np.ones((1, 8, 8, 1), np.float32)})["y"].shape == (1, 4)
 
 
+def test_an_empty_batch_has_an_empty_answer(predict):
+    assert predict("convolution", {"images": np.zeros((0, 8, 8, 1), np.float32)})["y"].shape == (0, 4)
+    assert predict("several", {"x": np.zeros((0, 2), np.float32)})["sum"].shape == (0,)
+    assert predict("several", {"text": tf.make_tensor_proto([], tf.string, [0])}, signature="shout")["loud"].shape == (
+        0,
+    )
+
+
 def test_session_service_is_unimplemented(channel):
     call = channel.unary_unary("/tensorflow.serving.SessionService/SessionRun")
     with pytest.raises(grpc.RpcError) as caught:
