@@ -34,16 +34,14 @@ def _table(title: str, results: dict[str, Any], cell: Any) -> str:
     names = [name for name in _measured(results) if COLUMNS[0] in results[name]["points"]]
     if not names:
         return ""
-    heads = [
-        f"{count} image{'s' if count != '1' else ''}, {callers} callers" for count, callers in map(_split, COLUMNS)
-    ]
+    heads = [", ".join(_words(column)) for column in COLUMNS]
     rows = [[TITLES[name], *(cell(results[name]["points"][column]) for column in COLUMNS)] for name in names]
     return _grid([title, *heads], rows)
 
 
-def _split(column: str) -> tuple[str, str]:
+def _words(column: str) -> tuple[str, str]:
     count, _, callers = column.partition("x")
-    return count, callers
+    return f"{count} image{'s' * (count != '1')}", f"{callers} caller{'s' * (callers != '1')}"
 
 
 def _memory(results: dict[str, Any]) -> str:
@@ -151,7 +149,8 @@ def _plot(results: dict[str, Any], path: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    names = [name for name in _measured(results) if COLUMNS[0] in results[name]["points"]]
+    servers = [name for name in _measured(results) if name != "echo"]
+    names = [name for name in servers if COLUMNS[0] in results[name]["points"]]
     figure, axes = pyplot.subplots(figsize=(9, 4.5), layout="constrained")
     width = 0.8 / len(names)
     for index, name in enumerate(names):
@@ -161,9 +160,7 @@ def _plot(results: dict[str, Any], path: Path) -> None:
     axes.set_yscale("log")
     axes.set_ylabel("images/s")
     axes.set_xticks([place + 0.4 - width / 2 for place in range(len(COLUMNS))])
-    axes.set_xticklabels(
-        [f"{count} image{'s' * (count != '1')}\n{callers} callers" for count, callers in map(_split, COLUMNS)]
-    )
+    axes.set_xticklabels(["\n".join(_words(column)) for column in COLUMNS])
     axes.legend(fontsize=8)
     axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=130)
