@@ -4,6 +4,7 @@
 """
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Callable
@@ -223,7 +224,7 @@ class RestServer:
 async def start(
     config: ServerConfig, handlers: Handlers, metrics: Metrics, monitoring: MonitoringConfig | None = None
 ) -> RestServer:
-    """Serve HTTP on `config.rest_api_port`, on all IPv4 addresses. Raises: OSError if the port is in use."""
+    """Serve HTTP on `config.rest_api_port`, on all addresses. Raises: OSError if the port is in use."""
     api = RestApi(config, handlers, metrics, monitoring)
     server = web.Server(
         api.answer,
@@ -243,5 +244,7 @@ async def start(
         api.close()
         raise
     port = runner.addresses[0][1]
+    with contextlib.suppress(OSError):  # localhost is ::1 first; a machine without IPv6 does without
+        await web.TCPSite(runner, "::", port, backlog=1024, reuse_address=True).start()
     logger.info("REST API on http://localhost:%d", port)
     return RestServer(api, server, runner, port)

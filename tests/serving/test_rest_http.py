@@ -143,6 +143,18 @@ def test_a_prediction_has_the_real_servers_layout_and_type(server):
     assert response.headers["Content-Type"] == "application/json"
 
 
+def test_both_kinds_of_localhost_are_answered(server):
+    for address in ("127.0.0.1", "::1"):
+        try:
+            connection = http.client.HTTPConnection(address, server.rest.port, timeout=30)
+            connection.request("GET", "/healthz")
+        except OSError:
+            assert address == "::1"
+            pytest.skip("no IPv6 here")
+        assert connection.getresponse().status == 200
+        connection.close()
+
+
 @pytest.mark.parametrize(
     ("path", "name", "version", "label"),
     [
