@@ -142,18 +142,26 @@ def to_array(tensor: TensorProto) -> Array:
     shape, size = _read_shape(tensor.tensor_shape.SerializeToString())
     if number == STRING:
         return _strings(tensor, shape, size)
-    try:
-        dtype = _BITS if number == wire.DT_BFLOAT16 else to_numpy(number)
-    except InvalidInput as error:
-        raise BadAnswer(error.details) from error
+    dtype, read_list = _form(number)
     if size * dtype.itemsize > MAX_TENSOR_BYTES:
         raise BadAnswer(f"a tensor claims to be {name_of(number)} {list(shape)}: more than a message can hold")
     content = tensor.tensor_content
     if content:
         array = _from_content(content, number, dtype, shape, size)
     else:
-        array = _expand(_LISTS.get(number, _int_list)(tensor, dtype), shape, size)
+        array = read_list(tensor, dtype)
+        array = array.reshape(shape) if len(array) == size else _expand(array, shape, size)
     return _bfloat16(array) if number == wire.DT_BFLOAT16 else array
+
+
+@functools.cache
+def _form(number: wire.DataType) -> tuple[np.dtype[Any], "_ListReader"]:
+    """The dtype of elements of this type, bits for bfloat16, and what reads the typed list that holds them."""
+    try:
+        dtype = _BITS if number == wire.DT_BFLOAT16 else to_numpy(number)
+    except InvalidInput as error:
+        raise BadAnswer(error.details) from error
+    return dtype, _LISTS.get(number, _int_list)
 
 
 @functools.lru_cache(maxsize=1024)
@@ -209,7 +217,8 @@ def _packed(alone: TensorProto, count: int, dtype: np.dtype[Any]) -> Array:
     return np.frombuffer(data, dtype, count, len(data) - count * dtype.itemsize)
 
 
-_LISTS: dict[wire.DataType, Callable[[TensorProto, np.dtype[Any]], Array]] = {
+_ListReader = Callable[[TensorProto, np.dtype[Any]], Array]
+_LISTS: dict[wire.DataType, _ListReader] = {
     wire.DT_FLOAT: _float_list,
     wire.DT_DOUBLE: lambda t, dtype: _packed(TensorProto(double_val=t.double_val), len(t.double_val), dtype),
     wire.DT_COMPLEX64: lambda t, dtype: _packed(
