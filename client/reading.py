@@ -173,10 +173,10 @@ def _why_no_digit(candidate: Candidate, probabilities: NDArray[np.float64], stra
         return "no digit: a filled spot"
     if deviation(candidate, label) > STRANGEST:
         return f"no digit: a {label} would not be {candidate.aspect:.1f} times as wide as high"
-    if strange > NO_DIGIT_STRANGENESS:
-        return f"no digit: nobody writes a {label} like that"
     if probabilities[label] < NO_DIGIT_BELOW:
         return f"no digit: like nothing in particular, at most {label} ({probabilities[label]:.2f})"
+    if strange > NO_DIGIT_STRANGENESS:
+        return f"no digit: nobody writes a {label} like that"
     return ""
 
 
