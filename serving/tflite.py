@@ -10,8 +10,10 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from flatbuffers import flexbuffers
 from tensorflow.core.framework.graph_pb2 import GraphDef
 from tensorflow.core.protobuf.meta_graph_pb2 import SignatureDef, TensorInfo
+from tensorflow.lite.python import schema_py_generated
 
 from serving.errors import invalid_argument
 from serving.runtime import Function
@@ -19,6 +21,7 @@ from serving.tensors import Array, number_of
 
 DEFAULT_SIGNATURE = "serving_default"
 PREDICT = "tensorflow/serving/predict"
+SIGNATURES_METADATA = b"signature_defs_metadata"
 
 
 class LiteModel:
@@ -29,7 +32,7 @@ class LiteModel:
     def __init__(self, file: str, *, interpreters: int) -> None:
         """Load `file`, a path or URI; raises ServingError."""
         with tf.io.gfile.GFile(file, "rb") as opened:
-            content = opened.read()
+            content: bytes = opened.read()
         try:
             pool = [_make_interpreter(content) for _ in range(max(1, interpreters))]
         except (ValueError, RuntimeError) as error:
@@ -37,10 +40,7 @@ class LiteModel:
         self._pool: SimpleQueue[Any] = SimpleQueue()
         for interpreter in pool:
             self._pool.put(interpreter)
-        self._keys = {name: name for name in pool[0].get_signature_list()}
-        self.signature_defs: Mapping[str, SignatureDef] = {name: _signature(pool[0], name) for name in self._keys} or {
-            DEFAULT_SIGNATURE: _signature(pool[0], None)
-        }
+        self.signature_defs: Mapping[str, SignatureDef] = _signatures(pool[0], content)
 
     def function(self, inputs: Sequence[str], outputs: Sequence[str]) -> Function:
         def function(values: Sequence[Array]) -> list[Array]:
@@ -68,29 +68,52 @@ def _make_interpreter(content: bytes) -> Any:
 
 
 def _details(interpreter: Any) -> dict[str, dict[str, Any]]:
-    """Inputs and outputs by the name of their tensor."""
-    return {each["name"]: each for each in (*interpreter.get_input_details(), *interpreter.get_output_details())}
+    """Inputs and outputs by the name of their tensor, with and without TensorFlow's `:0`."""
+    every = (*interpreter.get_input_details(), *interpreter.get_output_details())
+    return {each["name"].removesuffix(":0"): each for each in every} | {each["name"]: each for each in every}
 
 
-def _signature(interpreter: Any, key: str | None) -> SignatureDef:
-    """The signature `key`; without one, the inputs and outputs under the names of their tensors."""
+def _signatures(interpreter: Any, content: bytes) -> dict[str, SignatureDef]:
+    """The model's signatures; without any, its inputs and outputs under the names of their tensors."""
+    keys = interpreter.get_signature_list()
+    if keys:
+        runners = {key: interpreter.get_signature_runner(key) for key in keys}
+        return {
+            key: _definition(runner.get_input_details(), runner.get_output_details()) for key, runner in runners.items()
+        }
+    stored = _stored_signatures(content)
+    if stored:
+        return stored
+    by_tensor = [
+        {each["name"].partition(":")[0]: each for each in details}
+        for details in (interpreter.get_input_details(), interpreter.get_output_details())
+    ]
+    return {DEFAULT_SIGNATURE: _definition(*by_tensor)}
+
+
+def _definition(inputs: Mapping[str, dict[str, Any]], outputs: Mapping[str, dict[str, Any]]) -> SignatureDef:
     definition = SignatureDef(method_name=PREDICT)
-    if key is None:
-        for details, infos in (
-            (interpreter.get_input_details(), definition.inputs),
-            (interpreter.get_output_details(), definition.outputs),
-        ):
-            for each in details:
-                infos[each["name"].partition(":")[0]].CopyFrom(_info(each))
-        return definition
-    runner = interpreter.get_signature_runner(key)
-    for details, infos in (
-        (runner.get_input_details(), definition.inputs),
-        (runner.get_output_details(), definition.outputs),
-    ):
+    for details, infos in ((inputs, definition.inputs), (outputs, definition.outputs)):
         for alias, each in details.items():
             infos[alias].CopyFrom(_info(each))
     return definition
+
+
+def _stored_signatures(content: bytes) -> dict[str, SignatureDef]:
+    """SignatureDefs that TensorFlow Lite's signature tools put into the metadata, before models had signatures."""
+    model = schema_py_generated.Model.GetRootAs(content, 0)
+    for index in range(model.MetadataLength()):
+        entry = model.Metadata(index)
+        if entry.Name() == SIGNATURES_METADATA:
+            packed = model.Buffers(entry.Buffer()).DataAsNumpy().tobytes()
+            mapping = flexbuffers.GetRoot(bytearray(packed)).AsMap
+            names = [key.AsKey for key in mapping.Keys]
+            found = {name: SignatureDef.FromString(mapping[name].AsStringBytes) for name in names}
+            for definition in found.values():
+                for info in (*definition.inputs.values(), *definition.outputs.values()):
+                    info.name = info.name.removesuffix(":0")
+            return found
+    return {}
 
 
 def _info(details: dict[str, Any]) -> TensorInfo:

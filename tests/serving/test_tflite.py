@@ -4,8 +4,13 @@ import grpc
 import numpy as np
 import pytest
 import tensorflow as tf
+from flatbuffers import flexbuffers
+from tensorflow.core.protobuf.meta_graph_pb2 import SignatureDef
+from tensorflow.lite.python import schema_py_generated
+from tensorflow.lite.tools import flatbuffer_utils
 from tensorflow_serving.apis import prediction_service_pb2_grpc
 
+from serving.tflite import LiteModel
 from tests.server_process import ServerProcess
 from tests.serving import saved_models
 from tests.serving.conftest import predict_request
@@ -33,6 +38,38 @@ def test_a_tflite_model_answers_like_any_other(lite_folder):
         with pytest.raises(grpc.RpcError) as caught:
             predict(predict_request("scale", {"x": np.zeros(1, np.int32)}), timeout=20)
         assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
+@pytest.mark.parametrize("stored", [True, False], ids=["in the metadata", "none"])
+def test_older_tflite_models_have_signatures_in_their_metadata_or_none(lite_folder, tmp_path, stored):
+    model = flatbuffer_utils.read_model(str(lite_folder / "1" / "model.tflite"))
+    model.signatureDefs = None
+    subgraph = model.subgraphs[0]
+    names = [subgraph.tensors[index].name.decode() for index in (subgraph.inputs[0], subgraph.outputs[0])]
+    if stored:
+        definition = SignatureDef(method_name="tensorflow/serving/predict")
+        for infos, alias, name in ((definition.inputs, "in", names[0]), (definition.outputs, "out", names[1])):
+            infos[alias].name, infos[alias].dtype = name, 1
+            infos[alias].tensor_shape.unknown_rank = True
+        builder = flexbuffers.Builder()
+        with builder.Map():
+            builder.Key("serving_default")
+            builder.String(definition.SerializeToString().decode("ascii"))
+        model.buffers.append(schema_py_generated.BufferT())
+        model.buffers[-1].data = np.frombuffer(bytes(builder.Finish()), np.uint8)
+        entry = schema_py_generated.MetadataT()
+        entry.name, entry.buffer = "signature_defs_metadata", len(model.buffers) - 1
+        model.metadata = [*(model.metadata or []), entry]
+    (tmp_path / "1").mkdir()
+    flatbuffer_utils.write_model(model, str(tmp_path / "1" / "model.tflite"))
+    lite = LiteModel(str(tmp_path / "1" / "model.tflite"), interpreters=1)
+    definition = lite.signature_defs["serving_default"]
+    expected = ({"in"}, {"out"}) if stored else tuple({name.partition(":")[0]} for name in names)
+    assert (set(definition.inputs), set(definition.outputs)) == expected
+    info_in, info_out = next(iter(definition.inputs.values())), next(iter(definition.outputs.values()))
+    run = lite.function([info_in.name], [info_out.name])
+    np.testing.assert_array_equal(run([np.array([1, 2], np.float32)])[0], [3, 6])
 
 
 def test_without_the_flag_such_a_version_is_not_whole(lite_folder):
