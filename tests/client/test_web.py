@@ -1,0 +1,133 @@
+"""The web page's server, as a browser and a stranger meet it: `python -m client web` in a process of its own."""
+
+import base64
+import contextlib
+import http.client
+import json
+
+import pytest
+
+from tests.client.test_reading import PICTURES, TRUTH
+from tests.client.web_process import WebProcess
+from tests.server_process import free_ports
+
+
+@pytest.fixture(scope="module")
+def web(digit_server):
+    with WebProcess("--server", digit_server) as web:
+        yield web
+
+
+@pytest.fixture(scope="module")
+def lonely_web():
+    """A page whose model server is not there."""
+    with WebProcess("--server", f"127.0.0.1:{free_ports(1)[0]}", "--timeout", "1") as web:
+        yield web
+
+
+def get(web, path, **headers):
+    """(status, headers, body) of a GET."""
+    return ask(web, "GET", path, headers=headers)
+
+
+def ask(web, method, path, body=None, headers=None):
+    connection = http.client.HTTPConnection("127.0.0.1", web.port, timeout=30)
+    try:
+        connection.request(method, path, body, headers or {})
+        response = connection.getresponse()
+        return response.status, dict(response.getheaders()), response.read()
+    finally:
+        connection.close()
+
+
+def post(web, body, **headers):
+    status, _, answer = ask(web, "POST", "/read", body, headers)
+    return status, json.loads(answer)
+
+
+def test_a_picture_is_read_and_comes_with_what_the_model_saw(web):
+    status, answer = post(web, (PICTURES / "two_lines.jpg").read_bytes())
+    assert status == 200 and answer["text"] == TRUTH["two_lines.jpg"]
+    for line in answer["lines"]:
+        for digit in line["digits"]:
+            assert len(base64.b64decode(digit["image"])) == 28 * 28
+
+
+def test_the_page_is_whole_and_loads_nothing_from_elsewhere(web):
+    status, headers, page = get(web, "/")
+    assert status == 200 and headers["content-type"].startswith("text/html")
+    assert "default-src 'none'" in headers["content-security-policy"]
+    for name in ("style.css", "main.js", "drawing.js", "reading.js", "server.js", "icon.svg"):
+        status, headers, content = get(web, f"/{name}")
+        assert status == 200 and headers["x-content-type-options"] == "nosniff"
+        assert b"://" not in content.replace(b"http://www.w3.org/2000/svg", b"")
+    assert b"http" not in page
+
+
+def test_the_model_servers_state_is_told(web, lonely_web):
+    assert json.loads(get(web, "/status")[2])["available"] is True
+    away = json.loads(get(lonely_web, "/status")[2])
+    assert away["available"] is False and away["reason"]
+
+
+def test_health_is_the_pages_own(lonely_web):
+    assert get(lonely_web, "/healthz")[0] == 200
+
+
+def test_a_server_that_is_away_is_said_to_be(lonely_web):
+    status, answer = post(lonely_web, (PICTURES / "clean.jpg").read_bytes())
+    assert status == 503 and answer["away"] is True
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/../cli.py", "/%2e%2e/cli.py", "/page/index.html", "//etc/passwd", "/..%2f..%2fcli.py", "/static/../app.py"],
+)
+def test_no_path_leads_to_other_files(web, path):
+    assert get(web, path)[0] == 404
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [(b"", "is empty"), (b"no picture", "no picture that can be read"), (b"\x89PNG\r\n\x1a\n", "")],
+    ids=["empty", "text", "header only"],
+)
+def test_what_is_no_picture_is_refused(web, body, message):
+    status, answer = post(web, body)
+    assert status == 422 and message in answer["error"]
+
+
+def test_too_large_a_picture_is_refused_with_and_without_its_length(web):
+    status, answer = post(web, b"", **{"Content-Length": str(10**9)})
+    assert status == 413 and "larger than 20 MB" in answer["error"]
+    chunks = (b"x" * 2**20 for _ in range(22))
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # refused before all was sent
+        assert ask(web, "POST", "/read", chunks, {"Transfer-Encoding": "chunked"})[0] == 413
+    assert get(web, "/healthz")[0] == 200
+
+
+def test_other_sites_may_not_ask(web):
+    status, answer = post(web, (PICTURES / "clean.jpg").read_bytes(), **{"Sec-Fetch-Site": "cross-site"})
+    assert status == 403 and "own page" in answer["error"]
+
+
+def test_other_names_are_not_answered_on_loopback(web):
+    assert get(web, "/", Host="evil.example")[0] == 400
+    assert get(web, "/", Host=f"localhost:{web.port}")[0] == 200
+
+
+def test_only_the_methods_meant_are_there(web):
+    assert get(web, "/read")[0] == 405
+    assert ask(web, "POST", "/")[0] == 405
+
+
+def test_an_address_in_use_is_an_error_in_one_line(web):
+    second = WebProcess("--server", "127.0.0.1:1", port=web.port)
+    code, errors = second.run_to_the_end()
+    assert code == 1 and "address already in use" in errors
+
+
+def test_sigterm_ends_it_in_good_order(digit_server):
+    with WebProcess("--server", digit_server) as web:
+        assert get(web, "/healthz")[0] == 200
+    assert web.process.returncode in (0, -15)  # uvicorn closes its connections, then lets the signal have its way
