@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 
 from client.answers import Classification, Outputs, Prediction
 from client.checks import find_problem
-from client.errors import BadAnswer, InvalidInput
+from client.errors import BadAnswer, InvalidInput, VersionNotFound
 from client.inputs import as_images
 from client.messages import (
     classifications_of,
@@ -29,7 +29,7 @@ from client.model_operations import ModelOperations
 from client.proto import wire_pb2 as wire
 from client.rpc import CLASSIFY, PREDICT, Call
 from client.settings import Settings
-from client.splitting import Inputs, as_arrays, join_parts, plan_parts, replan_parts, take_rows
+from client.splitting import Inputs, as_arrays, count_rows, join_parts, plan_parts, replan_parts, take_rows
 from client.steps import SendAll, Steps, Work
 
 if TYPE_CHECKING:
@@ -124,7 +124,7 @@ class Operations(ModelOperations):
         try:
             response = yield Call(PREDICT, predict_request(spec, inputs, outputs), deadline, spec)
         except InvalidInput as error:
-            if not batched or not self._learn_rows(spec, error):
+            if not batched or not self._learn_rows(spec, error, sent=count_rows(inputs)):
                 raise
             return (yield from self._run_parts(spec, inputs, outputs, self._plan(spec, inputs), parts_deadline))
         result = self._parse(outputs_of, response, spec)
@@ -143,21 +143,42 @@ class Operations(ModelOperations):
         try:
             results = yield from self._send_parts(spec, inputs, outputs, parts, deadline)
         except InvalidInput as error:
-            if not self._learn_rows(spec, error):
+            if not self._learn_rows(spec, error, sent=max(part.stop - part.start for part in parts)):
                 raise
             parts = replan_parts(parts, max_rows=self._rows(spec))
             results = yield from self._send_parts(spec, inputs, outputs, parts, deadline)
-        newest = max(result.model_version for result in results)
-        # A new version was published in between: the parts that the old one answered go out again, to the new one.
-        stale = [index for index, result in enumerate(results) if result.model_version != newest]
-        if stale:
-            pinned = model_spec(spec.name, version=newest, signature=spec.signature_name)
-            again = yield from self._send_parts(pinned, inputs, outputs, [parts[index] for index in stale], deadline)
-            for index, result in zip(stale, again, strict=True):
-                results[index] = result
-        self._signatures.saw(spec, newest)
+        results = yield from self._of_one_version(spec, inputs, outputs, parts, results, deadline)
+        self._signatures.saw(spec, results[0].model_version)
         rows = [part.stop - part.start for part in parts]
         return self._parse(join_parts, results, spec, rows=rows)
+
+    def _of_one_version(
+        self,
+        spec: wire.ModelSpec,
+        inputs: Inputs,
+        outputs: Sequence[str],
+        parts: Sequence[slice],
+        results: list[Outputs],
+        deadline: float | None,
+    ) -> Steps[list[Outputs]]:
+        """The results, once those parts are asked again that another version answered.
+
+        A new version was published in between, or taken back. Then it may be gone, and the older one is asked.
+        """
+        versions = sorted({result.model_version for result in results}, reverse=True)
+        if len(versions) == 1:
+            return results
+        for version in versions:
+            stale = [part for part, result in zip(parts, results, strict=True) if result.model_version != version]
+            pinned = model_spec(spec.name, version=version, signature=spec.signature_name)
+            try:
+                again = iter((yield from self._send_parts(pinned, inputs, outputs, stale, deadline)))
+            except VersionNotFound:
+                if version == versions[-1]:
+                    raise
+            else:
+                return [result if result.model_version == version else next(again) for result in results]
+        return results
 
     def _send_parts(
         self,
@@ -182,10 +203,10 @@ class Operations(ModelOperations):
     def _rows(self, spec: wire.ModelSpec) -> int:
         return min(self._settings.max_rows, self._rows_limits.get(spec.name, self._settings.max_rows))
 
-    def _learn_rows(self, spec: wire.ModelSpec, error: InvalidInput) -> bool:
-        """Whether the server said how many rows it takes, and that is news."""
+    def _learn_rows(self, spec: wire.ModelSpec, error: InvalidInput, *, sent: int) -> bool:
+        """Whether the server refused `sent` rows because it takes fewer; how many is remembered."""
         limit = _ROWS_LIMIT.search(error.details)
-        if limit is None or not 0 < int(limit[1]) < self._rows(spec):
+        if limit is None or not 0 < int(limit[1]) < sent:
             return False
         self._rows_limits[spec.name] = int(limit[1])
         return True

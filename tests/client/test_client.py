@@ -224,6 +224,22 @@ def test_one_answer_comes_from_one_version(start, make_client):
     assert [request.model_spec.version.value for request in server.requests] == [0, 0, 0, 0, 2, 2]
 
 
+def test_so_it_does_when_the_newer_version_is_taken_back(start, make_client):
+    count = iter(range(100))
+
+    def behave(request, context):
+        pinned = request.model_spec.version.value if request.model_spec.HasField("version") else None
+        if pinned == 2:
+            context.abort(grpc.StatusCode.NOT_FOUND, "Servable not found for request: Specific(mnist, 2)")
+        answer = predict(request, context)
+        answer.model_spec.version.value = pinned or (1 if next(count) >= 2 else 2)
+        return answer
+
+    images = np.random.default_rng(0).integers(0, 256, (40, 28, 28), np.uint8)
+    prediction = make_client(start(Predict=behave), max_rows=10, max_in_flight=1).predict(images)
+    assert prediction.model_version == 1 and prediction.classes.tolist() == (images[:, 0, 0] % 10).tolist()
+
+
 def test_one_failing_part_fails_the_call_and_names_its_rows(start, make_client):
     def behave(request, context):
         if 7 in request.inputs["images"].tensor_content:
