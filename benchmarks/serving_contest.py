@@ -28,6 +28,11 @@ ROOT = Path(__file__).parents[1]
 ENVIRONMENTS = ROOT / "build" / "serving_peers"
 PREDICT = "/tensorflow.serving.PredictionService/Predict"
 START_S = 120.0
+ENVIRONMENT = {
+    "PYTHONPATH": str(ROOT),
+    "TF_CPP_MIN_LOG_LEVEL": "2",
+    "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",  # its proxy imports TensorFlow, which takes longer
+}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -188,7 +193,7 @@ def running(contestant: Contestant, model: Path, flags: tuple[str, ...] = ()) ->
         command = [str(python), "-m", contestant.module, "--port", str(port), "--model", str(model)]
         if contestant.command:
             command = contestant.command(port, model, python, Path(folder))
-        environment = {**os.environ, "DIGIT_MODEL": str(model), "TF_CPP_MIN_LOG_LEVEL": "2", "PYTHONPATH": str(ROOT)}
+        environment = {**os.environ, **ENVIRONMENT, "DIGIT_MODEL": str(model)}
         process = subprocess.Popen(
             [*command, *flags], cwd=ROOT, env=environment, stdout=log, stderr=log, process_group=0
         )

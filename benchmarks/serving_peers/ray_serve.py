@@ -11,7 +11,6 @@ from ray.serve.config import HTTPOptions, gRPCOptions
 from tensorflow_serving.apis.predict_pb2 import PredictRequest, PredictResponse
 
 
-@serve.deployment(max_ongoing_requests=1024, ray_actor_options={"num_cpus": 1})
 class Digits:
     """One replica with one model."""
 
@@ -36,13 +35,14 @@ def main() -> None:
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--model", required=True, help="a version's folder")
     arguments = parser.parse_args()
-    ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False)
+    ray.init(address="local", num_cpus=4, include_dashboard=False, log_to_driver=False)
     adder = "tensorflow_serving.apis.prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server"
     serve.start(
         http_options=HTTPOptions(port=arguments.port + 1),
         grpc_options=gRPCOptions(port=arguments.port, grpc_servicer_functions=[adder]),
     )
-    serve.run(Digits.bind(arguments.model), name="digits")
+    deployment = serve.deployment(max_ongoing_requests=1024, ray_actor_options={"num_cpus": 1})(Digits)
+    serve.run(deployment.bind(arguments.model), name="digits")
     signal.sigwait({signal.SIGTERM, signal.SIGINT})
     ray.shutdown()
 
