@@ -20,6 +20,7 @@ from serving.observer import Observer
 
 MAX_UNKNOWN_NAMES = 100  # names of models that do not exist which are counted by name; callers can invent any number
 OTHER = "(other)"
+REMEMBERED_PATHS = 64  # of versions warmed up, each of which the real server remembers for ever
 REMEMBERED_VERSIONS = 16  # unloaded versions whose counts are still shown
 LATENCY_S = exponential_bounds(0.0001, 2, 19)  # 0.1 ms to 26 s
 BATCH_SIZES = exponential_bounds(1, 2, 13)  # 1 to 4096
@@ -35,6 +36,7 @@ class Metrics(Observer):
         self._models: set[str] = set()
         self._unknown_names: set[str] = set()
         self._gone: deque[tuple[str, str]] = deque()
+        self._warmed: deque[str] = deque()
         self._process = CollectorRegistry()
         ProcessCollector(registry=self._process)
         GCCollector(registry=self._process)
@@ -192,6 +194,12 @@ class Metrics(Observer):
         with self._lock:
             self._warmup_latency.observe((model_path, code.name), latency_s * 1e6)
             self._warmup_records.add((model_path,), records)
+            self._warmed.append(model_path)
+            if len(self._warmed) > REMEMBERED_PATHS:
+                oldest = self._warmed.popleft()
+                if oldest not in self._warmed:
+                    self._warmup_latency.forget((oldest,))
+                    self._warmup_records.forget((oldest,))
 
     def request_logged(self, *, model_name: str, code: grpc.StatusCode) -> None:
         with self._lock:

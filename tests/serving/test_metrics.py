@@ -6,7 +6,7 @@ import grpc
 import pytest
 
 from serving.metric_families import Counter, Gauge, Histogram, exponential_bounds
-from serving.metrics import MAX_UNKNOWN_NAMES, OTHER, REMEMBERED_VERSIONS, Metrics
+from serving.metrics import MAX_UNKNOWN_NAMES, OTHER, REMEMBERED_PATHS, REMEMBERED_VERSIONS, Metrics
 
 TENSORFLOW_FAMILIES = {
     ":tensorflow:serving:request_count": "counter",
@@ -115,6 +115,15 @@ def test_versions_long_gone_leave_the_page():
     assert ("inkling_serving_requests_total", "m", "2", "s", "OK") not in found
     assert ("inkling_serving_requests_total", "m", "3", "s", "OK") in found
     assert not any(key[0] == "inkling_serving_model_available" for key in found)
+
+
+def test_warm_ups_long_ago_leave_the_page():
+    metrics = Metrics()
+    for version in range(REMEMBERED_PATHS + 1):
+        metrics.warmup_finished(model_path=f"/m/{version}", code=OK, latency_s=0.1, records=1)
+    found = samples(metrics)
+    assert (":tensorflow:serving:model_warmup_latency_count", "/m/0", "OK") not in found
+    assert found[":tensorflow:serving:model_warmup_latency_count", "/m/1", "OK"] == 1
 
 
 def test_the_text_format_is_the_real_exporters():
