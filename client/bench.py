@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from client.answers import table
 from client.asynchronous import AsyncClient
-from client.errors import InklingError
+from client.errors import InklingError, InvalidInput
 from client.inputs import as_images
 
 PERCENTILES = (50.0, 90.0, 95.0, 99.0, 99.9)
@@ -89,6 +89,8 @@ async def measure(
     Raises: InvalidInput.
     """
     pool = _noise() if images is None else as_images(images)
+    if not len(pool):
+        raise InvalidInput("there are no images to send; expected one at least")
     batches = _batches(pool, batch_size)
     latencies: list[float] = []
     errors: Counter[str] = Counter()
@@ -121,9 +123,7 @@ def _noise() -> NDArray[np.uint8]:
 
 def _batches(pool: NDArray[np.uint8], size: int) -> Iterator[NDArray[np.uint8]]:
     """Batches without end, round and round through the pool."""
-    copies = -(-size // len(pool)) + 1
-    pool = np.concatenate([pool] * copies)
-    starts = range(0, len(pool) - size + 1, size) if size <= len(pool) else range(1)
+    pool = np.concatenate([pool] * (-(-size // len(pool)) + 1))
     while True:
-        for begin in starts:
+        for begin in range(0, len(pool) - size + 1, size):
             yield pool[begin : begin + size]

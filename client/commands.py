@@ -201,6 +201,7 @@ def bench(flags: argparse.Namespace, settings: Settings) -> int:
 
     async def run() -> Any:
         async with AsyncClient(**settings) as client:
+            await client.status()  # a server that is away, or has no such model, is no load to measure
             return await measure(
                 client,
                 images,

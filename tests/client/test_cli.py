@@ -191,6 +191,12 @@ def test_bench_measures(server, array, capsys):
     assert {len(request.inputs["images"].tensor_content) for request in server.requests} == {5 * 784}
 
 
+def test_bench_wants_an_image_at_least(server, tmp_path, capsys):
+    np.save(tmp_path / "none.npy", np.zeros((0, 28, 28), np.uint8))
+    status, _, errors = run(capsys, "bench", "--images", str(tmp_path / "none.npy"))
+    assert (status, errors) == (2, "error: there are no images to send; expected one at least\n")
+
+
 def test_bench_counts_errors_by_status(capsys):
     with StubServer(Predict=failing(*[(grpc.StatusCode.INTERNAL, "broken")] * 3, then=seven)) as server:
         arguments = ["--duration", "0.3", "--warmup", "0", "--concurrency", "2"]
@@ -203,6 +209,7 @@ def test_bench_counts_errors_by_status(capsys):
     ("arguments", "status", "message"),
     [
         (["status", "--server", "127.0.0.1:1", "--timeout", "2"], 3, "is the server running there?"),
+        (["bench", "--server", "127.0.0.1:1", "--timeout", "2"], 3, "is the server running there?"),
         (["predict", "/no/such.npy"], 1, "error: /no/such.npy: No such file or directory\n"),
         (["predict", str(ROOT / "pyproject.toml")], 2, "pyproject.toml is no .npy file of numbers"),
         (["status", "--server", "a,b"], 2, "'a' in a list of addresses; expected host:port"),
