@@ -21,24 +21,15 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from serving.config_files import BatchingParameters
-from serving.errors import ServingError, failed_precondition, internal, invalid_argument, unavailable
+from serving.errors import ServingError, internal, invalid_argument, unavailable
 from serving.observer import Observer
+from serving.rows import Task, check_rows, groups, run_together
 from serving.runtime import Function
 from serving.tensors import Array
 from serving.workers import Workers
 
 # Without parameters: rows in one run. The digit model's throughput is flat from 64 rows on.
 GREEDY_BATCH_SIZE = 64
-
-
-@dataclass(slots=True)
-class Task:
-    """One request, or a part of a split one."""
-
-    inputs: Sequence[Array]
-    size: int  # rows
-    answer: "asyncio.Future[list[Array]]"
-    came_at: float
 
 
 @dataclass(slots=True)
@@ -204,7 +195,7 @@ class Batcher:
         """On a worker: run `tasks` and bring the answers back."""
         answers: list[tuple[Task, list[Array] | ServingError]] = []
         wanted = [task for task in tasks if not task.answer.done()]  # the worker may have been long in coming
-        for group in self._groups(wanted) if wanted else []:
+        for group in groups(wanted, pad=self._parameters.pad_variable_length_inputs) if wanted else []:
             answers.extend(zip(group, self._run_group(group), strict=True))
         self._loop.call_soon_threadsafe(self._deliver, answers)
 
@@ -219,17 +210,6 @@ class Batcher:
                 task.answer.set_result(answer)
         if self._batches:
             self._dispatch()
-
-    def _groups(self, tasks: list[Task]) -> list[list[Task]]:
-        """Those that can be concatenated: inputs of the same shape but for the rows."""
-        if len(tasks) == 1:
-            return [tasks]
-        if self._parameters.pad_variable_length_inputs:
-            return pad_to_equal_shapes(tasks)
-        groups: dict[tuple[tuple[int, ...], ...], list[Task]] = {}
-        for task in tasks:
-            groups.setdefault(tuple([array.shape[1:] for array in task.inputs]), []).append(task)
-        return list(groups.values())
 
     def _run_group(self, group: list[Task]) -> Sequence[list[Array] | ServingError]:
         started = time.perf_counter()
@@ -256,55 +236,9 @@ class Batcher:
     def _run_together(self, group: list[Task]) -> Sequence[list[Array]]:
         size = sum(task.size for task in group)
         surplus = self._parameters.padded_size(size) - size if size else 0
-        if len(group) == 1 and not surplus:
-            outputs = self._function(group[0].inputs)
-            if self._max_tasks is None and size:
-                check_rows(outputs, size)
-            return [outputs]
-        columns = [[task.inputs[index] for task in group] for index in range(len(group[0].inputs))]
-        inputs = [np.concatenate([*column, *[column[0][:1]] * surplus]) for column in columns]
-        outputs = self._function(inputs)
-        check_rows(outputs, size + surplus)
-        answers: list[list[Array]] = []
-        start = 0
-        for task in group:
-            answers.append([output[start : start + task.size] for output in outputs])
-            start += task.size
-        return answers
-
-
-def check_rows(outputs: Sequence[Array], size: int) -> None:
-    """Outputs must have the rows of the inputs, or they cannot be told apart."""
-    for output in outputs:
-        if not output.ndim:
-            raise failed_precondition("Batched output tensor has 0 dimensions")
-        if len(output) != size:
-            raise failed_precondition(
-                "Batched output tensor's 0th dimension does not equal the sum of the 0th dimension sizes of the "
-                f"input tensors; {len(output)} is not {size}"
-            )
-
-
-def pad_to_equal_shapes(tasks: list[Task]) -> list[list[Task]]:
-    """Bring the inputs of all tasks to the largest shape among them, where their ranks allow that.
-
-    The value that fills is the tensor's first element, as in TensorFlow Serving.
-    """
-    by_rank: dict[tuple[int, ...], list[Task]] = {}
-    for task in tasks:
-        by_rank.setdefault(tuple([array.ndim for array in task.inputs]), []).append(task)
-    for group in by_rank.values():
-        for index in range(len(group[0].inputs)):
-            shapes = [task.inputs[index].shape[1:] for task in group]
-            largest = tuple(max(sizes) for sizes in zip(*shapes, strict=True))
-            for task in group:
-                task.inputs = [*task.inputs[:index], _pad(task.inputs[index], largest), *task.inputs[index + 1 :]]
-    return list(by_rank.values())
-
-
-def _pad(array: Array, shape: tuple[int, ...]) -> Array:
-    if array.shape[1:] == shape:
-        return array
-    padded = np.full((len(array), *shape), array.flat[0] if array.size else 0, array.dtype)
-    padded[(slice(None), *[slice(size) for size in array.shape[1:]])] = array
-    return padded
+        if len(group) > 1 or surplus:
+            return run_together(self._function, group, surplus=surplus)
+        outputs = self._function(group[0].inputs)
+        if self._max_tasks is None and size:
+            check_rows(outputs, size)
+        return [outputs]

@@ -5,15 +5,12 @@ takes its place meanwhile. All methods run on the event loop. Cancelling a corou
 what has not begun by then is not computed.
 """
 
-import re
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from types import TracebackType
 from typing import Any, TypeVar
 
 import grpc
 from google.protobuf.any_pb2 import Any as AnyProto
-from tensorflow.core.protobuf.meta_graph_pb2 import SignatureDef
 from tensorflow_serving.apis import (
     classification_pb2,
     get_model_metadata_pb2,
@@ -26,45 +23,20 @@ from tensorflow_serving.apis import (
     prediction_log_pb2,
     regression_pb2,
 )
-from tensorflow_serving.config.model_server_config_pb2 import ModelConfig, ModelServerConfig
+from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
 
 from serving import inference
 from serving.engine import Model, status_of
 from serving.errors import ServingError, failed_precondition, invalid_argument, not_found, unavailable
-from serving.manager import Manager, Version
+from serving.lease import Lease
+from serving.manager import Manager
+from serving.model_configs import check_configs
 from serving.observer import Observer, RequestLog
+from serving.servables import Version
 from serving.tensors import Array, to_proto
 
 Response = TypeVar("Response")
-PLATFORM = "tensorflow"
 STATUS_NUMBERS = {code: code.value[0] for code in grpc.StatusCode}
-
-
-class Lease:
-    """A version that stays loaded while the `with` block runs."""
-
-    __slots__ = ("model", "model_name", "version")
-
-    def __init__(self, model: Model) -> None:
-        self.model = model
-        self.model_name = model.name
-        self.version = model.version
-
-    def __enter__(self) -> "Lease":
-        self.model.in_flight += 1
-        self.model.idle.clear()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.model.in_flight -= 1
-        if not self.model.in_flight:
-            self.model.idle.set()
-
-    def signature(self, name: str) -> SignatureDef:
-        """The signature `name`, `serving_default` if empty; raises ServingError FAILED_PRECONDITION."""
-        return self.model.signature(name).definition
 
 
 class Handlers:
@@ -329,37 +301,6 @@ class Handlers:
         getattr(log, kind).response.CopyFrom(response)
         log.log_metadata.model_spec.CopyFrom(spec)
         self._request_log.write(log)
-
-
-def check_configs(configs: Sequence[ModelConfig], current: Mapping[str, ModelConfig]) -> None:
-    """Refuse a set of models that cannot be served; raises ServingError."""
-    seen: set[str] = set()
-    for config in configs:
-        name = config.name
-        if name in seen:
-            raise invalid_argument(f"Illegal to list model {name} multiple times in config list")
-        seen.add(name)
-        if not name:
-            raise invalid_argument("A model config has no name")
-        if not config.base_path.startswith("/") and not re.match(r"[a-zA-Z][a-zA-Z0-9+.-]*://", config.base_path):
-            raise invalid_argument(
-                f"Expected model {name} to have an absolute path or URI; got base_path()={config.base_path}"
-            )
-        platform = config.model_platform or (PLATFORM if config.model_type == 1 else "")
-        if not platform:
-            raise invalid_argument(
-                f"Illegal setting neither ModelServerConfig::model_type (deprecated) nor "
-                f"ModelServerConfig::model_platform, model name is {name}"
-            )
-        if name in current and (current[name].model_platform or PLATFORM) != platform:
-            raise invalid_argument(
-                f"Illegal to change a model's platform. For model {name} platform was "
-                f"{current[name].model_platform} and new platform requested is {platform}"
-            )
-        if platform != PLATFORM:
-            raise invalid_argument(f"Model {name} requests unsupported platform {platform}")
-        if config.HasField("logging_config"):
-            raise invalid_argument("No request-logger-creator provided. Use --request_log_file instead.")
 
 
 def _rows(request: predict_pb2.PredictRequest) -> int:

@@ -3,7 +3,8 @@
 One task polls the base paths; each load is a task of its own. All state changes on the event loop, so there is no lock.
 The rules, for every model:
 
-- A version is loaded when the policy wants it and it is whole (versions.py), and served once it is loaded and warm.
+- A version is loaded when the policy wants it and it is whole (source.py, versions.py), and served once it is loaded
+  and warm.
 - A version that is not wanted any more goes once one that is wanted is available; what is in flight on it ends first.
 - A version that does not load is reported with its error and tried again, after the retry interval or when its files
   change; meanwhile the policy chooses among the others. It never takes the place of one that works.
@@ -14,64 +15,25 @@ import logging
 import time
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import grpc
 import tensorflow as tf
-from tensorflow_serving.apis.get_model_status_pb2 import ModelVersionStatus
 from tensorflow_serving.config.model_server_config_pb2 import ModelConfig
 
-from serving import loader, versions, warmup
+from serving import loader, warmup
 from serving.engine import Model
 from serving.errors import ServingError, failed_precondition, invalid_argument, not_found
 from serving.loader import LoadOptions
 from serving.observer import Observer
-from serving.versions import Snapshot
+from serving.servables import AVAILABLE, END, LOADING, START, UNLOADING, Servable, Version
+from serving.source import Found, Source
+from serving.versions import Snapshot, wanted
 from serving.workers import Workers
 
 logger = logging.getLogger(__name__)
 
-START, LOADING, AVAILABLE, UNLOADING, END = (
-    ModelVersionStatus.START,
-    ModelVersionStatus.LOADING,
-    ModelVersionStatus.AVAILABLE,
-    ModelVersionStatus.UNLOADING,
-    ModelVersionStatus.END,
-)
 MAX_ENDED = 64  # versions that are gone, kept for GetModelStatus
-
-
-@dataclass(slots=True)
-class Version:
-    """One version of a model, from its discovery to its end."""
-
-    number: int
-    path: str
-    state: int = START
-    error: ServingError | None = None
-    model: Model | None = None  # while AVAILABLE or UNLOADING
-    attempts: int = 0  # failed loads since the files last changed
-    retry_at: float = 0.0
-    failed_snapshot: Snapshot | None = None
-    task: "asyncio.Task[None] | None" = None
-
-
-@dataclass(slots=True)
-class Servable:
-    """A configured model."""
-
-    config: ModelConfig
-    versions: dict[int, Version] = field(default_factory=dict)
-    snapshots: dict[int, Snapshot] = field(default_factory=dict)  # of those not loaded yet, at the last look
-    lacks: dict[int, str] = field(default_factory=dict)  # by version, what it has not to be whole
-    notice: str = ""  # what the log said last, so as not to repeat it at each poll
-    settling: bool = False  # a version is there and still changing
-    aspired: frozenset[int] = frozenset()  # what the policy chose at the last look
-
-    def available(self) -> list[Version]:
-        """The versions that answer, newest first."""
-        found = [version for version in self.versions.values() if version.state == AVAILABLE]
-        return sorted(found, key=lambda version: version.number, reverse=True)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -95,7 +57,7 @@ class Manager:
         self._servables: dict[str, Servable] = {}
         self._leaving: set[asyncio.Task[None]] = set()
         self._loading = ThreadPoolExecutor(max(1, options.num_load_threads), thread_name_prefix="load")
-        self._looking = ThreadPoolExecutor(1, thread_name_prefix="poll")
+        self._source = Source(prefer_lite=options.load.prefer_lite, max_retries=options.max_retries)
         self._poll_lock = asyncio.Lock()
         self.changed = asyncio.Condition()
 
@@ -130,13 +92,13 @@ class Manager:
 
         Raises: ServingError if a label points at a version that is not available.
         """
-        wanted = {config.name: config for config in configs}
-        labels = {name: dict(config.version_labels) for name, config in wanted.items()}
+        chosen = {config.name: config for config in configs}
+        labels = {name: dict(config.version_labels) for name, config in chosen.items()}
         old_labels = {name: dict(servable.config.version_labels) for name, servable in self._servables.items()}
-        for name in set(self._servables) - set(wanted):
+        for name in set(self._servables) - set(chosen):
             for version in self._servables.pop(name).versions.values():
                 self._retire(version, name)
-        for name, config in wanted.items():
+        for name, config in chosen.items():
             config = ModelConfig.FromString(config.SerializeToString())
             config.version_labels.clear()
             config.version_labels.update(old_labels.get(name, {}))  # until the new ones are known to hold
@@ -149,7 +111,7 @@ class Manager:
             else:
                 self._servables[name].config = config
         await self.poll()
-        await self._settle(wanted)
+        await self._settle(chosen)
         await self.announce()
         self._assign_labels(labels)
 
@@ -211,90 +173,27 @@ class Manager:
         async with self._poll_lock:
             for name, servable in list(self._servables.items()):
                 try:
-                    await self._poll_one(name, servable)
+                    found = await self._source.look(servable)
+                    if found is not None and self._servables.get(name) is servable:
+                        self._reconcile(name, servable, found)
                 except tf.errors.OpError as error:  # files that go while they are looked at
                     logger.warning("looking for versions of %s failed: %s", name, error.message)
 
-    async def _poll_one(self, name: str, servable: Servable) -> None:
-        loop = asyncio.get_running_loop()
-        base_path = servable.config.base_path
-        try:
-            listed = await loop.run_in_executor(self._looking, versions.list_versions, base_path)
-        except tf.errors.OpError as error:
-            servable.settling = False
-            self._note(servable, f"Could not find base path {base_path} for servable {name} with error {error.message}")
-            return
-        if not listed:
-            self._note(
-                servable,
-                f"No versions of servable {name} found under base path {base_path}. Did you forget to name your leaf "
-                f"directory as a number (eg. '/1/')?",
-            )
-        else:
-            servable.notice = ""
-        usable = await self._usable(servable, listed)
-        if self._servables.get(name) is servable:
-            self._reconcile(name, servable, listed, usable)
-
-    async def _usable(self, servable: Servable, listed: Mapping[int, str]) -> list[int]:
-        """The versions that are live, being loaded, or whole and not known to fail."""
-        usable = []
-        before, servable.snapshots, servable.settling = servable.snapshots, {}, False
-        candidates = versions.wanted(servable.config.model_version_policy, listed)
-        for number in sorted(listed, reverse=True):
-            known = servable.versions.get(number)
-            if known is not None and known.state in (LOADING, AVAILABLE):
-                usable.append(number)
-                continue
-            if number not in candidates and number < max(usable, default=-1):
-                continue  # an old version that nobody wants: not worth looking at
-            if await self._is_whole(servable, number, listed[number], before.get(number)):
-                usable.append(number)
-        return usable
-
-    async def _is_whole(self, servable: Servable, number: int, path: str, before: Snapshot | None) -> bool:
-        """Whether a version that is not live may be loaded now."""
-        loop = asyncio.get_running_loop()
-        files = await loop.run_in_executor(self._looking, versions.snapshot, path)
-        servable.snapshots[number] = files
-        known = servable.versions.get(number)
-        if known is not None and known.error is not None and known.failed_snapshot == files:
-            return known.attempts <= self._options.max_retries and time.monotonic() >= known.retry_at
-        prefer_lite = self._options.load.prefer_lite
-        lacks = await loop.run_in_executor(
-            self._looking, lambda: versions.missing(path, files, prefer_lite=prefer_lite)
-        )
-        if lacks is not None:
-            if servable.lacks.get(number) != lacks:
-                logger.info("version %s is not whole yet: it has no %s", path, lacks)
-                servable.lacks[number] = lacks
-            return False
-        servable.lacks.pop(number, None)
-        if not versions.settled(files, before):
-            servable.settling = True
-            return False
-        return True
-
-    def _note(self, servable: Servable, text: str) -> None:
-        if servable.notice != text:
-            logger.warning("%s", text)
-            servable.notice = text
-
-    def _reconcile(self, name: str, servable: Servable, listed: Mapping[int, str], usable: list[int]) -> None:
+    def _reconcile(self, name: str, servable: Servable, found: Found) -> None:
         """Start the loads and unloads that bring `servable` to what its policy wants."""
         policy = servable.config.model_version_policy
-        aspired = versions.wanted(policy, usable)
+        aspired = wanted(policy, found.usable)
         for number in aspired:
             known = servable.versions.get(number)
             if known is None or known.state in (START, END):
                 attempts = 0
                 if known is not None and known.failed_snapshot == servable.snapshots.get(number):
                     attempts = known.attempts
-                version = Version(number, listed[number], attempts=attempts)
+                version = Version(number, found.listed[number], attempts=attempts)
                 servable.versions[number] = version
                 self._start_load(name, servable, version)
         servable.aspired = frozenset(aspired)
-        self._sweep(name, servable, everything=not listed)
+        self._sweep(name, servable, everything=not found.listed)
         self._forget(servable)
 
     def _start_load(self, name: str, servable: Servable, version: Version) -> None:
@@ -411,4 +310,4 @@ class Manager:
         if self._leaving:
             await asyncio.wait(self._leaving, timeout=5)
         self._loading.shutdown(wait=False, cancel_futures=True)
-        self._looking.shutdown(wait=False, cancel_futures=True)
+        self._source.close()

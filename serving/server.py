@@ -22,11 +22,12 @@ from serving.config_files import BatchingParameters
 from serving.errors import ServingError, failed_precondition, invalid_argument
 from serving.flags import ServerConfig
 from serving.grpc_api import MODEL_SERVICE, PREDICTION_SERVICE, GrpcApi
-from serving.handlers import PLATFORM, Handlers
+from serving.handlers import Handlers
 from serving.health import Health
 from serving.loader import LoadOptions
 from serving.manager import Manager, ManagerOptions
 from serving.metrics import Metrics
+from serving.model_configs import PLATFORM
 from serving.models_folder import model_names
 from serving.request_log import RequestLog
 from serving.workers import Workers
