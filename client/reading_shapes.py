@@ -50,9 +50,9 @@ def strangeness(forms: NDArray[np.uint8], shapes: Shapes | None = None) -> Float
 def features(forms: NDArray[np.uint8]) -> Floats:
     """float32 [n, 784]: blurred, so that a stroke's exact place does not count, and of unit length."""
     padded = np.pad(forms.astype(np.float32), ((0, 0), (2, 2), (2, 2)))
-    down = sum((weight * padded[:, i : i + 28] for i, weight in enumerate(BLUR)), start=np.float32(0))
-    both = sum((weight * down[:, :, i : i + 28] for i, weight in enumerate(BLUR)), start=np.float32(0))
-    flat = np.asarray(both, np.float32).reshape(len(forms), 28 * 28)
+    down = np.sum([weight * padded[:, i : i + 28] for i, weight in enumerate(BLUR)], axis=0)
+    both = np.sum([weight * down[:, :, i : i + 28] for i, weight in enumerate(BLUR)], axis=0)
+    flat = both.astype(np.float32).reshape(len(forms), 28 * 28)
     return flat / np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-6)
 
 

@@ -34,18 +34,21 @@ class WebProcess:
                     return self
             except (urllib.error.URLError, ConnectionError, TimeoutError):
                 time.sleep(0.1)
+        log = Path(self._log.name).read_text()
         self.__exit__()
-        raise AssertionError(f"the page did not start: {Path(self._log.name).read_text()}")
+        raise AssertionError(f"the page did not start: {log}")
 
     def __exit__(self, *_):
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
             self.process.wait(20)
+        self._log.close()
 
     def run_to_the_end(self):
         """Exit status and what was logged, of a start that is to fail."""
-        code = self._start().wait(START_TIMEOUT_S)
-        return code, Path(self._log.name).read_text()
+        with self._log:
+            code = self._start().wait(START_TIMEOUT_S)
+            return code, Path(self._log.name).read_text()
 
     def _start(self):
         environment = {**os.environ, "PYTHONPATH": str(ROOT)}

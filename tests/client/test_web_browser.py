@@ -1,0 +1,214 @@
+"""The web page in a real browser: strokes along real MNIST test digits are drawn, and must be read.
+
+Needs Chromium (Debian: `apt-get install chromium`). With INKLING_SCREENSHOTS=<folder>, pictures of the page are kept.
+"""
+
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from playwright.sync_api import expect, sync_playwright
+
+from tests.client.skeletons import strokes_of
+from tests.client.test_reading import PICTURES, TRUTH
+from tests.client.web_process import WebProcess
+from tests.server_process import ServerProcess
+from train import data
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here; Debian's package is chromium")
+
+DESKTOP, PHONE = {"width": 1180, "height": 900}, {"width": 390, "height": 844}
+WAIT_MS = 30_000
+expect.set_options(timeout=WAIT_MS)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with sync_playwright() as playwright:
+        # Containers have no user namespaces for Chromium's own sandbox; the page is ours.
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def web(digit_server):
+    with WebProcess("--server", digit_server) as web:
+        yield web
+
+
+@pytest.fixture
+def open_page(browser):
+    """A function that opens the page; at the end, no script may have failed and no rule of its policy been broken."""
+    contexts, complaints = [], []
+
+    def open_page(web, viewport=DESKTOP, **options):
+        context = browser.new_context(viewport=viewport, **options)
+        contexts.append(context)
+        page = context.new_page()
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("console", lambda message: complaints.append(message.text) if "Policy" in message.text else None)
+        page.goto(web.url)
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert complaints == []
+
+
+def digits_that_look_like(text):
+    """MNIST test images, one for each digit of `text`, whose skeletons are clear."""
+    dataset = data.load()
+    clear = {4: 3, 0: 5, 7: 2, 1: 4, 2: 8}  # the n-th of its class
+    return [dataset.test_images[np.flatnonzero(dataset.test_labels == int(d))[clear[int(d)]]] for d in text]
+
+
+def draw(page, images):
+    """Replay the images' outlines as strokes of a mouse, side by side."""
+    surface = page.locator("#canvas").bounding_box()
+    step = min(surface["width"] * 0.92 / len(images), surface["height"] * 0.6)
+    height = min(surface["height"] * 0.6, step * 1.05)
+    left = surface["x"] + (surface["width"] - step * len(images)) / 2
+    for place, image in enumerate(images):
+        middle = left + step * (place + 0.5), surface["y"] + surface["height"] / 2
+        for stroke in strokes_of(image):
+            points = [(middle[0] + (x - 14) / 20 * height, middle[1] + (y - 14) / 20 * height) for x, y in stroke]
+            page.mouse.move(*points[0])
+            page.mouse.down()
+            for point in points[1:]:
+                page.mouse.move(*point)
+            page.mouse.up()
+
+
+def keep_screenshot(page, name):
+    folder = os.environ.get("INKLING_SCREENSHOTS")
+    if folder:
+        page.locator(".bars i").first.wait_for()
+        page.screenshot(path=Path(folder) / name, full_page=True)
+
+
+@pytest.mark.parametrize(
+    ("viewport", "text", "options", "name"),
+    [
+        (DESKTOP, "40712", {}, "web_desktop.png"),
+        (PHONE, "4071", {"has_touch": True, "is_mobile": True}, "web_phone.png"),
+        (DESKTOP, "2", {"color_scheme": "dark"}, "web_dark.png"),
+    ],
+    ids=["desktop", "phone", "dark"],
+)
+def test_a_drawn_number_is_read(open_page, web, viewport, text, options, name):
+    page = open_page(web, viewport, **options)
+    expect(page.locator("#status-text")).to_contain_text("version 1")
+    draw(page, digits_that_look_like(text))
+    expect(page.locator("#text")).to_have_text(text)
+    expect(page.locator(".digit")).to_have_count(len(text))
+    expect(page.locator(".digit .best")).to_have_text(list(text))
+    described = f"Drawing surface, {_strokes(text)} strokes, read as {text}"
+    expect(page.locator("#canvas")).to_have_attribute("aria-label", described)
+    keep_screenshot(page, name)
+
+
+def _strokes(text):
+    return sum(len(strokes_of(image)) for image in digits_that_look_like(text))
+
+
+def test_the_reading_appears_while_the_pen_is_down(open_page, web):
+    page = open_page(web)
+    surface = page.locator("#canvas").bounding_box()
+    x, y = surface["x"] + surface["width"] / 2, surface["y"] + surface["height"] / 2
+    page.mouse.move(x, y - 90)
+    page.mouse.down()
+    page.mouse.move(x, y + 90, steps=12)
+    expect(page.locator("#text")).to_have_text("1")
+    page.mouse.up()
+
+
+def test_undo_and_clear_take_strokes_back(open_page, web):
+    page = open_page(web)
+    draw(page, digits_that_look_like("17"))
+    expect(page.locator("#text")).to_have_text("17")
+    for _ in strokes_of(digits_that_look_like("7")[0]):
+        page.get_by_role("button", name="Undo").click()
+    expect(page.locator("#text")).to_have_text("1")
+    page.get_by_role("button", name="Clear").click()
+    expect(page.locator("#text")).to_have_text("Nothing to read yet")
+    expect(page.get_by_role("button", name="Clear")).to_be_disabled()
+    expect(page.locator(".digit")).to_have_count(0)
+
+
+def test_a_picture_file_is_read(open_page, web):
+    page = open_page(web)
+    page.locator("#file").set_input_files(PICTURES / "two_lines.jpg")
+    expect(page.locator("#text")).to_have_text(TRUTH["two_lines.jpg"])
+    boxes = page.locator("#boxes span")
+    expect(boxes).to_have_count(len(TRUTH["two_lines.jpg"]) - 1)
+    surface = page.locator("#surface").bounding_box()
+    for place in range(boxes.count()):
+        box = boxes.nth(place).bounding_box()
+        assert surface["x"] <= box["x"] and box["x"] + box["width"] <= surface["x"] + surface["width"]
+
+
+def test_what_is_no_picture_is_said_to_be_none(open_page, web, tmp_path):
+    page = open_page(web)
+    path = tmp_path / "notes.txt"
+    path.write_text("no picture")
+    page.locator("#file").set_input_files(path)
+    expect(page.get_by_role("alert")).to_contain_text("notes.txt is no picture")
+
+
+def test_all_can_be_done_from_the_keyboard(open_page, web):
+    page = open_page(web)
+    page.keyboard.press("Tab")
+    expect(page.locator(".skip")).to_be_focused()
+    page.keyboard.press("Tab")
+    expect(page.locator("#canvas")).to_be_focused()
+    for _ in range(8):
+        page.keyboard.press("ArrowUp")
+    page.keyboard.press("Space")
+    for _ in range(16):
+        page.keyboard.press("ArrowDown")
+    page.keyboard.press("Space")
+    expect(page.locator("#text")).to_have_text("1")
+    page.keyboard.press("Control+z")
+    expect(page.locator("#text")).to_have_text("Nothing to read yet")
+    page.keyboard.press("e")
+    expect(page.locator("#text")).to_have_text("4071")
+    page.keyboard.press("Escape")
+    expect(page.locator("#text")).to_have_text("Nothing to read yet")
+
+
+def test_nothing_is_wider_than_a_phone(open_page, web):
+    page = open_page(web, {"width": 320, "height": 640})
+    page.get_by_role("button", name="Example").click()
+    expect(page.locator("#text")).to_have_text("4071")
+    page.locator("#digits").wait_for()
+    widths = page.locator("html").evaluate("element => [element.scrollWidth, element.clientWidth]")
+    assert widths[0] <= widths[1]
+
+
+def test_everything_to_press_has_a_name(open_page, web):
+    page = open_page(web)
+    for control in page.locator("button, input:not([hidden]), canvas#canvas, summary").all():
+        name = control.get_attribute("aria-label") or control.inner_text()
+        assert name.strip()
+
+
+def test_a_server_that_goes_away_and_comes_back_is_told_and_the_drawing_is_kept(open_page, digit_models):
+    flags = ("--model_name=mnist", f"--model_base_path={digit_models / 'mnist'}")
+    with ServerProcess(*flags) as server, WebProcess("--server", server.address, "--timeout", "2") as web:
+        page = open_page(web)
+        draw(page, digits_that_look_like("4"))
+        expect(page.locator("#text")).to_have_text("4")
+        server.stop()
+        draw(page, digits_that_look_like("47"))  # over the first: something new to ask about
+        expect(page.get_by_role("alert")).to_contain_text("is away. What you draw is kept")
+        expect(page.locator("#status-text")).to_have_text("server away")
+        page.get_by_role("button", name="Clear").click()
+        draw(page, digits_that_look_like("7"))
+        server.start()
+        expect(page.locator("#text")).to_have_text("7", timeout=60_000)
+        expect(page.locator("#status-text")).to_contain_text("version 1")
