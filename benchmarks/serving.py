@@ -149,6 +149,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3, help="measurements of each point; the best counts")
     parser.add_argument("--only", nargs="+", choices=names, metavar="NAME", help=f"some of: {', '.join(names)}")
     parser.add_argument("--results", type=Path, help="JSON file to add to; with all of them there, docs/ is written")
+    parser.add_argument("--note", default="", help="a sentence for the page, about the machine or the run")
     arguments = parser.parse_args()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     model = newest_version(arguments.model)
@@ -162,6 +163,7 @@ def main() -> None:
             _say(f"  skipped: {error}")
             results[name] = {"skipped": str(error).splitlines()[0]}
     results["date"] = datetime.date.today().isoformat()
+    results["note"] = arguments.note
     results["versions"] = {name: metadata.version(name) for name in ("tensorflow", "grpcio")}
     if path:
         path.write_text(json.dumps(results, indent=1) + "\n")

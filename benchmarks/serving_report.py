@@ -1,5 +1,6 @@
 """The serving benchmark's results as a page with tables and a plot."""
 
+import contextlib
 import os
 import platform
 from pathlib import Path
@@ -130,17 +131,24 @@ def _grid(heads: list[str], rows: list[list[str]]) -> str:
 
 def write(results: dict[str, Any], folder: Path) -> None:
     """Put serving_benchmark.md and .png into `folder`."""
-    machine = f"{os.cpu_count()} CPUs, {platform.processor() or platform.machine()}, Python {platform.python_version()}"
+    machine = f"{os.cpu_count()} CPUs ({_processor()}), Python {platform.python_version()}"
     versions = ", ".join(f"{name} {version}" for name, version in results["versions"].items())
     page = (
         "# Serving benchmark\n\n"
         f"`python -m benchmarks.serving`, {results['date']}, {machine}, {versions}.\n\n"
         "Every server has the same digit model, and shares the machine with the process that asks it. The best\n"
-        "of several rounds counts, each after one second of warm-up.\n\n"
+        f"of several rounds counts, each after one second of warm-up. {results['note']}\n\n"
         f"![images per second](serving_benchmark.png)\n\n{markdown(results)}\n"
     )
     (folder / "serving_benchmark.md").write_text(page)
     _plot(results, folder / "serving_benchmark.png")
+
+
+def _processor() -> str:
+    with contextlib.suppress(OSError):
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return platform.processor() or platform.machine()
 
 
 def _plot(results: dict[str, Any], path: Path) -> None:
