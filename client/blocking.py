@@ -63,8 +63,8 @@ class Client(Settings):
                 `read` takes pictures of any other form.
             model: the model's name on the server; the client's own if None.
             version, label: one version of the model, by number or by label; the newest if neither is given.
-            timeout_s: deadline of the whole call, in seconds. If None it is the client's own, which each part of a
-                large batch has to itself.
+            timeout_s: deadline of the whole call, in seconds. If None it is the client's own, which each request has to
+                itself: each part of a large batch.
             check: hold the images against the model's metadata before sending; as the client is set if None.
         """
         steps = self._operations.predict(

@@ -41,7 +41,7 @@ class ModelOperations:
         spec = self._spec(model, version=version, label=label)
         return (yield from self._fetch_metadata(spec, self._deadline(timeout_s)))
 
-    def _fetch_metadata(self, spec: wire.ModelSpec, deadline: float) -> Steps[ModelMetadata]:
+    def _fetch_metadata(self, spec: wire.ModelSpec, deadline: float | None) -> Steps[ModelMetadata]:
         plain = wire.ModelSpec()
         plain.CopyFrom(spec)
         plain.signature_name = ""
@@ -56,7 +56,7 @@ class ModelOperations:
         return (yield from self._status(self._spec(model, version=version), self._deadline(timeout_s)))
 
     def _status(
-        self, spec: wire.ModelSpec, deadline: float, *, wait_for_ready: bool | None = None
+        self, spec: wire.ModelSpec, deadline: float | None, *, wait_for_ready: bool | None = None
     ) -> Steps[ModelStatus]:
         request = wire.GetModelStatusRequest(model_spec=spec)
         response = yield Call(GET_MODEL_STATUS, request, deadline, spec, wait_for_ready=wait_for_ready)
@@ -64,7 +64,7 @@ class ModelOperations:
 
     def wait_until_ready(self, model: str | None, *, version: int | None, timeout_s: float) -> Steps[ModelStatus]:
         """See `client.Client.wait_until_ready`."""
-        deadline = self._deadline(timeout_s)
+        deadline = time.monotonic() + timeout_s
         spec = self._spec(model, version=version)
         pause, last = FIRST_POLL_S, "the server does not answer"
         while True:
@@ -129,8 +129,10 @@ class ModelOperations:
     ) -> wire.ModelSpec:
         return model_spec(model or self._settings.model, version=version, label=label, signature=signature)
 
-    def _deadline(self, timeout_s: float | None) -> float:
-        timeout_s = self._settings.timeout_s if timeout_s is None else timeout_s
+    def _deadline(self, timeout_s: float | None) -> float | None:
+        """When an operation must be done; None if only each of its requests has a deadline, the client's."""
+        if timeout_s is None:
+            return None
         if not timeout_s > 0:
             raise InvalidInput(f"timeout_s={timeout_s}; expected more than 0")
         return time.monotonic() + timeout_s

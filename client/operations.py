@@ -115,18 +115,16 @@ class Operations(ModelOperations):
     ) -> Steps[Outputs]:
         """The outputs of one call, or of as many as a batch needs."""
         deadline = self._deadline(timeout_s)
-        # A batch without end may take its time: then only its parts have a deadline, each for itself.
-        parts_deadline = None if timeout_s is None else deadline
         if self._settings.check_inputs if check is None else check:
             yield from self._check(spec, inputs, outputs, deadline)
         if batched and len(parts := self._plan(spec, inputs)) > 1:
-            return (yield from self._run_parts(spec, inputs, outputs, parts, parts_deadline))
+            return (yield from self._run_parts(spec, inputs, outputs, parts, deadline))
         try:
             response = yield Call(PREDICT, predict_request(spec, inputs, outputs), deadline, spec)
         except InvalidInput as error:
             if not batched or not self._learn_rows(spec, error, sent=count_rows(inputs)):
                 raise
-            return (yield from self._run_parts(spec, inputs, outputs, self._plan(spec, inputs), parts_deadline))
+            return (yield from self._run_parts(spec, inputs, outputs, self._plan(spec, inputs), deadline))
         result = self._parse(outputs_of, response, spec)
         self._signatures.saw(spec, result.model_version)
         return result
@@ -216,7 +214,7 @@ class Operations(ModelOperations):
         spec: wire.ModelSpec,
         inputs: Inputs,
         outputs: Sequence[str],
-        deadline: float,
+        deadline: float | None,
     ) -> Steps[None]:
         """Hold a request against the model's signatures. Raises: InvalidInput, SignatureNotFound."""
         metadata = self._signatures.find(spec)

@@ -82,7 +82,7 @@ class Settings:
     address: str | Sequence[str] = "localhost:8500"
     _: KW_ONLY
     model: str = "mnist"  # asked where a call names no model
-    timeout_s: float = 10.0  # deadline of a call that gives none, retries included; each part of a batch has its own
+    timeout_s: float = 10.0  # deadline of each request, retries included, where a call gives none for all that it does
     wait_for_ready: bool = False  # wait for a connection until the deadline, instead of failing without one
     retry: Retry = Retry()
     check_inputs: bool = False  # hold inputs against the model's metadata before they are sent

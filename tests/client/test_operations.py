@@ -24,7 +24,7 @@ def finish(steps, answer):
 
 
 def test_a_prediction_is_one_call():
-    steps = Operations(Settings(timeout_s=5)).predict(np.full((1, 28, 28), 3, np.uint8), **ASKED)
+    steps = Operations(Settings()).predict(np.full((1, 28, 28), 3, np.uint8), **ASKED | {"timeout_s": 5})
     call = next(steps)
     assert isinstance(call, Call) and call.rpc is PREDICT and call.model == "mnist"
     assert call.request.inputs["images"].dtype == wire.DT_UINT8
