@@ -59,8 +59,13 @@ check: lint test ## what CI runs
 bench: $(READY) ## measure training, serving, client and reading, each beside what else there is
 	$(BIN)/python -m benchmarks.train_throughput
 	$(BIN)/python -m benchmarks.serving
-	$(BIN)/python -m benchmarks.client
+	$(BIN)/python -m benchmarks.client --no-install
 	$(BIN)/python -m benchmarks.reading
+
+proto: $(READY) ## generate the client's messages, for protobuf 6.31.1 and later, which that protoc is of
+	$(BIN)/python -m pip install --quiet --no-deps --upgrade --target build/proto-tools grpcio-tools==1.75.1
+	PYTHONPATH=build/proto-tools $(BIN)/python -m grpc_tools.protoc --proto_path=. --python_out=. --pyi_out=. \
+		client/proto/wire.proto
 
 manifests: ## render every overlay of k8s/, to look at or to apply: build/manifests/
 	mkdir -p build/manifests
