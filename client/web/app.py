@@ -12,11 +12,13 @@ This one is a few kilobytes without a build step, works without a network, and k
 
 import asyncio
 import base64
+import io
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib import resources
 from typing import Any
 
+from PIL import Image
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
@@ -26,6 +28,7 @@ from starlette.routing import Route
 
 from client import AsyncClient
 from client.errors import DeadlineExceeded, InklingError, InvalidInput, ModelNotFound, ServerUnavailable
+from client.image_open import FORMATS
 from client.reading import Reading
 from client.web.config import WebConfig
 
@@ -114,12 +117,17 @@ async def _read(request: Request) -> Response:
     if request.headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
         return _answer({"error": "only Inkling's own page may ask"}, 403)
     try:
-        reading = await reader.read(await _body(request, reader.config.max_upload_bytes))
+        body = await _body(request, reader.config.max_upload_bytes)
+        if _pixels(body) > reader.config.max_pixels:
+            raise _TooLarge
+        reading = await reader.read(body)
     except ClientDisconnect:
         return Response(status_code=499)
     except _TooLarge:
         megabytes = reader.config.max_upload_bytes // 2**20
-        return _answer({"error": f"the picture is larger than {megabytes} MB; shrink it"}, 413)
+        megapixels = reader.config.max_pixels // 10**6
+        message = f"the picture is larger than {megabytes} MB or {megapixels} megapixels; shrink it"
+        return _answer({"error": message}, 413)
     except _TooBusy:
         return _answer({"error": "too many pictures at once; try again in a moment"}, 429)
     except AWAY as error:
@@ -140,6 +148,15 @@ async def _body(request: Request, limit: int) -> bytes:
         if len(body) > limit:
             raise _TooLarge
     return bytes(body)
+
+
+def _pixels(body: bytes) -> int:
+    """What the picture's header says, before anything is decoded; 0 if it says nothing, which `read` complains of."""
+    try:
+        with Image.open(io.BytesIO(body), formats=FORMATS) as image:
+            return image.width * image.height
+    except Exception:  # as many kinds as Pillow has decoders
+        return 0
 
 
 def _with_images(reading: Reading) -> dict[str, Any]:

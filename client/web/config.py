@@ -18,7 +18,8 @@ class WebConfig:
     timeout_s: float = 5.0  # for the model server's answer
     tls: TLS | None = None
     max_upload_bytes: int = 20 * 2**20
-    concurrent_readings: int = 4  # each takes a thread and some tens of milliseconds of a core
+    max_pixels: int = 16_000_000  # the page itself sends 4 million at most; decoded, these take 150 MB while it is read
+    concurrent_readings: int = 2  # each takes a thread and some tens of milliseconds of a core
     waiting_readings: int = 32  # beyond these, a browser is asked to come again
 
     @property

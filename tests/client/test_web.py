@@ -3,9 +3,11 @@
 import base64
 import contextlib
 import http.client
+import io
 import json
 
 import pytest
+from PIL import Image
 
 from tests.client.test_reading import PICTURES, TRUTH
 from tests.client.web_process import WebProcess
@@ -104,6 +106,14 @@ def test_too_large_a_picture_is_refused_with_and_without_its_length(web):
     with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # refused before all was sent
         assert ask(web, "POST", "/read", chunks, {"Transfer-Encoding": "chunked"})[0] == 413
     assert get(web, "/healthz")[0] == 200
+
+
+def test_too_many_pixels_are_refused_before_they_are_decoded(web):
+    buffer = io.BytesIO()
+    Image.new("1", (5000, 5000)).save(buffer, "PNG")
+    assert len(buffer.getvalue()) < 10_000
+    status, answer = post(web, buffer.getvalue())
+    assert status == 413 and "16 megapixels" in answer["error"]
 
 
 def test_other_sites_may_not_ask(web):
