@@ -20,6 +20,7 @@ SURELY_ONE_RUN = 1.5  # width over the line's height up to which neighbouring sl
 LARGEST_INNER_GAP = 0.3  # of the line's height, between parts of one digit
 MOST_SLICES = 6  # in one digit
 CUTS_PER_HEIGHT = 4.5  # at most, in a piece as wide as its line is high
+OVER_EACH_OTHER, LIKE_A_CUT = 0.6, 2.0  # share of the narrower one's width; stroke widths
 LEAST_SLICE = 0.3  # ink of a slice, of that of an upright stroke
 CUT_COSTS = 3.2  # stroke widths of ink that a cut may cross
 
@@ -49,7 +50,16 @@ def slices(line: LineOfPieces, stroke: float) -> list[Slice]:
             result.append(Slice(piece, 0.0))
         else:
             result += _sliced(piece, _cuts(piece, line.height, stroke))
-    return result
+    return [_as_if_cut(result[i - 1], each) if i else each for i, each in enumerate(result)]
+
+
+def _as_if_cut(before: Slice, each: Slice) -> Slice:
+    """Ink over or under other ink is a broken stroke sooner than a digit of its own: to part them costs like a cut."""
+    one, other = before.piece, each.piece
+    shared = min(one.right, other.right) - max(one.left, other.left)
+    if each.cut_before == 0 and shared > OVER_EACH_OTHER * min(one.width, other.width):
+        return Slice(other, LIKE_A_CUT)
+    return each
 
 
 def _sliced(piece: Piece, cuts: list[tuple[float, Path]]) -> list[Slice]:
