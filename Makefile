@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo train serve web test test-fast test-cluster lint format check bench proto manifests images lock clean
+.PHONY: help setup demo train serve web test test-fast fuzz test-cluster lint format check bench proto manifests images lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,6 +41,9 @@ test: $(READY) ## run all tests
 
 test-fast: $(READY) ## run the tests that take seconds
 	$(BIN)/python -m pytest -m "not slow" $(ARGS)
+
+fuzz: $(READY) ## send 100,000 broken requests to the server instead of the few thousand of `make test`
+	INKLING_FUZZ_REQUESTS=100000 $(BIN)/python -m pytest --timeout 3600 tests/serving/test_fuzz.py
 
 test-cluster: $(READY) ## train, serve and predict on the cluster of $KUBECONFIG, and take it all down again
 	$(BIN)/python -m pytest tests/k8s/test_cluster.py -rs $(ARGS)

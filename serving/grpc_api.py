@@ -34,6 +34,7 @@ logger = logging.getLogger(__name__)
 
 PREDICTION_SERVICE = "tensorflow.serving.PredictionService"
 MODEL_SERVICE = "tensorflow.serving.ModelService"
+MAX_PENDING_REQUESTS = 1_000_000
 MAX_MESSAGE_BYTES = 2**31 - 1
 MAX_STATUS_LENGTH = 1024  # gRPC sends the text as a header, and peers limit those
 CUT = "...TRUNCATED"
@@ -150,6 +151,9 @@ def make_server(*, arguments: str, max_concurrent_rpcs: int) -> grpc.aio.Server:
     options: list[tuple[str, Any]] = [
         ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
         ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+        # Beyond these gRPC's core ends RPCs as CANCELLED before we see them; ours are refused with a reason.
+        ("grpc.server.max_pending_requests", MAX_PENDING_REQUESTS),
+        ("grpc.server.max_pending_requests_hard_limit", MAX_PENDING_REQUESTS),
         ("grpc.so_reuseport", 0),  # or a second server on the same port would start, and take half the requests
         *parse_arguments(arguments),
     ]

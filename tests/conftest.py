@@ -16,6 +16,6 @@ def digit_models(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("digit_models")
     command = [sys.executable, "-m", "train", "--in-process", "--epochs", "1", "--min-accuracy", "0.97"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=280)
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=290)
     assert done.returncode == 0, done.stderr
     return folder / "models"
