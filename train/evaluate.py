@@ -8,10 +8,14 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from train.replicas import PER_REPLICA_BATCH_SIZE, replica_slices
+
 CALIBRATION_BINS = 15
 
 
-def make_predict(model: keras.Model, strategy: tf.distribute.Strategy, *, per_replica_batch_size: int = 500) -> Any:
+def make_predict(
+    model: keras.Model, strategy: tf.distribute.Strategy, *, per_replica_batch_size: int = PER_REPLICA_BATCH_SIZE
+) -> Any:
     """Compile prediction on all replicas. Returns `predict(images)`.
 
     `predict` takes images uint8 [n, height, width] and returns probabilities float32 [n, num_classes], in order, every
@@ -26,22 +30,8 @@ def make_predict(model: keras.Model, strategy: tf.distribute.Strategy, *, per_re
         return strategy.gather(strategy.run(replica, args=(images,)), axis=0)
 
     def predict(images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        replicas = strategy.num_replicas_in_sync
-        batch = per_replica_batch_size * replicas
-        parts = []
-        for start in range(0, len(images), batch):
-            chunk = images[start : start + batch]
-            share = -(-len(chunk) // replicas)
-            # Replicas need slices of one size: the last one is filled up, and what fills it is cut off below.
-            padded = np.concatenate([chunk, np.zeros((share * replicas - len(chunk), *chunk.shape[1:]), np.uint8)])
-
-            def slice_of(context: tf.distribute.ReplicaContext, padded=padded, share=share) -> tf.Tensor:  # type: ignore[no-untyped-def]
-                rank = context.replica_id_in_sync_group
-                return tf.constant(padded[rank * share : (rank + 1) * share])
-
-            values = strategy.experimental_distribute_values_from_function(slice_of)
-            parts.append(forward(values).numpy()[: len(chunk)])
-        return np.concatenate(parts)
+        slices = replica_slices(images, strategy, per_replica_batch_size)
+        return np.concatenate([forward(values).numpy()[:count] for values, _, count in slices])
 
     return predict
 

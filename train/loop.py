@@ -21,6 +21,7 @@ from train.data import Dataset
 from train.evaluate import Evaluation, make_predict
 from train.pipeline import training_batches
 from train.progress import Advance, Event, Message
+from train.recalibrate import make_recalibrate
 from train.run_folder import RunFolder
 from train.shards import ExampleOrder
 from train.step import StepMetrics, TrainState, make_run_steps
@@ -70,6 +71,7 @@ def train(
     emit = emit if chief else _ignore
     history, metrics = _resume(run, state, emit)
     predict = make_predict(state.averaged, strategy)
+    recalibrate = make_recalibrate(state.averaged, strategy)
     if state.step < total_steps:
         run_steps = make_run_steps(config, state, strategy)
         batches = iter(training_batches(config, dataset, strategy, first_step=state.step, last_step=total_steps))
@@ -89,6 +91,8 @@ def train(
         advance = clock.advance(state, results, config, order)
         history.append({"step": state.step, "epoch": advance.epoch, **_figures(advance)})
         emit(advance)
+        if state.step == epoch_end:
+            recalibrate(dataset.train_images)
         if state.step == epoch_end and len(validation_labels):
             metrics = _validate(predict, validation_images, validation_labels)
             history.append({"step": state.step, "epoch": advance.epoch, **metrics})

@@ -70,10 +70,12 @@ def test_a_resumed_run_ends_with_the_same_bits(undisturbed, digits, one_replica,
 
 
 def test_a_run_resumed_on_two_replicas_ends_within_rounding(small_config, digits, one_replica, two_replicas, tmp_path):
-    _, outcome, _ = train_run(small_config, digits, one_replica, tmp_path, name="one")
+    # Adam turns rounding into steps of the learning rate's size where a gradient is nearly 0: keep those small.
+    config = dataclasses.replace(small_config, learning_rate=3e-4)
+    _, outcome, _ = train_run(config, digits, one_replica, tmp_path, name="one")
     with pytest.raises(Stop):
-        train_run(small_config, digits, one_replica, tmp_path, name="both", stop_at=14)
-    _, resumed, _ = train_run(small_config, digits, two_replicas, tmp_path, name="both")
+        train_run(config, digits, one_replica, tmp_path, name="both", stop_at=14)
+    _, resumed, _ = train_run(config, digits, two_replicas, tmp_path, name="both")
     np.testing.assert_allclose(resumed.test_probabilities, outcome.test_probabilities, atol=5e-3)
 
 

@@ -1,0 +1,49 @@
+"""Batch-norm statistics measured on plain images, whatever the number of replicas."""
+
+import keras
+import numpy as np
+import pytest
+
+from train.model import build_model
+from train.recalibrate import make_recalibrate
+
+
+@pytest.fixture
+def model(small_config, two_replicas):
+    with two_replicas.scope():
+        model = build_model(small_config, image_size=(28, 28), num_classes=10)
+        random = np.random.default_rng(0)
+        model.set_weights([value + random.uniform(0, 0.1, value.shape) for value in model.get_weights()])
+    return model
+
+
+def batch_norms(model):
+    return [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
+
+
+def test_each_layer_gets_the_moments_of_its_own_inputs(model, digits, two_replicas):
+    images = digits.test_images  # 203: no round number for two replicas
+    make_recalibrate(model, two_replicas)(images)
+    pixels = images[..., np.newaxis] / np.float32(255)
+    assert len(batch_norms(model)) == 4
+    for layer in batch_norms(model):
+        inputs = np.asarray(keras.Model(model.input, layer.input)(pixels, training=False), np.float64)
+        np.testing.assert_allclose(layer.moving_mean.numpy(), inputs.mean(axis=(0, 1, 2)), rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(layer.moving_variance.numpy(), inputs.var(axis=(0, 1, 2)), rtol=1e-3, atol=1e-6)
+
+
+def test_all_replicas_hold_the_same_statistics(model, digits, two_replicas):
+    make_recalibrate(model, two_replicas)(digits.test_images)
+    for layer in batch_norms(model):
+        one, two = two_replicas.experimental_local_results(layer.moving_mean.value)
+        np.testing.assert_array_equal(one.numpy(), two.numpy())
+
+
+def test_images_sorted_by_class_are_taken_evenly(model, digits, two_replicas, monkeypatch):
+    monkeypatch.setattr("train.recalibrate.NUM_IMAGES", 2)
+    apart = digits.test_images[[0, 101]]
+    recalibrate = make_recalibrate(model, two_replicas)
+    recalibrate(digits.test_images)
+    found = batch_norms(model)[0].moving_mean.numpy()
+    recalibrate(apart)
+    np.testing.assert_array_equal(found, batch_norms(model)[0].moving_mean.numpy())
