@@ -5,7 +5,7 @@
     GET  /status    whether the model server answers, and with which version
     GET  /healthz   whether this process does
 
-A page of its own rather than Gradio: that brings a hundred megabytes and a telemetry switch, sends a sketch when the
+A page of its own rather than Gradio: that brings pandas, FastAPI and a telemetry switch, sends a sketch when the
 pen is lifted rather than while it writes, and has no place for ten bars and a pixel image beside each digit of a line.
 This one is a few kilobytes without a build step, works without a network, and keeps a strict content security policy.
 """
