@@ -11,7 +11,7 @@ from train import checkpoint
 from train.run_folder import RunFolder
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
-TWO_WORKERS = ["--num-workers", "2", "--cpus-per-worker", "1", "--epochs", "10"]
+TWO_WORKERS = ["--num-workers", "2", "--cpus-per-worker", "1", "--epochs", "10", "--no-publish"]
 STEPS = 188
 HARM_AT = 60  # between two checkpoints, in mid-epoch
 
@@ -99,7 +99,7 @@ def test_ctrl_c_keeps_the_checkpoint_and_says_how_to_go_on(undisturbed, start, t
     # Its newest checkpoint is cut short as well: the one before it must do.
     damaged = tmp_path / "runs/run" / checkpoint.path_of(step) / "state.npz"
     damaged.write_bytes(damaged.read_bytes()[:1000])
-    resumed = Job(tmp_path, "--resume", "run", "--num-workers", "2", "--cpus-per-worker", "1")
+    resumed = Job(tmp_path, "--resume", "run", "--num-workers", "2", "--cpus-per-worker", "1", "--no-publish")
     status, output = resumed.wait()
     assert status == 0, output
     assert "damaged checkpoint passed over: " in output
