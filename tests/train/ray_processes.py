@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -99,11 +100,15 @@ def free_port():
 class Cluster:
     """`ray start --head`, and further nodes, in an interpreter that has Ray and TensorFlow but not Inkling."""
 
-    def __init__(self, folder, num_cpus=2):
+    def __init__(self, folder):
         self.folder, self.nodes = folder, []
+        # Not in the test's folder: Ray's sockets lie 70 characters deeper, and may have 107 in all.
+        self.temporary = tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True)
         self.address, self.dashboard = f"127.0.0.1:{free_port()}", f"http://127.0.0.1:{free_port()}"
+
+    def start(self, num_cpus=2):
         host, port = self.address.split(":")
-        head = ["--head", "--port", port, "--node-ip-address", host, "--temp-dir", folder / "ray"]
+        head = ["--head", "--port", port, "--node-ip-address", host, "--temp-dir", self.temporary.name]
         head += ["--include-dashboard", "true", "--dashboard-port", self.dashboard.rpartition(":")[2]]
         self.add(*head, "--ray-client-server-port", str(free_port()), num_cpus=num_cpus)
         wait_until(lambda: "Ray runtime started" in self.nodes[0].output(), 90, self.nodes[0].output)
@@ -130,6 +135,7 @@ class Cluster:
                     process.kill()
             node.process.kill()
             node.process.wait()
+        self.temporary.cleanup()
 
 
 def bare_environment():
@@ -146,9 +152,10 @@ def bare_environment():
 
 
 @contextmanager
-def cluster(folder, **options):
-    started = Cluster(folder, **options)
+def cluster(folder):
+    started = Cluster(folder)
     try:
+        started.start()
         yield started
     finally:
         started.stop()
