@@ -90,7 +90,11 @@ def submit(ray_cluster, folder, *arguments):
     """`ray job submit` of this repository as it is; the exit status and what it printed."""
     command = [sys.executable, "-c", "from ray.scripts.scripts import main; main()", "job", "submit"]
     command += ["--address", ray_cluster.dashboard, "--working-dir", str(ROOT), "--", "python", "-m", "train"]
-    return Job(folder, *arguments, command=command, environment={**ENVIRONMENT, **TOKEN}).wait()
+    for _ in range(20):  # a cluster takes jobs only some seconds after it says that it runs
+        status, output = Job(folder, *arguments, command=command, environment={**ENVIRONMENT, **TOKEN}).wait()
+        if "No available agent to submit job" not in output:
+            break
+    return status, output
 
 
 @pytest.mark.timeout(400)
