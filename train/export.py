@@ -10,7 +10,6 @@ The SavedModel has three signatures (design: "Formats"):
 
 import functools
 import logging
-import os
 import tempfile
 from pathlib import Path
 
@@ -129,8 +128,3 @@ def h5_bytes(model: keras.Model) -> bytes:
         path = Path(folder, "model.h5")
         save_h5(model, path)
         return path.read_bytes()
-
-
-def savedmodel_megabytes(folder: Path) -> float:
-    """Size of all files in `folder`, in 10^6 bytes."""
-    return sum(os.path.getsize(path) for path in folder.rglob("*") if path.is_file()) / 1e6
