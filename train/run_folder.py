@@ -4,7 +4,6 @@ Files appear whole or not at all: on a disk by a rename, in an object store beca
 """
 
 import json
-import os
 import re
 import uuid
 from pathlib import Path
@@ -45,6 +44,8 @@ class RunFolder:
         self.name = name
         self.filesystem, self.root = open_storage(storage)
         self.path = f"{self.root}/{name}"
+        # Now, not when asked: a submitted Ray job's working directory is gone once it has left Ray.
+        self._shown = self._relative_where_below(Path.cwd())
 
     @property
     def local(self) -> Path | None:
@@ -52,8 +53,11 @@ class RunFolder:
         return Path(self.path) if isinstance(self.filesystem, pyarrow.fs.LocalFileSystem) else None
 
     def __str__(self) -> str:
+        return self._shown
+
+    def _relative_where_below(self, folder: Path) -> str:
         path = f"{self.storage.rstrip('/')}/{self.name}"
-        return os.path.relpath(path) if self.local and Path(path).is_relative_to(Path.cwd()) else path
+        return str(Path(path).relative_to(folder)) if self.local and Path(path).is_relative_to(folder) else path
 
     def exists(self, path: str = "") -> bool:
         """Whether there is a file or folder at `path`."""
