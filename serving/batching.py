@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from serving.config_files import BatchingParameters
-from serving.errors import ServingError, internal, invalid_argument, unavailable
+from serving.errors import QueueFull, ServingError, internal, invalid_argument
 from serving.observer import Observer
 from serving.rows import Task, check_rows, groups, run_together
 from serving.runtime import Function
@@ -96,7 +96,8 @@ class Batcher:
         Raises: ServingError; asyncio.CancelledError when the caller goes.
         """
         parts = self._split(inputs, size)
-        self._admit(len(parts), size)
+        if (refusal := self._refusal(len(parts), size)) is not None:
+            raise refusal
         if len(parts) == 1:
             return await self._enqueue(inputs, size)
         answers = await asyncio.gather(*[self._enqueue(part, len(part[0])) for part in parts])
@@ -112,31 +113,31 @@ class Batcher:
             raise invalid_argument(f"Task size {size} is larger than maximum input batch size {limit}")
         return [inputs]
 
-    def _admit(self, parts: int, size: int | None) -> None:
-        """Refuse what finds no room."""
+    def _refusal(self, parts: int = 1, size: int | None = 1) -> QueueFull | None:
+        """The error for a request of `size` rows in `parts`, if there is no room for it."""
         if self._max_tasks is not None:
-            if self._waiting + parts > self._max_tasks:
-                raise unavailable(
-                    f"The batch scheduling queue to which this task was submitted is full; currently {self._waiting} "
-                    f"requests enqueued and max_queued_requests is {self._max_tasks}"
-                )
-            return
+            if self._waiting + parts <= self._max_tasks:
+                return None
+            return self._full(
+                f"currently {self._waiting} requests enqueued and max_queued_requests is {self._max_tasks}"
+            )
         most = self._parameters.max_enqueued_batches
         room = most - len(self._batches)
         limit = self._parameters.execution_batch_size
         left = limit - self._batches[-1].size if self._batches else 0
         if (size or 1) <= left + room * limit:
-            return
+            return None
         if self._parameters.enable_large_batch_splitting:
-            raise unavailable(
-                f"The batch scheduling queue to which this task was submitted is full; task size is {size or 1} but "
-                f"scheduling capacity is only {left + room * limit} (num_enqueued_batches={len(self._batches)}, "
-                f"max_enqueued_batches={most}, open_batch_size={limit - left}, max_execution_batch_size={limit})"
+            return self._full(
+                f"task size is {size or 1} but scheduling capacity is only {left + room * limit} "
+                f"(num_enqueued_batches={len(self._batches)}, max_enqueued_batches={most}, "
+                f"open_batch_size={limit - left}, max_execution_batch_size={limit})"
             )
-        raise unavailable(
-            f"The batch scheduling queue to which this task was submitted is full; currently {len(self._batches)} "
-            f"batches enqueued and max_enqueued_batches is {most}"
-        )
+        return self._full(f"currently {len(self._batches)} batches enqueued and max_enqueued_batches is {most}")
+
+    def _full(self, state: str) -> QueueFull:
+        text = f"The batch scheduling queue to which this task was submitted is full; {state}"
+        return QueueFull(text, model_name=self._labels.model_name, refusal=self._refusal)
 
     def _enqueue(self, inputs: Sequence[Array], size: int | None) -> "asyncio.Future[list[Array]]":
         now = time.perf_counter()

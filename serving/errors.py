@@ -3,6 +3,8 @@
 Whatever fails below the transports ends as a `ServingError`; grpc_api.py sends its code, rest_api.py maps it to HTTP.
 """
 
+from collections.abc import Callable
+
 import grpc
 
 
@@ -13,6 +15,16 @@ class ServingError(Exception):
         super().__init__(message)
         self.code = code
         self.message = message
+
+
+class QueueFull(ServingError):
+    """A request that found its queue full."""
+
+    def __init__(self, message: str, *, model_name: str, refusal: Callable[[], "QueueFull | None"]) -> None:
+        """Args: refusal: what the same queue would say to a request of one row by now; None if it has room."""
+        super().__init__(grpc.StatusCode.UNAVAILABLE, message)
+        self.model_name = model_name
+        self.refusal = refusal
 
 
 def invalid_argument(message: str) -> ServingError:

@@ -26,7 +26,8 @@ from tensorflow_serving.apis import (
 
 from serving import logs
 from serving.config_files import TlsConfig
-from serving.errors import ServingError, invalid_argument, unavailable
+from serving.errors import QueueFull, ServingError, invalid_argument, unavailable
+from serving.full_queues import FullQueues
 from serving.handlers import Handlers
 from serving.observer import Observer
 
@@ -88,41 +89,50 @@ class GrpcApi:
     ) -> Callable[[bytes, grpc.aio.ServicerContext[bytes, bytes]], Awaitable[bytes]]:
         parse = message_class.FromString
         is_coroutine = inspect.iscoroutinefunction(method)
+        full = FullQueues()
 
         async def call(content: bytes, context: grpc.aio.ServicerContext[bytes, bytes]) -> bytes:
             started = time.perf_counter()
             if logs.wanted():
                 logs.begin_request(dict(context.invocation_metadata() or ()).get(REQUEST_ID))
-            request = None
+            answer, model_name = b"", ""
             code, details = grpc.StatusCode.OK, ""
             self._begin(content)
             try:
-                if self._pending_bytes > self._max_pending_bytes and self._pending_bytes > len(content):
-                    raise unavailable(
-                        f"The server holds {self._pending_bytes} bytes of requests and takes "
-                        f"{self._max_pending_bytes}; try again"
-                    )
+                self._check_room(content)
+                full.check(content)
                 request = _parse(parse, content, message_class)
+                model_name = _model_name(request)
                 response = await method(request) if is_coroutine else method(request)
-                answer: bytes = response.SerializeToString()
-                return answer
+                answer = response.SerializeToString()
+            except QueueFull as error:
+                full.remember(content, error)
+                model_name, code, details = error.model_name, error.code, error.message
             except ServingError as error:
-                code = error.code
-                details = error.message
+                code, details = error.code, error.message
             except asyncio.CancelledError:
                 code = grpc.StatusCode.CANCELLED
                 raise
             except Exception as error:
                 logger.exception("%s failed; this is a bug", api)
-                code = grpc.StatusCode.INTERNAL
-                details = f"{type(error).__name__}: {error}"
+                code, details = grpc.StatusCode.INTERNAL, f"{type(error).__name__}: {error}"
             finally:
                 self._end(content)
-                self._finished(api, _model_name(request), code, details, time.perf_counter() - started)
-            await context.abort(code, cut(details))
-            raise AssertionError("abort raises")
+                self._finished(api, model_name, code, details, time.perf_counter() - started)
+            if code is not grpc.StatusCode.OK:
+                context.set_code(code)
+                context.set_details(cut(details))
+            return answer
 
         return call
+
+    def _check_room(self, content: bytes) -> None:
+        """Refuse `content` if all requests held now are too many bytes; one alone may be of any size."""
+        if self._pending_bytes > self._max_pending_bytes and self._pending_bytes > len(content):
+            raise unavailable(
+                f"The server holds {self._pending_bytes} bytes of requests and takes {self._max_pending_bytes}; "
+                "try again"
+            )
 
     async def until_idle(self, timeout_s: float) -> None:
         """Return when no request is being answered, or after `timeout_s`."""
