@@ -220,8 +220,13 @@ class Handlers:
                 "ServerModelConfig type not supported by HandleReloadConfigRequest. "
                 "Only ModelConfigList is currently supported"
             )
+        names = dict.fromkeys(request.metric_names)
+        before = {name: self._observer.metric_value(name) for name in names}
         await self.apply_config(request.config)
-        return model_management_pb2.ReloadConfigResponse()
+        response = model_management_pb2.ReloadConfigResponse()
+        for name in names:
+            response.metric.add(name=name, int64_value_increase=self._observer.metric_value(name) - before[name])
+        return response
 
     async def apply_config(self, config: ModelServerConfig, *, can_wait: bool = False) -> None:
         """Make `config` the set of models and wait until they are loaded.

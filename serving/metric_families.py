@@ -72,6 +72,10 @@ class Counter(Scalar):
         """Count `amount` more; with 0 the series appears."""
         self._values[key] = self._values.get(key, 0) + amount
 
+    def first(self) -> float:
+        """The oldest series' value, 0 without series."""
+        return next(iter(self._values.values()), 0)
+
 
 class Gauge(Scalar):
     """What goes up and down."""

@@ -205,6 +205,14 @@ class Metrics(Observer):
         with self._lock:
             self._log_count.add((model_name, code.name), 1)
 
+    def metric_value(self, name: str) -> int:
+        with self._lock:
+            # TensorFlow's own spelling is a path; Prometheus, which allows no slashes, gets colons.
+            for family in self._families:
+                if isinstance(family, Counter) and name in (family.name, family.name.replace(":", "/")):
+                    return int(family.first())
+        return 0
+
 
 def _version(distribution: str) -> str:
     try:

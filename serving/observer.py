@@ -57,6 +57,10 @@ class Observer:
     def warmup_finished(self, *, model_path: str, code: grpc.StatusCode, latency_s: float, records: int) -> None:
         """The warm-up requests of a version were run."""
 
+    def metric_value(self, name: str) -> int:
+        """What the metric `name`, such as /tensorflow/serving/request_count, has counted in its first series."""
+        return 0
+
     def request_logged(self, *, model_name: str, code: grpc.StatusCode) -> None:
         """A request was written to the request log, or could not be."""
 

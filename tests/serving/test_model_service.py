@@ -136,7 +136,11 @@ def test_reload_replaces_the_models_and_assigns_labels(repository):
         config = request.config.model_config_list.config[1]
         config.model_version_policy.specific.versions.append(1)
         config.version_labels["stable"] = 1
-        assert models.HandleReloadConfigRequest(request, timeout=60).status.error_code == 0
+        request.metric_names.extend(["inkling_serving_model_loads_total", "/tensorflow/serving/request_count", "other"])
+        response = models.HandleReloadConfigRequest(request, timeout=60)
+        assert response.status.error_code == 0
+        assert [metric.int64_value_increase for metric in response.metric] == [1, 0, 0]
+        assert [metric.name for metric in response.metric] == list(request.metric_names)
         x = np.array([3.0], np.float32)
         answer = predictions.Predict(predict_request("scale", {"x": x}, label="stable"), timeout=20)
         assert answer.model_spec.version.value == 1 and list(answer.outputs["y"].float_val) == [3.0]
