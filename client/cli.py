@@ -122,7 +122,9 @@ def _parser() -> argparse.ArgumentParser:
     metadata.add_argument("--json", action="store_true", help="one JSON object")
     _add_model(metadata)
 
-    add("wait", commands.wait, "wait until a model is served").set_defaults(timeout=60.0)
+    wait = add("wait", commands.wait, "wait until a model is served")
+    wait.set_defaults(timeout=60.0)
+    wait.add_argument("--model-version", type=int, metavar="N", help="wait for this version; for any without")
 
     bench = add("bench", commands.bench, "put load on the server and measure it")
     bench.add_argument("--concurrency", type=_positive(int), default=16, help="calls under way at once (%(default)s)")

@@ -174,9 +174,9 @@ def _print_status(status: ModelStatus, *, as_json: bool) -> None:
 
 
 def wait(flags: argparse.Namespace, settings: Settings) -> int:
-    """Wait until the server is up and serves a version of the model; print its versions."""
+    """Wait until the server is up and serves a version of the model, or this version; print its versions."""
     with Client(**settings) as client:
-        _print_status(client.wait_until_ready(timeout_s=flags.timeout), as_json=False)
+        _print_status(client.wait_until_ready(version=flags.model_version, timeout_s=flags.timeout), as_json=False)
     return 0
 
 

@@ -173,6 +173,18 @@ def test_wait_ends_when_the_model_is_served(capsys):
     assert status == 0 and "AVAILABLE" in output and not answers
 
 
+def test_wait_takes_a_version(capsys):
+    asked: list[int] = []
+
+    def answer(request, context):
+        asked.append(request.model_spec.version.value)
+        return status_response((2, "AVAILABLE" if len(asked) == 2 else "LOADING", ""))
+
+    with StubServer(GetModelStatus=answer) as server:
+        status, output, _ = run(capsys, "wait", "--server", server.address, "--model-version", "2")
+    assert (status, asked) == (0, [2, 2]) and "AVAILABLE" in output
+
+
 def test_wait_gives_up(capsys):
     with StubServer(GetModelStatus=lambda request, context: status_response((1, "LOADING", ""))) as server:
         status, output, errors = run(capsys, "wait", "--server", server.address, "--timeout", "0.3")
