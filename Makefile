@@ -46,7 +46,7 @@ fuzz: $(READY) ## send 100,000 broken requests to the server instead of the few 
 	INKLING_FUZZ_REQUESTS=100000 $(BIN)/python -m pytest --timeout 3600 tests/serving/test_fuzz.py
 
 test-cluster: $(READY) ## train, serve and predict on the cluster of $KUBECONFIG, and take it all down again
-	$(BIN)/python -m pytest tests/k8s/test_cluster.py -rs $(ARGS)
+	INKLING_TEST_CLUSTER=1 $(BIN)/python -m pytest tests/k8s/test_cluster.py -rs $(ARGS)
 
 lint: $(READY) ## check style and types
 	$(BIN)/ruff check .
@@ -72,7 +72,8 @@ proto: $(READY) ## generate the client's messages, for protobuf 6.31.1 and later
 
 manifests: ## render every overlay of k8s/, to look at or to apply: build/manifests/
 	mkdir -p build/manifests
-	for overlay in k8s/overlays/*/; do kubectl kustomize $$overlay > build/manifests/$$(basename $$overlay).yaml; done
+	for overlay in k8s/overlays/*/; do \
+	  kubectl kustomize $$overlay > build/manifests/$$(basename $$overlay).yaml || exit 1; done
 
 images: ## build the container images of train, serving and client with podman or docker
 	k8s/images/build.sh

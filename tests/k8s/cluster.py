@@ -1,10 +1,11 @@
 """A real cluster, reached by kubectl as KUBECONFIG says: apply, wait, look, and say what went wrong."""
 
+import contextlib
 import json
 import os
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import yaml
 from tests.k8s.manifests import Object, kubectl
 
 NAMESPACE = "inkling"
+NAMESPACES = (NAMESPACE, "inkling-one-node")
 POLL_S = 2.0
 UNSTARTABLE = (
     "ErrImagePull",
@@ -37,9 +39,9 @@ class Cluster:
         assert done.returncode == 0, f"kubectl {' '.join(arguments)}:\n{done.stdout}\n{done.stderr}"
         return done.stdout
 
-    def get(self, *arguments: str) -> Any:
+    def get(self, *arguments: str, namespace: str = NAMESPACE) -> Any:
         """What `kubectl get` finds, as objects."""
-        return json.loads(self.run("-n", NAMESPACE, "get", *arguments, "-o", "json"))
+        return json.loads(self.run("-n", namespace, "get", *arguments, "-o", "json"))
 
     def apply(self, objects: list[Object]) -> None:
         """Apply objects, as `kubectl apply -k` would with its output."""
@@ -49,6 +51,30 @@ class Cluster:
         """Delete objects and wait until they are gone; what is gone already is no error."""
         arguments = ("delete", "--ignore-not-found", "--wait", "--timeout=300s", "-f", "-")
         self.run(*arguments, stdin=yaml.safe_dump_all(objects), timeout=360)
+
+    @contextlib.contextmanager
+    def applied(self, objects: list[Object], later: list[Object]) -> Iterator[None]:
+        """Apply objects, and take them down at the end, with what the caller applies later.
+
+        Fails at once where a namespace or another of them that is in none is there already: it is somebody's, and would
+        be deleted with all that it holds.
+        """
+        self._check_is_free_of(objects)
+        namespaces = [item for item in objects if item["kind"] == "Namespace"]
+        others = [item for item in objects if item not in namespaces]
+        with contextlib.ExitStack() as teardown:  # the last first, and each of them, whatever happened to the others
+            for items in (namespaces, others, later):
+                teardown.callback(self.delete, items)
+            self.apply(namespaces)
+            self.apply(others)
+            yield
+
+    def _check_is_free_of(self, objects: list[Object]) -> None:
+        for item in objects:
+            if "namespace" not in item["metadata"]:
+                kind, name = item["kind"].lower(), item["metadata"]["name"]
+                found = self.run("get", kind, name, "--ignore-not-found", "-o", "name").strip()
+                assert not found, f"the cluster has {found} already, which would be deleted; use another cluster"
 
     def wait_for(self, condition: Callable[[], bool], what: str, timeout_s: float) -> None:
         """Return when the condition holds; fails, with the state of the namespace, at the deadline or when a pod cannot
@@ -62,7 +88,7 @@ class Cluster:
             time.sleep(POLL_S)
 
     def _unstartable(self) -> str:
-        for pod in self.get("pods")["items"]:
+        for pod in (pod for namespace in NAMESPACES for pod in self.get("pods", namespace=namespace)["items"]):
             status = pod["status"]
             for container in [*status.get("initContainerStatuses", []), *status.get("containerStatuses", [])]:
                 waiting = container["state"].get("waiting", {})
@@ -76,13 +102,17 @@ class Cluster:
             ["get", "rayjobs,rayclusters,deployments,jobs,pods,pvc", "-o", "wide"],
             ["get", "events", "--sort-by=.lastTimestamp"],
             ["describe", "rayjobs"],
+            ["logs", "-l", "app.kubernetes.io/component=storage", "--tail=60"],
             ["logs", "-l", "app.kubernetes.io/component=train-submitter", "--tail=60"],
             ["logs", "-l", "app.kubernetes.io/component=serving", "--tail=60"],
         ]
         texts = []
-        for arguments in looks:
-            done = subprocess.run([self._kubectl, "-n", NAMESPACE, *arguments], capture_output=True, text=True)
-            texts.append(f"$ kubectl -n {NAMESPACE} {' '.join(arguments)}\n{done.stdout[-5000:]}{done.stderr[-1000:]}")
+        for namespace in NAMESPACES:
+            for arguments in looks:
+                done = subprocess.run([self._kubectl, "-n", namespace, *arguments], capture_output=True, text=True)
+                if done.stdout or done.returncode:
+                    shown = f"{done.stdout[-5000:]}{done.stderr[-1000:]}"
+                    texts.append(f"$ kubectl -n {namespace} {' '.join(arguments)}\n{shown}")
         return "\n".join(texts)
 
     def has_default_storage_class(self) -> bool:
@@ -96,20 +126,32 @@ class Cluster:
         name = job["metadata"]["name"]
         self.apply([job])
         try:
-            self.wait_for(lambda: self._job_ended(name), f"job {name}", timeout_s)
-            log = self.run("-n", NAMESPACE, "logs", f"job/{name}")
-            assert self.get("job", name)["status"].get("succeeded") == 1, f"job {name} failed:\n{log}\n{self.state()}"
+            self.wait_for_job(job, timeout_s)
+            return self.run("-n", NAMESPACE, "logs", f"job/{name}")
         finally:
             self.delete([job])
-        return log
 
-    def _job_ended(self, name: str) -> bool:
-        conditions = self.get("job", name)["status"].get("conditions", [])
-        return any(c["type"] in ("Complete", "Failed") and c["status"] == "True" for c in conditions)
+    def wait_for_job(self, job: Object, timeout_s: float) -> None:
+        """Wait for the end of a Job; fails where that was not its success."""
+        name, namespace = job["metadata"]["name"], job["metadata"]["namespace"]
+
+        def conditions() -> set[str]:
+            status = self.get("job", name, namespace=namespace)["status"]
+            return {c["type"] for c in status.get("conditions", []) if c["status"] == "True"}
+
+        self.wait_for(lambda: bool(conditions() & {"Complete", "Failed"}), f"job {name}", timeout_s)
+        if "Failed" in conditions():
+            log = self.run("-n", namespace, "logs", f"job/{name}")
+            pytest.fail(f"job {name} failed:\n{log}\n{self.state()}")
 
 
 def find_cluster() -> Cluster:
-    """The cluster of KUBECONFIG; skips without one, fails where it is not what the manifests need."""
+    """The cluster of KUBECONFIG; skips where nobody has asked for it, fails where it is not what the manifests need.
+
+    KUBECONFIG alone is no such wish: many a shell has it set, to a cluster that people work on.
+    """
+    if os.environ.get("INKLING_TEST_CLUSTER") != "1":
+        pytest.skip("INKLING_TEST_CLUSTER is not 1, as `make test-cluster` sets it: no cluster is touched")
     path = os.environ.get("KUBECONFIG")
     if not path:
         pytest.skip("KUBECONFIG is not set: no cluster to apply the manifests to")

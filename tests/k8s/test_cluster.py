@@ -1,7 +1,7 @@
 """The local overlay on a real cluster: train, serve, predict, publish a second version, see it live, tear down.
 
-Runs with KUBECONFIG, on a cluster of one node with KubeRay and the three images on it (`make images`, then `kind load
-docker-image` or `ctr images import`): `make test-cluster`.
+`make test-cluster` runs it on the cluster of KUBECONFIG: one node with KubeRay and the three images on it (`make
+images`, then `kind load docker-image` or `ctr images import`), and without Inkling, which it would take down.
 """
 
 import base64
@@ -34,7 +34,8 @@ def cluster() -> Cluster:
 def objects(cluster) -> list[manifests.Object]:
     """The overlay that fits the cluster's storage, with a short training."""
     name = "local" if cluster.has_default_storage_class() else "one-node"
-    found = manifests.overlay(name)
+    # A folder of the test's own: the models of an Inkling that was here may still lie in the other.
+    found = json.loads(json.dumps(manifests.overlay(name)).replace('"/var/lib/inkling', '"/var/lib/inkling-test'))
     job = manifests.find(found, "RayJob", "train")
     job["metadata"]["name"] = f"train-{uuid.uuid4().hex[:8]}"  # a run of its own, whatever is on the node's disk
     job["spec"]["entrypoint"] += SHORT
@@ -44,15 +45,10 @@ def objects(cluster) -> list[manifests.Object]:
 
 @pytest.fixture(scope="module")
 def applied(cluster, objects):
-    namespaces = manifests.of_kind(objects, "Namespace")
-    try:
-        cluster.apply(namespaces)
-        cluster.apply([item for item in objects if item not in namespaces])
+    with cluster.applied(objects, later=[_second(objects)]):
+        for job in manifests.of_kind(objects, "Job"):
+            cluster.wait_for_job(job, timeout_s=300)
         yield objects
-    finally:
-        cluster.delete([_second(objects)])
-        cluster.delete([item for item in objects if item not in namespaces])
-        cluster.delete(namespaces)
 
 
 def _second(objects: list[manifests.Object]) -> manifests.Object:
