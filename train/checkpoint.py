@@ -114,6 +114,13 @@ def best_step(run: RunFolder) -> int | None:
     return max(scores, key=lambda step: (scores[step], step), default=None)
 
 
+def remove_after(run: RunFolder, step: int) -> None:
+    """Delete the checkpoints later than `step`: damaged ones, which would count among those that `prune` keeps."""
+    for later in steps(run):
+        if later > step:
+            run.remove(path_of(later))
+
+
 def prune(run: RunFolder, keep: int) -> None:
     """Delete all but the last `keep` checkpoints and the best."""
     best = best_step(run)

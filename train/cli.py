@@ -10,6 +10,7 @@ import logging
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -22,7 +23,7 @@ import tyro
 from train import config as configs
 from train import data, job, quiet
 from train.config import Augmentation, Policy, TrainConfig
-from train.hardware import native_bfloat16
+from train.hardware import trains_in_bfloat16
 from train.progress import Display, Message
 
 OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
@@ -62,7 +63,7 @@ class PreviewFlags:
 class EvaluateFlags:
     """Measure a SavedModel, a folder of its versions (the highest is taken), or an .h5 or .keras file on a test set."""
 
-    model: tyro.conf.Positional[Path]  # what to measure
+    model: tyro.conf.Positional[str]  # what to measure: a path, or a URI such as s3://bucket/models/mnist
     data: Path | None = None  # IDX folder, .npz or image folder, of which the test part is used; MNIST without
     pictures: Path | None = None  # folder to draw confusion_matrix.png and mistakes.png into
     json: bool = False  # print the figures as JSON
@@ -93,14 +94,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         command = run
     try:
         return command(arguments)
-    except ValueError as error:  # wrong settings or data, DataError among them
-        print(f"error: {error}", file=sys.stderr)
-        return USAGE
     except KeyboardInterrupt:
         return INTERRUPTED
-    except RuntimeError as error:
+    except (ValueError, RuntimeError, OSError) as error:
+        if "--verbose" in arguments:
+            traceback.print_exc()
         print(f"error: {error}", file=sys.stderr)
-        return FAILED
+        return USAGE if isinstance(error, ValueError) else FAILED  # ValueError: wrong settings or data
 
 
 def run(arguments: list[str]) -> int:
@@ -111,7 +111,7 @@ def run(arguments: list[str]) -> int:
     early.add_argument("--address", default=os.environ.get("RAY_ADDRESS", "local"))
     known, _ = early.parse_known_args(arguments)
     base = configs.RECIPES[known.recipe]()
-    if known.address == "local" and native_bfloat16():
+    if known.address == "local" and trains_in_bfloat16():
         base = dataclasses.replace(base, precision="bfloat16")
     if known.policy:
         base = dataclasses.replace(base, augmentation=configs.POLICIES[known.policy])
@@ -125,6 +125,8 @@ def run(arguments: list[str]) -> int:
     settings = flags.job
     if settings.resume and settings.name not in ("", settings.resume):
         raise ValueError(f"--resume {settings.resume} and --name {settings.name} differ; give one of them")
+    if settings.resume and (flags.train != base or settings.data):
+        raise ValueError("--resume goes on with the run's own settings and data; leave the flags for these out")
     name = settings.resume or settings.name or f"{flags.train.recipe}-{datetime.now():%Y%m%d-%H%M%S}"
     settings = dataclasses.replace(settings, name=name)
     if settings.verbose:
@@ -134,8 +136,7 @@ def run(arguments: list[str]) -> int:
         try:
             result = job.run_job(flags.train, settings, display.show)
         except KeyboardInterrupt:
-            storage = "" if settings.storage == "runs" else f" --storage {settings.storage}"
-            display.show(Message(f"stopped; go on with: python -m train --resume {name}{storage}"))
+            display.show(Message(f"stopped; go on with: {settings.resume_command()}"))
             raise
     evaluation = result.evaluation
     print(f"test accuracy   {evaluation.accuracy:.2%} ({evaluation.num_examples:,} images)")

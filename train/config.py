@@ -1,6 +1,6 @@
 """What to train: every number of the mathematics in one frozen dataclass, and the named recipes.
 
-Where it runs (Ray, devices, folders) is `train.launch.LaunchConfig`. Nothing here depends on the machine, so two runs
+Where it runs (Ray, devices, folders) is `train.job.JobConfig`. Nothing here depends on the machine, so two runs
 with equal configs and equal data are the same run.
 """
 
@@ -26,6 +26,23 @@ class Augmentation:
     elastic_px: float = 0.0  # standard deviation of the elastic displacement, in pixels
     horizontal_flip: bool = False  # mirrored left to right with probability 1/2
     vertical_flip: bool = False  # mirrored top to bottom with probability 1/2
+
+    def __post_init__(self) -> None:
+        limits = {"rotation_degrees": 180, "scale": 0.9, "shear": 2, "shift_px": 1000, "elastic_px": 100}
+        for name, most in limits.items():
+            check(self, name, 0 <= getattr(self, name) <= most, f"from 0 to {most}")
+
+    @property
+    def is_identity(self) -> bool:
+        """Whether images stay as they are."""
+        return all(not getattr(self, field.name) for field in dataclasses.fields(self) if field.name != "policy")
+
+
+def check(config: Any, name: str, holds: bool, expected: str) -> None:
+    """Raise ValueError unless the field `name` of `config` holds what it must."""
+    if not holds:
+        flag = "--" + name.replace("_", "-")
+        raise ValueError(f"{name}={getattr(config, name)!r} is out of range: {flag} takes {expected}")
 
 
 POLICIES: Mapping[Policy, Augmentation] = {
@@ -69,29 +86,24 @@ class TrainConfig:
     min_accuracy: float = 0.99  # a model less accurate on the test set is not published
 
     def __post_init__(self) -> None:
-        self._check("epochs", self.epochs >= 1, "at least 1")
-        self._check("global_batch_size", self.global_batch_size >= 1, "at least 1")
-        self._check("validation_size", self.validation_size >= 0, "0 or more")
-        self._check("learning_rate", self.learning_rate > 0, "a positive number")
-        self._check("warmup_epochs", 0 <= self.warmup_epochs < self.epochs, f"from 0 to less than epochs={self.epochs}")
-        self._check("average_decay", 0 <= self.average_decay < 1, "from 0 to less than 1")
-        self._check("label_smoothing", 0 <= self.label_smoothing < 1, "from 0 to less than 1")
-        self._check("widths", len(self.widths) == 4 and min(self.widths) >= 1, "four positive numbers")
-        self._check("l2", self.l2 >= 0, "0 or more")
-        self._check(
-            "dropout", len(self.dropout) == 2 and 0 <= min(self.dropout) <= max(self.dropout) < 1, "two in [0, 1)"
+        check(self, "epochs", self.epochs >= 1, "at least 1")
+        check(self, "global_batch_size", self.global_batch_size >= 1, "at least 1")
+        check(self, "validation_size", self.validation_size >= 0, "0 or more")
+        check(self, "learning_rate", self.learning_rate > 0, "a positive number")
+        check(self, "warmup_epochs", 0 <= self.warmup_epochs < self.epochs, f"from 0 to less than epochs={self.epochs}")
+        check(self, "average_decay", 0 <= self.average_decay < 1, "from 0 to less than 1")
+        check(self, "label_smoothing", 0 <= self.label_smoothing < 1, "from 0 to less than 1")
+        check(self, "widths", len(self.widths) == 4 and min(self.widths) >= 1, "four positive numbers")
+        check(self, "l2", self.l2 >= 0, "0 or more")
+        check(
+            self, "dropout", len(self.dropout) == 2 and 0 <= min(self.dropout) <= max(self.dropout) < 1, "two in [0, 1)"
         )
-        self._check("precision", self.precision in ("float32", "bfloat16", "float16"), "float32, bfloat16 or float16")
-        self._check("seed", 0 <= self.seed < 2**31, "from 0 to 2147483647")
-        self._check("checkpoint_every_steps", self.checkpoint_every_steps >= 1, "at least 1")
-        self._check("keep_checkpoints", self.keep_checkpoints >= 1, "at least 1")
-        self._check("log_every_steps", self.log_every_steps >= 1, "at least 1")
-        self._check("min_accuracy", 0 <= self.min_accuracy <= 1, "from 0 to 1")
-
-    def _check(self, name: str, holds: bool, expected: str) -> None:
-        if not holds:
-            flag = "--" + name.replace("_", "-")
-            raise ValueError(f"{name}={getattr(self, name)!r} is out of range: {flag} takes {expected}")
+        check(self, "precision", self.precision in ("float32", "bfloat16", "float16"), "float32, bfloat16 or float16")
+        check(self, "seed", 0 <= self.seed < 2**31, "from 0 to 2147483647")
+        check(self, "checkpoint_every_steps", self.checkpoint_every_steps >= 1, "at least 1")
+        check(self, "keep_checkpoints", self.keep_checkpoints >= 1, "at least 1")
+        check(self, "log_every_steps", self.log_every_steps >= 1, "at least 1")
+        check(self, "min_accuracy", 0 <= self.min_accuracy <= 1, "from 0 to 1")
 
     def per_replica_batch_size(self, num_replicas: int) -> int:
         """Images a replica takes of each step; raises ValueError if they do not divide evenly."""

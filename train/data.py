@@ -6,13 +6,14 @@
 import gzip
 import hashlib
 import zipfile
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
 
 MNIST = Path(__file__).with_name("mnist") / "mnist.npz"
 SMALLEST_SIDE = 8  # px; two 2x2 poolings must leave something to look at
@@ -104,7 +105,7 @@ def read_idx(path: Path) -> NDArray[np.uint8]:
     """
     try:
         content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-    except (EOFError, OSError, zipfile.BadZipFile) as error:
+    except (EOFError, OSError, zlib.error) as error:
         raise DataError(f"{path} cannot be read ({error}); fetch it again") from error
     if len(content) < 4:
         raise DataError(f"{path} is truncated: {len(content)} bytes, too short for an IDX header; fetch it again")
@@ -149,7 +150,7 @@ def _read_npz(path: Path) -> dict[str, NDArray[np.generic]]:
             return {name: archive[name] for name in IDX_FILES}
     except DataError:
         raise
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, AttributeError) as error:
+    except (OSError, ValueError, EOFError, TypeError, zipfile.BadZipFile, zlib.error) as error:
         raise DataError(f"{path} is no readable .npz archive ({error}); save it again with np.savez") from error
 
 
@@ -185,6 +186,8 @@ def _read_image_folder(path: Path) -> Dataset:
 
 
 def _read_image(path: Path) -> NDArray[np.uint8]:
+    from PIL import Image, UnidentifiedImageError  # a cluster's nodes, which get arrays, need not have it
+
     try:
         with Image.open(path) as image:
             return np.asarray(image.convert("L"))
@@ -193,7 +196,7 @@ def _read_image(path: Path) -> NDArray[np.uint8]:
 
 
 def _checked(arrays: dict[str, NDArray[np.generic]], source: str, class_names: tuple[str, ...] = ()) -> Dataset:
-    def fail(problem: str) -> None:
+    def fail(problem: str) -> NoReturn:
         raise DataError(f"{source}: {problem}")
 
     images = {part: _checked_images(arrays[f"x_{part}"], f"x_{part}", fail) for part in ("train", "test")}
@@ -222,7 +225,7 @@ def _checked(arrays: dict[str, NDArray[np.generic]], source: str, class_names: t
     )
 
 
-def _checked_images(array: NDArray[np.generic], name: str, fail: Callable[[str], None]) -> NDArray[np.uint8]:
+def _checked_images(array: NDArray[np.generic], name: str, fail: Callable[[str], NoReturn]) -> NDArray[np.uint8]:
     if array.ndim == 4 and array.shape[3] == 1:
         array = array[..., 0]
     if array.ndim != 3:
@@ -242,7 +245,7 @@ def _checked_images(array: NDArray[np.generic], name: str, fail: Callable[[str],
     return np.rint(values * 255 if array.dtype.kind in "bf" and high <= 1 else values).astype(np.uint8)
 
 
-def _checked_labels(array: NDArray[np.generic], name: str, fail: Callable[[str], None]) -> NDArray[np.int64]:
+def _checked_labels(array: NDArray[np.generic], name: str, fail: Callable[[str], NoReturn]) -> NDArray[np.int64]:
     if array.ndim != 1:
         fail(f"{name} has shape {array.shape}, expected [n]: one class number for each image")
     if array.dtype.kind not in "buif":

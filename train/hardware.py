@@ -3,8 +3,10 @@
 from pathlib import Path
 
 
-def native_bfloat16() -> bool:
-    """Whether the CPU multiplies bfloat16 in hardware (AVX512-BF16 or AMX): training is then about twice as fast."""
+def trains_in_bfloat16() -> bool:
+    """Whether this machine trains on a CPU that multiplies bfloat16 in hardware (AVX512-BF16, AMX): twice as fast."""
+    if Path("/dev/nvidiactl").exists():
+        return False  # it trains on the GPU, and not every GPU has bfloat16
     try:
         flags = Path("/proc/cpuinfo").read_text().split()
     except OSError:

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from train import checkpoint, data, quiet
-from train.config import TrainConfig
+from train.config import TrainConfig, check
 from train.data import Dataset
 from train.progress import Event, Message
-from train.run_folder import RunFolder
+from train.run_folder import NAME, RunFolder
 
 if TYPE_CHECKING:
     from train.evaluate import Evaluation
@@ -34,14 +34,31 @@ class JobConfig:
     publish: bool = True  # publish the trained model
     resume: str = ""  # name of an unfinished run to go on with, with its own settings
     address: str = "local"  # Ray cluster: local starts one here; auto, HOST:PORT or ray://HOST:PORT join one
-    num_workers: int | None = None  # Ray workers; as many as the cluster has nodes that can hold one
+    num_workers: int | None = None  # Ray workers; one on each node, or as many as fit with --cpus-per-worker given
     cpus_per_worker: int | None = None  # CPUs for each worker; its node's CPUs, shared
     gpus_per_worker: int | None = None  # GPUs for each worker; its node's GPUs, shared
     cpu_replicas: int = 1  # replicas in each worker without GPUs, to try multi-GPU code on a CPU
     max_failures: int = 3  # worker failures after which the run gives up
     wait: bool = False  # wait until the cluster can hold the workers
     in_process: bool = False  # train in this process, without Ray
-    verbose: bool = False  # show the logs of Ray and TensorFlow
+    verbose: bool = False  # show the logs of Ray and TensorFlow, and whole tracebacks
+
+    def __post_init__(self) -> None:
+        limits = {"num_workers": 1, "cpus_per_worker": 1, "gpus_per_worker": 0, "cpu_replicas": 1, "max_failures": 0}
+        for name, least in limits.items():
+            value = getattr(self, name)
+            check(self, name, value is None or value >= least, f"{least} or more")
+        named = NAME.fullmatch(self.model_name) is not None
+        check(self, "model_name", named, "letters, digits, '.', '_' and '-', 100 at most")
+
+    def resume_command(self) -> str:
+        """What to type to go on with the run."""
+        default = JobConfig()
+        flags = [("storage", "--storage"), ("address", "--address")]
+        changed = [
+            f" {flag} {getattr(self, name)}" for name, flag in flags if getattr(self, name) != getattr(default, name)
+        ]
+        return f"python -m train --resume {self.name}{''.join(changed)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,10 +119,7 @@ def _settle(
             f"`python -m train publish {run.name}`, or train anew under another --name"
         )
     if job.resume:
-        path = stored["job"]["data"]
-        return began, dataclasses.replace(
-            job, data=Path(path) if path else None, model_name=stored["job"]["model_name"]
-        )
+        return began, _as_begun(job, stored["job"])
     different = [
         f"{field.name}={getattr(began, field.name)!r} then, {getattr(config, field.name)!r} now"
         for field in dataclasses.fields(TrainConfig)
@@ -114,10 +128,21 @@ def _settle(
     if different:
         raise JobError(
             f"run {run.name!r} was begun with other settings ({'; '.join(different)}); "
-            f"go on with them by `--resume {run.name}`, or choose another --name"
+            f"go on with them by `{job.resume_command()}`, or choose another --name"
         )
     emit(Message(f"run {run.name} was begun before; going on"))
     return config, job
+
+
+def _as_begun(job: JobConfig, stored: dict[str, Any]) -> JobConfig:
+    """`job` with what the run was begun with, but for another --model-dir that was asked for now."""
+    return dataclasses.replace(
+        job,
+        data=Path(stored["data"]) if stored["data"] else None,
+        model_name=stored["model_name"],
+        model_dir=stored["model_dir"] if job.model_dir == JobConfig().model_dir else job.model_dir,
+        publish=stored["publish"] and job.publish,
+    )
 
 
 def _claim(run: RunFolder, config: TrainConfig, job: JobConfig, dataset: Dataset) -> None:
@@ -125,7 +150,13 @@ def _claim(run: RunFolder, config: TrainConfig, job: JobConfig, dataset: Dataset
     checksum = dataset.checksum()
     if not run.exists("config.json"):
         path = str(job.data.absolute()) if job.data else None
-        settings = {"data": path, "model_name": job.model_name, "data_sha256": checksum}
+        settings = {
+            "data": path,
+            "data_sha256": checksum,
+            "model_dir": job.model_dir if "://" in job.model_dir else str(Path(job.model_dir).absolute()),
+            "model_name": job.model_name,
+            "publish": job.publish,
+        }
         run.write_json("config.json", {"train": config.to_json(), "job": settings})
     elif run.read_json("config.json")["job"]["data_sha256"] != checksum:
         raise JobError(f"run {run.name!r} was begun with other data; give the same --data, or choose another --name")
@@ -135,8 +166,11 @@ def _train_here(
     config: TrainConfig, job: JobConfig, dataset: Dataset, run: RunFolder, emit: Callable[[Event], None]
 ) -> dict[str, Any]:
     quiet.import_tensorflow(verbose=job.verbose)
+    import tensorflow as tf
+
     from train import loop, strategy
 
+    _check_jit(config, gpus=len(tf.config.list_physical_devices("GPU")))
     strategy.configure_tensorflow(
         num_threads=job.cpus_per_worker or os.cpu_count() or 1,
         cpu_replicas=job.cpu_replicas,
@@ -180,9 +214,10 @@ def _train_on_ray(
             global_batch_size=config.global_batch_size,
         )
 
-    if job.wait:
-        launch.request_nodes(job.num_workers, job.cpus_per_worker, job.gpus_per_worker)
-    workers = launch.wait_for_workers(plan, wait=job.wait, emit=emit)
+    with launch.requested_nodes(job.num_workers, job.cpus_per_worker, job.gpus_per_worker, wait=job.wait):
+        workers = launch.wait_for_workers(plan, wait=job.wait, emit=emit)
+    launch.check_storage(run)
+    _check_jit(config, gpus=workers.gpus)
     config.per_replica_batch_size(workers.num_workers * (workers.gpus or job.cpu_replicas))
     emit(Message(f"Ray: {workers}"))
     return launch.fit(
@@ -192,9 +227,15 @@ def _train_on_ray(
         workers,
         cpu_replicas=job.cpu_replicas,
         max_failures=job.max_failures,
+        resume_command=job.resume_command(),
         verbose=job.verbose,
         emit=emit,
     )
+
+
+def _check_jit(config: TrainConfig, *, gpus: int) -> None:
+    if config.jit_compile and not gpus:
+        raise ValueError("--jit-compile compiles the step with XLA for GPUs, and there are none here; leave it out")
 
 
 def _finish(

@@ -9,7 +9,8 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,9 @@ import ray
 import ray.train
 from ray.autoscaler.sdk import request_resources
 from ray.train.tensorflow import TensorflowTrainer
+from ray.util.placement_group import placement_group, remove_placement_group
 from ray.util.queue import Queue
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 import train
 from train.config import TrainConfig
@@ -29,6 +32,7 @@ from train.run_folder import RunFolder
 POLL_S = 0.2  # between two looks at the event queue
 CONNECT_TIMEOUT_S = 10.0
 WAIT_POLL_S = 2.0  # between two looks at a cluster that is too small
+PLACE_TIMEOUT_S = 5.0  # for a free cluster to find places for the workers
 RAY_SNAPSHOT = "checkpoint_manager_snapshot.json"
 WORKER_ENV = {"TF_CPP_MIN_LOG_LEVEL": "2"}
 # A worker that does not answer for this long is dead. Ray waits 10 minutes, which a frozen process is not worth.
@@ -55,6 +59,10 @@ class Workers:
     cpus: int
     gpus: int
 
+    def resources(self) -> dict[str, float]:
+        """What Ray reserves for one worker."""
+        return {"CPU": float(self.cpus)} | ({"GPU": float(self.gpus)} if self.gpus else {})
+
     def __str__(self) -> str:
         gpus = f" and {_count(self.gpus, 'GPU')}" if self.gpus else ""
         return f"{_count(self.num_workers, 'worker')} with {_count(self.cpus, 'CPU')}{gpus} each"
@@ -72,16 +80,18 @@ def plan_workers(
     gpus: int | None,
     global_batch_size: int,
 ) -> Workers:
-    """Fill in what was not asked for: a worker on each node, with all that the node has.
+    """Fill in what was not asked for: a worker on each node, with what the smallest node has.
 
     Args:
         nodes: each node's resources, as Ray names them.
-        num_workers, cpus, gpus: what was asked for; None leaves it to the cluster.
+        num_workers, cpus, gpus: what was asked for; None leaves it to the cluster. With the size of a worker given but
+            not their number, there are as many as fit.
 
     Raises: ClusterTooSmall if the nodes cannot hold the workers.
     """
     with_gpu = [node for node in nodes if node.get("GPU", 0) >= 1]
     wanted = with_gpu if with_gpu and gpus != 0 else [node for node in nodes if node.get("CPU", 0) >= 1]
+    one_a_node = cpus is None and gpus is None
     per_node = -(-num_workers // max(1, len(wanted))) if num_workers else 1
 
     def share(resource: str) -> int:
@@ -92,7 +102,8 @@ def plan_workers(
     places = sum(int(min(node.get("CPU", 0) / cpus, node.get("GPU", 0) / gpus if gpus else 1e9)) for node in nodes)
     if num_workers is None:
         replicas = max(1, gpus)
-        fitting = [n for n in range(places, 0, -1) if global_batch_size % (n * replicas) == 0]
+        most = len(wanted) if one_a_node else places
+        fitting = [n for n in range(most, 0, -1) if global_batch_size % (n * replicas) == 0]
         num_workers = fitting[0] if fitting else 1
     asked = Workers(num_workers, cpus, gpus)
     if num_workers > places:
@@ -134,7 +145,7 @@ def connect(address: str, *, verbose: bool) -> None:
         )
     except (OSError, ray.exceptions.AuthenticationError) as error:
         raise ClusterUnreachable(
-            f"no Ray cluster answers at {address} ({_first_line(error)}); start one with `ray start --head`, correct "
+            f"no Ray cluster answers at {address} ({_last_line(error)}); start one with `ray start --head`, correct "
             "--address, or leave it out to use this machine alone; a cluster with token authentication wants "
             "RAY_AUTH_MODE=token and its token in RAY_AUTH_TOKEN or ~/.ray/auth_token"
         ) from error
@@ -167,10 +178,44 @@ def wait_for_workers(plan: Callable[[], Workers], *, wait: bool, emit: Callable[
             time.sleep(WAIT_POLL_S)
 
 
-def request_nodes(num_workers: int | None, cpus: int | None, gpus: int | None) -> None:
-    """Ask the cluster's autoscaler, if it has one, for room for the workers; the others ignore it."""
+@contextmanager
+def requested_nodes(num_workers: int | None, cpus: int | None, gpus: int | None, *, wait: bool) -> Iterator[None]:
+    """While waiting, ask the cluster's autoscaler, if it has one, for room for the workers."""
+    if not wait:
+        yield
+        return
     bundle = {"CPU": cpus or 1} | ({"GPU": gpus} if gpus else {})
     request_resources(bundles=[bundle] * (num_workers or 1))
+    try:
+        yield
+    finally:
+        request_resources(bundles=[])  # or the nodes would be kept when the workers are gone
+
+
+def check_storage(run: RunFolder) -> None:
+    """Raise ValueError unless every node that can hold a worker sees the run's folder, which is here already."""
+    if run.local is None:
+        return
+
+    @ray.remote(num_cpus=0, max_retries=0)
+    def sees(path: str) -> bool:
+        return os.path.exists(path)
+
+    nodes = [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU", 0) >= 1]
+    if len(nodes) < 2:
+        return
+    path = f"{run.path}/config.json"
+    found = ray.get([sees.options(scheduling_strategy=_on_node(node["NodeID"])).remote(path) for node in nodes])
+    blind = [node["NodeManagerAddress"] for node, seen in zip(nodes, found, strict=True) if not seen]
+    if blind:
+        raise ValueError(
+            f"node {', '.join(blind)} does not see the run's folder {run}: with several nodes, --storage must be a "
+            "folder that all of them mount, or a URI such as s3://bucket/runs"
+        )
+
+
+def _on_node(node_id: str) -> NodeAffinitySchedulingStrategy:
+    return NodeAffinitySchedulingStrategy(node_id, soft=False)
 
 
 def node_resources() -> list[dict[str, float]]:
@@ -179,13 +224,18 @@ def node_resources() -> list[dict[str, float]]:
 
 
 def _check_free(workers: Workers) -> None:
-    free = ray.available_resources()
-    for name, each in (("CPU", workers.cpus), ("GPU", workers.gpus)):
-        if each * workers.num_workers > free.get(name, 0):
+    # Asked of the scheduler, since what is free in all may lie in crumbs on many nodes.
+    places = placement_group([workers.resources()] * workers.num_workers)
+    try:
+        if not places.wait(PLACE_TIMEOUT_S):
+            free = ray.available_resources()
             raise ClusterTooSmall(
-                f"asked for {workers}, but only {free.get(name, 0):g} {name}s of the cluster are free now: another "
-                "job has the rest; stop it, ask for less, or pass --wait"
+                f"asked for {workers}, but the cluster has no room for them now: another job has the rest "
+                f"({free.get('CPU', 0):g} CPUs and {free.get('GPU', 0):g} GPUs are free, over all nodes); stop it, "
+                "ask for less, or pass --wait"
             )
+    finally:
+        remove_placement_group(places)
 
 
 def fit(
@@ -196,6 +246,7 @@ def fit(
     *,
     cpu_replicas: int,
     max_failures: int,
+    resume_command: str,
     verbose: bool,
     emit: Callable[[Event], None],
 ) -> dict[str, Any]:
@@ -206,7 +257,9 @@ def fit(
     # Ray's own list of checkpoints is not kept over drivers: it is written in place, so a crash can leave half of it,
     # and it refuses a folder from which a checkpoint was deleted. Ours are found by looking.
     run.remove(RAY_SNAPSHOT)
-    queue = Queue(actor_options={"num_cpus": 0})
+    # On the driver's node: on another, that node's end would be the run's.
+    here = _on_node(ray.get_runtime_context().get_node_id())
+    queue = Queue(actor_options={"num_cpus": 0, "scheduling_strategy": here})
     trainer = TensorflowTrainer(
         train_worker,
         train_loop_config={
@@ -221,7 +274,7 @@ def fit(
         scaling_config=ray.train.ScalingConfig(
             num_workers=workers.num_workers,
             use_gpu=workers.gpus > 0,
-            resources_per_worker={"CPU": workers.cpus} | ({"GPU": workers.gpus} if workers.gpus else {}),
+            resources_per_worker=workers.resources(),
         ),
         run_config=ray.train.RunConfig(
             name=run.name,
@@ -251,8 +304,10 @@ def fit(
     if isinstance(result, ray.train.TrainingFailedError):
         raise TrainingFailed(
             f"{_explain(result)}; the run gave up after --max-failures {max_failures}; when that is mended, go on "
-            f"with: python -m train --resume {run.name}"
+            f"with: {resume_command}"
         ) from result
+    if isinstance(result, ray.exceptions.RayError):
+        raise TrainingFailed(f"Ray failed: {_last_line(result)}; go on with: {resume_command}") from result
     if isinstance(result, BaseException):
         raise result
     return dict(result.return_value)
@@ -268,10 +323,10 @@ def _explain(error: ray.train.TrainingFailedError) -> str:
     failures = getattr(error, "worker_failures", {})
     if not failures:
         return str(error)
-    return "; ".join(f"worker {rank}: {_first_line(failure)}" for rank, failure in sorted(failures.items()))
+    return "; ".join(f"worker {rank}: {_last_line(failure)}" for rank, failure in sorted(failures.items()))
 
 
-def _first_line(error: BaseException) -> str:
+def _last_line(error: BaseException) -> str:
     cause = getattr(error, "cause", None) or error
     lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
     return f"{type(cause).__name__}: {lines[-1] if lines else ''}"[:400]
@@ -285,7 +340,7 @@ class _FailureMessages(ray.train.UserCallback):
 
     def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
         for rank, error in sorted(worker_exceptions.items()):
-            self._queue.put(Message(f"worker {rank} failed: {_first_line(error)}"))
+            self._queue.put(Message(f"worker {rank} failed: {_last_line(error)}"))
 
 
 def train_worker(settings: dict[str, Any]) -> dict[str, Any]:
@@ -300,12 +355,6 @@ def train_worker(settings: dict[str, Any]) -> dict[str, Any]:
         deterministic=config.deterministic,
     )
     run = RunFolder(settings["storage"], settings["name"])
-    if not run.exists("config.json"):
-        node = ray.util.get_node_ip_address()
-        return {
-            "stopped": f"node {node} does not see the run's folder {run}, which the driver made: with several nodes, "
-            "--storage must be a folder that all of them mount, or a URI such as s3://bucket/runs"
-        }
 
     def on_checkpoint(folder: str | None, metrics: dict[str, float]) -> None:
         written = ray.train.Checkpoint(f"{run.path}/{folder}", run.filesystem) if folder else None

@@ -5,6 +5,7 @@ checkpoint if there is one, so starting, restarting after a failure and resuming
 """
 
 import hashlib
+import importlib.util
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -38,7 +39,7 @@ class Outcome:
 
     step: int
     test_probabilities: NDArray[np.float32]  # [num test images, num_classes], of the averaged weights
-    training_seconds: float  # in this process, without set-up
+    training_seconds: float  # in steps, in this process; the first ones compile
 
 
 def train(
@@ -69,7 +70,7 @@ def train(
             config, image_size=dataset.image_size, num_classes=len(dataset.class_names), total_steps=total_steps
         )
     emit = emit if chief else _ignore
-    history, metrics = _resume(run, state, emit)
+    history, metrics = _resume(run, state, emit, chief=chief)
     predict = make_predict(state.averaged, strategy)
     recalibrate = make_recalibrate(state.averaged, strategy)
     if state.step < total_steps:
@@ -101,17 +102,20 @@ def train(
             score = metrics if state.step == epoch_end else {}
             folder = _save(run, state, score, history, keep=config.keep_checkpoints, strategy=strategy)
             on_checkpoint(folder, {"step": state.step, "loss": advance.loss, **score})
+            clock.pause()
         if events:
             events.write(history[-2:], state.step)
     return Outcome(state.step, predict(dataset.test_images), clock.seconds)
 
 
 def _resume(
-    run: RunFolder, state: TrainState, emit: Callable[[Event], None]
+    run: RunFolder, state: TrainState, emit: Callable[[Event], None], *, chief: bool
 ) -> tuple[list[dict[str, Any]], dict[str, float]]:
     found, problems = checkpoint.latest(run)
     for problem in problems:
         emit(Message(f"damaged checkpoint passed over: {problem}"))
+    if chief:
+        checkpoint.remove_after(run, found.step if found else -1)
     if found is None:
         return [], {}
     state.restore(found.arrays, found.step)
@@ -178,7 +182,7 @@ def check_replicas_agree(state: TrainState, strategy: tf.distribute.Strategy) ->
 
 
 class _Clock:
-    """Measures speed without the first call, which compiles."""
+    """Measures the speed of the steps, without what comes between them: validation and checkpoints."""
 
     def __init__(self, total_steps: int, global_batch_size: int) -> None:
         self._total_steps, self._global_batch_size = total_steps, global_batch_size
@@ -188,6 +192,11 @@ class _Clock:
     @property
     def seconds(self) -> float:
         return self._last - self._start
+
+    def pause(self) -> None:
+        """Leave out the time since the last `advance`."""
+        self._start += (now := time.monotonic()) - self._last
+        self._last = now
 
     def advance(self, state: TrainState, results: StepMetrics, config: TrainConfig, order: ExampleOrder) -> Advance:
         now = time.monotonic()
@@ -225,10 +234,12 @@ def _epoch_line(epoch: int, epochs: int, advance: Advance, metrics: dict[str, fl
 
 
 class _EventLog:
-    """TensorBoard events in the run's folder, when that is a disk."""
+    """TensorBoard events in the run's folder, when that is a disk and TensorBoard is installed."""
 
     def __init__(self, run: RunFolder) -> None:
-        self._writer = tf.summary.create_file_writer(str(run.local / "tensorboard")) if run.local else None
+        # A cluster's node need not have it, and tf.summary.scalar is TensorBoard's.
+        folder = run.local if importlib.util.find_spec("tensorboard") else None
+        self._writer = tf.summary.create_file_writer(str(folder / "tensorboard")) if folder else None
         self._written = 0
 
     def write(self, lines: list[dict[str, Any]], step: int) -> None:

@@ -17,9 +17,8 @@ def build_model(
 
     Args:
         image_size: (height, width) in pixels.
-        for_training: with the config's precision, dropout seeds and replicas that share
-            their batch statistics. Without, a plain float32
-            model of the same variables, for evaluation and export.
+        for_training: with the config's precision, dropout seeds and replicas that share their batch statistics.
+            Without, a plain float32 model of the same variables, for evaluation and export.
 
     Returns: a model from float32 [n, height, width, 1], 0 to 1, to probabilities float32 [n, num_classes]. Its layer
         `logits` holds what goes into the softmax.
@@ -27,19 +26,19 @@ def build_model(
     dtype = _POLICY[config.precision] if for_training else "float32"
     normalization = BatchNormalization if for_training else keras.layers.BatchNormalization
 
-    def convolution(name: str, filters: int) -> list[keras.Layer]:
+    def convolution(number: int) -> list[keras.Layer]:
         return [
             keras.layers.Conv2D(
-                filters,
+                config.widths[number - 1],
                 3,
                 padding="same",
                 activation="relu",
-                kernel_initializer=keras.initializers.GlorotUniform(seed=config.seed * 8 + int(name[-1])),
+                kernel_initializer=keras.initializers.GlorotUniform(seed=config.seed * 8 + number),
                 kernel_regularizer=keras.regularizers.L2(config.l2),
                 dtype=dtype,
-                name=name,
+                name=f"conv{number}",
             ),
-            normalization(momentum=BATCH_NORM_MOMENTUM, dtype=dtype, name=f"{name}_norm"),
+            normalization(momentum=BATCH_NORM_MOMENTUM, dtype=dtype, name=f"conv{number}_norm"),
         ]
 
     def pool_and_drop(number: int) -> list[keras.Layer]:
@@ -49,11 +48,11 @@ def build_model(
         ]
 
     layers = [
-        *convolution("conv1", config.widths[0]),
-        *convolution("conv2", config.widths[1]),
+        *convolution(1),
+        *convolution(2),
         *pool_and_drop(1),
-        *convolution("conv3", config.widths[2]),
-        *convolution("conv4", config.widths[3]),
+        *convolution(3),
+        *convolution(4),
         *pool_and_drop(2),
         keras.layers.Flatten(name="flatten"),
         keras.layers.Dense(

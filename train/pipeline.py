@@ -59,7 +59,7 @@ def replica_batches(
         images = tf.ensure_shape(images, [size, height, width])
         labels = tf.ensure_shape(labels, [size])
         seed = tf.ensure_shape(seed, [])
-        if config.augmentation.policy == "none":
+        if config.augmentation.is_identity:
             return tf.cast(images, tf.float32)[..., tf.newaxis] / 255.0, labels, seed
         transforms = tf.ensure_shape(transforms, [size, 8])
         displacements = tf.ensure_shape(displacements, [size, *elastic])

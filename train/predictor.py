@@ -1,15 +1,19 @@
 """Ask a model for probabilities, whichever form it is in: in memory, in an HDF5 file, or a published SavedModel."""
 
+import dataclasses
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import keras
 import numpy as np
+import pyarrow.fs
 import tensorflow as tf
 from numpy.typing import NDArray
 
 from train.data import DataError
+from train.run_folder import open_storage
 
 BATCH_SIZE = 500
 
@@ -18,7 +22,7 @@ BATCH_SIZE = 500
 class Predictor:
     """A model that takes images of one size."""
 
-    source: Path
+    source: str
     image_size: tuple[int, int]  # height and width, px
     forward: Callable[[tf.Tensor], tf.Tensor]  # uint8 [n, height, width] -> float32 [n, classes]
 
@@ -37,15 +41,31 @@ def predict(model: keras.Model, images: NDArray[np.uint8]) -> NDArray[np.float32
     return _in_batches(_forward_of(model), images)
 
 
-def load_predictor(path: Path) -> Predictor:
+def load_predictor(source: str) -> Predictor:
     """Open a SavedModel (or the folder of its versions: the highest is taken), an .h5 or a .keras file.
+
+    Args:
+        source: a path, or the URI of a SavedModel or of the folder of its versions in an object store.
 
     Raises: DataError.
     """
+    if "://" not in source:
+        return _load(Path(source))
+    filesystem, path = open_storage(source)
+    entries = filesystem.get_file_info(pyarrow.fs.FileSelector(path, allow_not_found=True))
+    versions = [int(entry.base_name) for entry in entries if entry.base_name.isdecimal()]
+    with tempfile.TemporaryDirectory(prefix="inkling-evaluate-") as scratch:
+        if versions:
+            path = f"{path}/{max(versions)}"
+        pyarrow.fs.copy_files(path, scratch, source_filesystem=filesystem)
+        return dataclasses.replace(_load(Path(scratch)), source=source)
+
+
+def _load(path: Path) -> Predictor:
     if path.suffix in (".h5", ".keras") and path.is_file():
         model = keras.models.load_model(path, compile=False)
         height, width = model.input_shape[1:3]
-        return Predictor(path, (height, width), _forward_of(model))
+        return Predictor(str(path), (height, width), _forward_of(model))
     if path.is_dir() and not (path / "saved_model.pb").exists():
         versions = [int(entry.name) for entry in path.iterdir() if entry.name.isdecimal()]
         path = path / str(max(versions)) if versions else path
@@ -58,7 +78,7 @@ def load_predictor(path: Path) -> Predictor:
             f"{path} has no signature serving_default from `images` to `probabilities`: not Inkling's model"
         )
     height, width = inputs["images"].shape[1:3]
-    return Predictor(path, (height, width), lambda images: signature(images=images)["probabilities"])
+    return Predictor(str(path), (height, width), lambda images: signature(images=images)["probabilities"])
 
 
 def _forward_of(model: keras.Model) -> Callable[[tf.Tensor], tf.Tensor]:

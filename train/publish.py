@@ -4,6 +4,7 @@ The SavedModel is written beside the versions under a name that no server looks 
 renamed into place. Renaming onto a version that another publisher just took fails, and the next number is tried.
 """
 
+import contextlib
 import json
 import logging
 import os
@@ -12,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -59,12 +60,12 @@ def publish(
     if accuracy < min_accuracy:
         raise PublishRefused(
             f"not published: accuracy {accuracy:.2%} on the test set is below --min-accuracy {min_accuracy:.2%}; "
-            "train longer, or lower the bar"
+            "train longer, or publish it all the same by `python -m train publish NAME --min-accuracy ...`"
         )
     filesystem, root = open_storage(model_dir)
     on_disk = isinstance(filesystem, pyarrow.fs.LocalFileSystem)
     parent = Path(root, model_name) if on_disk else Path(tempfile.mkdtemp(prefix="inkling-publish-"))
-    created = next((p for p in [*reversed(parent.parents), parent] if not p.exists()), None)
+    missing = [folder for folder in (parent, *parent.parents) if not folder.exists()]
     parent.mkdir(parents=True, exist_ok=True)
     staged = parent / f".publishing-{uuid.uuid4().hex}"
     try:
@@ -72,10 +73,13 @@ def publish(
         _verify(staged, test_images[:VERIFIED_IMAGES], test_probabilities[:VERIFIED_IMAGES])
         if on_disk:
             return str(_rename_into_place(staged, parent, card))
-        return _upload(staged, filesystem, f"{root}/{model_name}", card)
+        version = _upload(staged, filesystem, f"{root}/{model_name}", card)
+        return f"{model_dir.rstrip('/')}/{model_name}/{version}"
     except BaseException:
-        if created and not any(path.name.isdecimal() for path in parent.iterdir()):
-            shutil.rmtree(created, ignore_errors=True)
+        shutil.rmtree(staged, ignore_errors=True)
+        with contextlib.suppress(OSError):  # not empty: somebody else publishes there as well
+            for folder in missing:
+                folder.rmdir()
         raise
     finally:
         shutil.rmtree(staged if on_disk else parent, ignore_errors=True)
@@ -95,21 +99,26 @@ def _rename_into_place(staged: Path, parent: Path, card: dict[str, Any]) -> Path
         return parent / str(version)
 
 
-def _upload(staged: Path, filesystem: pyarrow.fs.FileSystem, root: str, card: dict[str, Any]) -> str:
-    """Copy to an object store, the marker last; two publishers at the same moment are told apart by nobody there."""
+def _upload(staged: Path, filesystem: pyarrow.fs.FileSystem, root: str, card: dict[str, Any]) -> int:
+    """Copy to an object store, the marker last; returns the version. There nobody tells two publishers apart."""
     infos = filesystem.get_file_info(pyarrow.fs.FileSelector(root, allow_not_found=True))
     version = 1 + max(_versions(info.base_name for info in infos), default=0)
     (staged / "model_card.json").write_text(json.dumps({"version": version, **card}, indent=2) + "\n")
     files = sorted((path for path in staged.rglob("*") if path.is_file()), key=lambda path: path.name == MARKER)
-    for path in files:
-        target = f"{root}/{version}/{path.relative_to(staged).as_posix()}"
-        filesystem.create_dir(target.rpartition("/")[0])
-        with filesystem.open_output_stream(target) as stream:
-            stream.write(path.read_bytes())
-    return f"{root}/{version}"
+    try:
+        for path in files:
+            target = f"{root}/{version}/{path.relative_to(staged).as_posix()}"
+            filesystem.create_dir(target.rpartition("/")[0])
+            with filesystem.open_output_stream(target) as stream:
+                stream.write(path.read_bytes())
+    except BaseException:
+        with contextlib.suppress(OSError):
+            filesystem.delete_dir(f"{root}/{version}")
+        raise
+    return version
 
 
-def _versions(names: Sequence[str] | Any) -> list[int]:
+def _versions(names: Iterable[str]) -> list[int]:
     return [int(name) for name in names if name.isdecimal()]
 
 

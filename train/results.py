@@ -106,8 +106,15 @@ def _version(package: str) -> str | None:
 
 
 def _git_revision() -> str | None:
-    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=40"]
-    try:
+    root = Path(__file__).resolve().parents[1]
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(root), *arguments]
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        # Installed into somebody's project, the project's revision is not ours.
+        ours = Path(git("rev-parse", "--show-toplevel")) == root
+        return git("describe", "--always", "--dirty", "--abbrev=40") if ours else None
     except (OSError, subprocess.CalledProcessError):
         return None  # installed, or shipped to a cluster: the package's version says it

@@ -32,7 +32,7 @@ def verify(folder: Path, images: NDArray[np.uint8], probabilities: NDArray[np.fl
 
         answer = ask("serving_default", "images", images)
         _compare("serving_default", answer["probabilities"], probabilities)
-        if not np.array_equal(answer["classes"], probabilities.argmax(axis=1)):
+        if not np.array_equal(answer["classes"], answer["probabilities"].argmax(axis=1)):
             raise ValueError("serving_default: classes are not the most probable ones")
         answer = ask("image_bytes", "image_bytes", encoded)
         _compare("image_bytes", answer["probabilities"], probabilities[:ENCODED_IMAGES])

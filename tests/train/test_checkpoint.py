@@ -62,6 +62,16 @@ def test_the_last_ones_and_the_best_are_kept(run):
     assert checkpoint.best_step(run) == 3
 
 
+def test_damaged_ones_are_not_among_those_that_are_kept(run):
+    for step in (10, 20, 30):
+        checkpoint.save(run, make(step))
+    run.write(f"{checkpoint.path_of(30)}/state.npz", b"half")
+    checkpoint.remove_after(run, checkpoint.latest(run)[0].step)
+    checkpoint.save(run, make(23))
+    checkpoint.prune(run, keep=1)
+    assert checkpoint.steps(run) == [23]
+
+
 def test_objects_are_not_unpickled(run):
     with pytest.raises(ValueError, match="[Oo]bject arrays cannot be saved"):
         checkpoint.save(run, Checkpoint(1, {"x": np.array([{}])}, {}, []))

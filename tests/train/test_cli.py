@@ -73,7 +73,7 @@ def test_the_model_card_says_where_the_model_comes_from(trained, digits):
 def test_evaluate_agrees_for_every_form_of_the_model(trained, digits_file):
     folder, _ = trained
     report = json.loads((folder / "runs/small/report.json").read_text())["test"]
-    for model in ("models/mnist", "runs/small/mnist.h5"):
+    for model in ("models/mnist", "runs/small/mnist.h5", f"file://{folder}/models/mnist"):
         done = inkling("evaluate", model, "--data", digits_file, "--json", cwd=folder, check=0)
         found = json.loads(done.stdout)
         assert found["confusion"] == report["confusion"]
@@ -109,7 +109,7 @@ def test_a_run_that_was_stopped_before_it_published_publishes_when_it_goes_on(tr
     report.write_text(json.dumps({"test": {}}))
     done = inkling("--in-process", "--resume", "small", cwd=tmp_path, check=0)
     assert "going on from step" in done.stderr and "epoch 1/3" not in done.stderr
-    assert json.loads(report.read_text())["published"] == str(tmp_path / "models/mnist/1")
+    assert json.loads(report.read_text())["published"] == str(folder / "models/mnist/2")  # where it was begun for
 
 
 def test_a_run_goes_on_only_with_its_own_settings(trained, tmp_path):
@@ -133,6 +133,12 @@ MISTAKES = {
     "not a number": (["--epochs", "many"], 2, "--epochs"),
     "unknown flag": (["--epoch", "3"], 2, "Perhaps you meant"),
     "unknown recipe": (["--recipe", "slow"], 2, "slow"),
+    "no workers": (["--num-workers", "0"], 2, "num_workers=0"),
+    "model outside": (["--model-name", "../x"], 2, "model_name="),
+    "flattened": (["--scale", "1"], 2, "scale=1.0"),
+    "xla": (["--jit-compile", "True", "--in-process"], 2, "there are none here; leave it out"),
+    "other settings": (["--resume", "a", "--epochs", "9"], 2, "--resume goes on with the run's own settings"),
+    "nowhere to write": (["--storage", "/proc/runs", "--in-process"], 1, "/proc/runs"),
     "no model": (["evaluate", "gone"], 2, "gone is no model"),
 }
 

@@ -131,6 +131,8 @@ BROKEN = {
     "no examples": (broken_images(lambda a: {"x_test": a["x_test"][:0], "y_test": a["y_test"][:0]}), "set is empty"),
     "objects": (broken_images(lambda a: {"x_train": np.array([{}] * 12)}), "no readable .npz"),
     "no npz": (broken_idx("x_train", lambda b: b), "no readable .npz"),
+    "gzip spoilt": (lambda folder: spoil(folder), "train-images-idx3-ubyte.gz cannot be read"),
+    "npy": (lambda folder: numbers(folder / "x.npy"), "no readable .npz"),
     "lacks arrays": (lambda folder: save(folder / "set.npz", x_train=np.zeros(3)), "lacks x_test, y_test, y_train"),
     "npz cut short": (lambda folder: cut(broken_images(lambda a: {})(folder)), "no readable .npz"),
     "no test folder": (image_folder(lambda f: (f / "test").rename(f / "tset")), "has train/ but no test/"),
@@ -144,6 +146,19 @@ BROKEN = {
 def save(path, **arrays):
     np.savez(path, **arrays)
     return path
+
+
+def numbers(path):
+    np.save(path, np.zeros(3))
+    return path
+
+
+def spoil(folder):
+    write_idx_folder(folder, small_arrays(), suffix=".gz")
+    path = folder / f"{data.IDX_FILES['x_train']}.gz"
+    content = path.read_bytes()
+    path.write_bytes(content[:20] + b"\xff" * 40 + content[60:])
+    return folder
 
 
 def cut(path):

@@ -6,10 +6,12 @@ import subprocess
 import sys
 import threading
 
+import fsspec
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from fsspec.implementations.memory import MemoryFileSystem
 from tensorflow_serving.apis import prediction_log_pb2
 
 from train import export, publish
@@ -126,7 +128,7 @@ def test_versions_count_up_and_carry_their_card(model, digits, probabilities, tm
     card = json.loads((tmp_path / "mnist" / "8" / "model_card.json").read_text())
     assert card == {"version": 8, "seed": 7}
     assert sorted(os.listdir(tmp_path / "mnist")) == ["7", "8"]
-    loaded = load_predictor(tmp_path / "mnist")
+    loaded = load_predictor(str(tmp_path / "mnist"))
     np.testing.assert_allclose(loaded(digits.test_images), probabilities, atol=1e-5)
 
 
@@ -166,6 +168,20 @@ def test_a_savedmodel_that_answers_differently_is_not_published(model, digits, p
     assert os.listdir(tmp_path) == []
 
 
+def test_a_refusal_keeps_what_another_publisher_put_there_meanwhile(
+    model, digits, probabilities, tmp_path, monkeypatch
+):
+    def verify_while_another_publishes(*arguments):
+        (tmp_path / "models" / "letters" / "1").mkdir(parents=True)
+        raise publish.PublishRefused("no")
+
+    monkeypatch.setattr(publish, "_verify", verify_while_another_publishes)
+    with pytest.raises(publish.PublishRefused):
+        publish_model(model, digits, probabilities, tmp_path / "models")
+    assert [path.name for path in (tmp_path / "models").iterdir()] == ["letters"]
+    assert (tmp_path / "models" / "letters" / "1").is_dir()
+
+
 def test_a_refusal_keeps_the_versions_that_were_there(model, digits, probabilities, tmp_path):
     publish_model(model, digits, probabilities, tmp_path)
     with pytest.raises(publish.PublishRefused):
@@ -191,8 +207,26 @@ def test_an_object_store_gets_the_marker_last(model, digits, probabilities, tmp_
     monkeypatch.setattr(publish, "_upload", watch)
     store = f"memory://{tmp_path}/models"
     for version in (1, 2):
-        assert publish_model(model, digits, probabilities, store).endswith(f"/models/mnist/{version}")
+        assert publish_model(model, digits, probabilities, store) == f"{store}/mnist/{version}"
     assert written[-1].endswith("/2/saved_model.pb") and len(written) == 12
     filesystem, root = open_storage(store)
     with filesystem.open_input_stream(f"{root}/mnist/2/model_card.json") as stream:
         assert json.loads(stream.read())["version"] == 2
+    loaded = load_predictor(f"{store}/mnist")
+    np.testing.assert_allclose(loaded(digits.test_images), probabilities, atol=1e-5)
+
+
+def test_an_upload_that_fails_leaves_nothing_behind(model, digits, probabilities, tmp_path):
+    class Full(MemoryFileSystem):
+        protocol = "full"
+        store, pseudo_dirs = {}, [""]
+
+        def _open(self, path, mode="rb", **options):
+            if path.endswith("saved_model.pb") and mode == "wb":
+                raise OSError("no space left")
+            return super()._open(path, mode, **options)
+
+    fsspec.register_implementation("full", Full, clobber=True)
+    with pytest.raises(OSError, match="no space left"):
+        publish_model(model, digits, probabilities, "full://bucket/models")
+    assert Full.store == {}
