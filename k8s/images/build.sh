@@ -36,7 +36,7 @@ for image in "$@"; do
     arguments+=(--build-arg "TENSORFLOW=$tensorflow")
   fi
   # The cache mount for pip is BuildKit's; podman has it by itself.
-  DOCKER_BUILDKIT=1 "${engine[@]}" build "${flags[@]}" "${arguments[@]}" \
+  DOCKER_BUILDKIT=1 "${engine[@]}" build ${flags[@]+"${flags[@]}"} "${arguments[@]}" \
     --file "k8s/images/$image.Dockerfile" --tag "$images$image:$tag" .
   echo "built $images$image:$tag"
 done
