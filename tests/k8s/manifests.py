@@ -105,6 +105,18 @@ def pod_templates(item: Object) -> Iterator[tuple[str, Object]]:
             yield f"{label(item)} submitter", spec["submitterPodTemplate"]
 
 
+def autoscalers(objects: list[Object]) -> Iterator[tuple[str, Object, Object]]:
+    """As `every_container`, for the container that KubeRay puts beside a Ray head to scale its cluster."""
+    for item in of_kind(objects, "RayJob", "RayCronJob"):
+        cluster = ray_job_spec(item)["rayClusterSpec"]
+        if cluster.get("enableInTreeAutoscaling"):
+            yield (
+                f"{label(item)} autoscaler",
+                cluster["headGroupSpec"]["template"],
+                cluster.get("autoscalerOptions", {}),
+            )
+
+
 def containers(template: Object) -> list[Object]:
     """All containers of a pod template, those for its start included."""
     return [*template["spec"].get("initContainers", []), *template["spec"]["containers"]]

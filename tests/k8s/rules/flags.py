@@ -26,30 +26,35 @@ def server_flags_exist(objects: list[Object]) -> list[str]:
     ]
 
 
-def server_flags_point_at_mounted_files(objects: list[Object]) -> list[str]:
-    """A path given by a flag is a ConfigMap's file mounted there, or in a volume that an init container fills."""
+def words_point_at_mounted_files(objects: list[Object]) -> list[str]:
+    """A path among a container's words, as a flag's value or by itself, is in a volume that is mounted and has it."""
     found = []
-    for name, template, container in _server(objects):
-        for argument in container["args"]:
-            flag, _, path = argument.partition("=")
+    for name, template, container in every_container(objects):
+        for word in [*container.get("command", []), *container.get("args", [])]:
+            path = word.partition("=")[2] if word.startswith("--") else word
             if path.startswith("/") and not _is_mounted(objects, template, container, path):
-                found.append(f"{name}: {flag} points at {path}, where nothing is mounted")
+                found.append(f"{name}: {word}, where nothing is mounted")
     return found
 
 
 def _is_mounted(objects: list[Object], template: Object, container: Object, path: str) -> bool:
-    folder, _, file = path.rpartition("/")
-    for mount in container["volumeMounts"]:
-        if mount["mountPath"] == folder:
-            [volume] = [v for v in template["spec"]["volumes"] if v["name"] == mount["name"]]
-            if "configMap" in volume:
-                return file in find(objects, "ConfigMap", volume["configMap"]["name"])["data"]
-            return any(
-                other["name"] == mount["name"] and not other.get("readOnly")
-                for init in template["spec"].get("initContainers", [])
-                for other in init["volumeMounts"]
-            )
+    volumes = {volume["name"]: volume for volume in template["spec"].get("volumes", [])}
+    for mount in container.get("volumeMounts", []):
+        if path == mount["mountPath"] or path.startswith(mount["mountPath"] + "/"):
+            return _has(objects, template, volumes[mount["name"]], path.removeprefix(mount["mountPath"] + "/"))
     return False
+
+
+def _has(objects: list[Object], template: Object, volume: Object, file: str) -> bool:
+    """Whether a volume has a file: by name where it lists them, by somebody who writes where it begins empty."""
+    if "configMap" in volume:
+        return file in find(objects, "ConfigMap", volume["configMap"]["name"])["data"]
+    if "secret" in volume:
+        return file in [item["path"] for item in volume["secret"].get("items", [])]
+    if "emptyDir" in volume:
+        mounts = [mount for container in containers(template) for mount in container.get("volumeMounts", [])]
+        return any(mount["name"] == volume["name"] and not mount.get("readOnly") for mount in mounts)
+    return True
 
 
 def polled_files_are_mounted_as_folders(objects: list[Object]) -> list[str]:
@@ -160,7 +165,7 @@ def web_flags_exist(objects: list[Object]) -> list[str]:
 RULES = (
     web_flags_exist,
     server_flags_exist,
-    server_flags_point_at_mounted_files,
+    words_point_at_mounted_files,
     polled_files_are_mounted_as_folders,
     models_lie_in_the_repository,
     ports_are_those_of_the_flags,

@@ -3,9 +3,10 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from tests.k8s.manifests import Object, containers, every_container, label, of_kind, pod_templates
+from tests.k8s.manifests import Object, autoscalers, containers, every_container, label, of_kind, pod_templates
 
 NAMESPACE = "inkling"
+DNS = 53
 COMPONENT = "app.kubernetes.io/component"
 
 
@@ -49,7 +50,6 @@ ALWAYS_OPEN = [
     (WORKER, HEAD, 6379),
     (HEAD, WORKER, 34567),  # raylets and workers choose their ports
     (WORKER, WORKER, 34567),  # TensorFlow's collectives
-    (HEAD, OUTSIDE, 443),  # the autoscaler's Kubernetes API
     (WEB, SERVING, 8500),
     (TEAM, SERVING, 8500),
     (SUBMITTER, OUTSIDE, 53),
@@ -72,6 +72,7 @@ ALWAYS_CLOSED = [
     (OPERATOR, WORKER, 10002),
     (PROMETHEUS, HEAD, 8265),
 ]
+SCALED = [(HEAD, OUTSIDE, 443), (HEAD, OUTSIDE, 6443)]  # the autoscaler's Kubernetes API
 MONITORED = [(PROMETHEUS, SERVING, 8501), (PROMETHEUS, HEAD, 8080), (PROMETHEUS, WORKER, 8080)]
 PUBLISHED = [(INGRESS, WEB, 8000)]
 STORED = [(HEAD, OUTSIDE, 443), (WORKER, OUTSIDE, 443), (SERVING, OUTSIDE, 443)]
@@ -84,6 +85,7 @@ def _has(objects: list[Object], kind: str) -> bool:
 def needed_flows_are_open(objects: list[Object]) -> list[str]:
     """What the parts need to reach, by the policies in force."""
     flows = [*ALWAYS_OPEN]
+    flows += SCALED if any(autoscalers(objects)) else []
     flows += MONITORED if _has(objects, "ServiceMonitor") else []
     flows += PUBLISHED if _has(objects, "Ingress") else []
     flows += [] if _has(objects, "PersistentVolumeClaim") else STORED
@@ -100,6 +102,8 @@ def other_flows_are_closed(objects: list[Object]) -> list[str]:
     flows += [] if _has(objects, "ServiceMonitor") else MONITORED
     flows += [] if _has(objects, "Ingress") else PUBLISHED
     flows += [(SERVING, OUTSIDE, 443), (WORKER, OUTSIDE, 443)] if _has(objects, "PersistentVolumeClaim") else []
+    if not any(autoscalers(objects)):
+        flows += [flow for flow in SCALED if _has(objects, "PersistentVolumeClaim") or flow not in STORED]
     return [
         f"{_name(source)} can reach {_name(target)}:{port}"
         for source, target, port in flows
@@ -137,7 +141,10 @@ def _rules(policies: list[Object], direction: str) -> Iterator[tuple[Object, Obj
 
 
 def _lets(policy: Object, rule: Object, side: str, other: Pod | None, port: int) -> bool:
-    ports = rule.get("ports")
+    ports = rule.get("ports", [])
+    # What this little model of a network does not know, lest it be passed over.
+    assert all(entry.keys() <= {"protocol", "port"} for entry in ports), ports
+    assert all(entry["protocol"] == "TCP" or entry["port"] == DNS for entry in ports), ports
     if ports and port not in [entry["port"] for entry in ports]:
         return False
     peers = rule.get(side)
@@ -145,6 +152,7 @@ def _lets(policy: Object, rule: Object, side: str, other: Pod | None, port: int)
 
 
 def _is_peer(policy: Object, peer: Object, other: Pod) -> bool:
+    assert peer.keys() <= {"namespaceSelector", "podSelector"}, peer
     if "namespaceSelector" in peer:
         if not _matches(peer["namespaceSelector"], dict(other.namespace_labels)):
             return False
@@ -164,16 +172,17 @@ def _matches(selector: Object, labels: dict[str, str]) -> bool:
 
 
 def every_pod_is_closed_by_default(objects: list[Object]) -> list[str]:
-    """One policy chooses all pods, in both directions, and lets nothing through."""
-    closed = [
-        policy
+    """In each namespace with pods one policy chooses all of them, in both directions, and lets nothing through."""
+    closed = {
+        policy["metadata"].get("namespace", NAMESPACE)
         for policy in of_kind(objects, "NetworkPolicy")
         if policy["spec"]["podSelector"] == {}
         and policy["spec"]["policyTypes"] == ["Ingress", "Egress"]
         and not policy["spec"].get("ingress")
         and not policy["spec"].get("egress")
-    ]
-    return [] if closed else ["no policy closes every pod"]
+    }
+    inhabited = {item["metadata"].get("namespace", NAMESPACE) for item in objects if any(pod_templates(item))}
+    return [f"namespace {name}: no policy closes every pod" for name in sorted(inhabited - closed)]
 
 
 def policies_name_ports_in_use(objects: list[Object]) -> list[str]:

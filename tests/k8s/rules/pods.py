@@ -1,11 +1,16 @@
 """Rules for each pod and container: who it runs as, what it may use, where it comes from."""
 
+import dataclasses
 import re
 import tomllib
 
-from tests.k8s.manifests import ROOT, Object, every_container, label, of_kind, pod_templates
+from serving.flags import ServerConfig
+from tests.k8s.manifests import ROOT, Object, autoscalers, every_container, label, of_kind, pod_templates
 from tests.k8s.rules.quantities import amount
 
+# What a Job in a namespace of its own may do to make a folder of the node.
+FOLDER = "/var/lib/inkling"
+FOLDER_CAPABILITIES = {"CHOWN", "DAC_OVERRIDE", "FOWNER"}
 OWN_IMAGE = re.compile(r"(?:^|/)inkling/(train|serving|client)$")
 LABELS = ("app.kubernetes.io/name", "app.kubernetes.io/component", "app.kubernetes.io/part-of")
 
@@ -19,50 +24,69 @@ def _privileged_namespaces(objects: list[Object]) -> set[str]:
     }
 
 
-def _restricted(objects: list[Object]) -> list[Object]:
-    exempt = _privileged_namespaces(objects)
-    return [item for item in objects if item["metadata"].get("namespace") not in exempt]
+def _in_privileged(objects: list[Object], *, wanted: bool) -> list[Object]:
+    namespaces = _privileged_namespaces(objects)
+    return [item for item in objects if (item["metadata"].get("namespace") in namespaces) is wanted]
 
 
 def containers_run_restricted(objects: list[Object]) -> list[str]:
-    """Non-root by number, read-only root, no new privileges, no capabilities, seccomp, for each container."""
+    """Non-root by number, read-only root, no new privileges, no capabilities, seccomp, for each container.
+
+    In a privileged namespace root is let through, with the capabilities that making a folder takes, and nothing else.
+    """
     found = []
-    for name, template, container in every_container(_restricted(objects)):
-        pod = template["spec"].get("securityContext", {})
-        own = container.get("securityContext", {})
-        wanted = {
+    restricted = _in_privileged(objects, wanted=False)
+    for name, template, container in [*every_container(restricted), *autoscalers(restricted)]:
+        pod, own = template["spec"].get("securityContext", {}), container.get("securityContext", {})
+        wanted = _wanted_anywhere(pod, own) | {
             "runAsNonRoot": pod.get("runAsNonRoot") is True,
             "runAsUser": isinstance(pod.get("runAsUser"), int) and pod["runAsUser"] > 0,
-            "seccompProfile": pod.get("seccompProfile") == {"type": "RuntimeDefault"},
-            "allowPrivilegeEscalation": own.get("allowPrivilegeEscalation") is False,
-            "readOnlyRootFilesystem": own.get("readOnlyRootFilesystem") is True,
             "capabilities": own.get("capabilities") == {"drop": ["ALL"]},
         }
         found += [f"{name}: {field} is not as it must be" for field, right in wanted.items() if not right]
-        found += [f"{name}: {field} is overridden" for field in ("runAsUser", "seccompProfile") if field in own]
+        overridden = own.keys() & {"runAsUser", "runAsNonRoot", "seccompProfile"}
+        found += [f"{name}: {field} is overridden" for field in sorted(overridden)]
+    for name, template, container in every_container(_in_privileged(objects, wanted=True)):
+        own = container.get("securityContext", {})
+        capabilities = own.get("capabilities", {})
+        wanted = _wanted_anywhere(template["spec"].get("securityContext", {}), own) | {
+            "capabilities": capabilities.get("drop") == ["ALL"]
+            and {*capabilities.get("add", [])} <= FOLDER_CAPABILITIES
+        }
+        found += [f"{name}: {field} is not as it must be" for field, right in wanted.items() if not right]
     return found
 
 
+def _wanted_anywhere(pod: Object, own: Object) -> dict[str, bool]:
+    return {
+        "seccompProfile": own.get("seccompProfile", pod.get("seccompProfile")) == {"type": "RuntimeDefault"},
+        "allowPrivilegeEscalation": own.get("allowPrivilegeEscalation") is False,
+        "readOnlyRootFilesystem": own.get("readOnlyRootFilesystem") is True,
+        "privileged": not own.get("privileged"),
+    }
+
+
 def pods_share_no_host_namespace(objects: list[Object]) -> list[str]:
-    """Nor mount the host's files."""
+    """Nor mount the host's files, but for the one folder, from a privileged namespace."""
     found = []
-    for item in _restricted(objects):
+    makers = [label(item) for item in _in_privileged(objects, wanted=True)]
+    for item in objects:
         for name, template in pod_templates(item):
             spec = template["spec"]
             found += [f"{name}: {field}" for field in ("hostNetwork", "hostPID", "hostIPC") if spec.get(field)]
-            found += [
-                f"{name}: hostPath {volume['name']}" for volume in spec.get("volumes", []) if "hostPath" in volume
-            ]
+            paths = [volume["hostPath"]["path"] for volume in spec.get("volumes", []) if "hostPath" in volume]
+            found += [f"{name}: hostPath {path}" for path in paths if path != FOLDER or label(item) not in makers]
     return found
 
 
 def read_only_roots_have_a_tmp(objects: list[Object]) -> list[str]:
     """What runs for long writes somewhere: /tmp is a volume. Init containers that write say where."""
+    restricted = _in_privileged(objects, wanted=False)
+    long = [entry for entry in every_container(restricted) if entry[2] in entry[1]["spec"]["containers"]]
     return [
         f"{name}: nothing is mounted at /tmp"
-        for name, template, container in every_container(_restricted(objects))
-        if container in template["spec"]["containers"]
-        and "/tmp" not in {mount["mountPath"] for mount in container.get("volumeMounts", [])}
+        for name, _, container in [*long, *autoscalers(restricted)]
+        if "/tmp" not in {mount["mountPath"] for mount in container.get("volumeMounts", [])}
     ]
 
 
@@ -82,7 +106,7 @@ def images_are_pinned(objects: list[Object]) -> list[str]:
 def requests_are_within_limits(objects: list[Object]) -> list[str]:
     """Requests for CPU and memory, a limit for memory, none below the request."""
     found = []
-    for name, _, container in every_container(objects):
+    for name, _, container in [*every_container(objects), *autoscalers(objects)]:
         requests = container.get("resources", {}).get("requests", {})
         limits = container.get("resources", {}).get("limits", {})
         found += [f"{name}: no request for {resource}" for resource in ("cpu", "memory") if resource not in requests]
@@ -107,13 +131,27 @@ def pods_carry_the_labels(objects: list[Object]) -> list[str]:
     return found
 
 
-def stopping_takes_less_than_the_grace(objects: list[Object]) -> list[str]:
-    """preStop's sleep leaves time for the calls that are left."""
+def stopping_outlasts_every_connection(objects: list[Object]) -> list[str]:
+    """The signal comes when no connection to a model server is left, and leaves the time for a drain before the end.
+
+    Proxies withdraw the endpoint within 10 s. A connection made until then lasts for its age, which gRPC varies by
+    10 %, and for the grace of its calls.
+    """
     found = []
+    [drain] = [field.default for field in dataclasses.fields(ServerConfig) if field.name == "drain_seconds"]
     for name, template, container in every_container(objects):
-        seconds = container.get("lifecycle", {}).get("preStop", {}).get("sleep", {}).get("seconds", 0)
+        sleep = container.get("lifecycle", {}).get("preStop", {}).get("sleep", {}).get("seconds", 0)
         grace = template["spec"].get("terminationGracePeriodSeconds", 30)
-        found += [f"{name}: sleeps {seconds} s of {grace} s"] * (2 * seconds > grace)
+        words = " ".join(container.get("args", []))
+        if "--model_config_file" not in words:
+            found += [f"{name}: sleeps {sleep} s of {grace} s"] * (sleep > 0 and sleep + 10 > grace)
+            continue
+        ages = dict(re.findall(r"grpc\.max_connection_(age|age_grace)_ms=(\d+)", words))
+        if ages.keys() != {"age", "age_grace"}:
+            found.append(f"{name}: its connections have no end")
+        elif sleep < (least := 1.1 * int(ages["age"]) / 1000 + int(ages["age_grace"]) / 1000 + 10):
+            found.append(f"{name}: sleeps {sleep} s; its last connection may end after {least:g} s")
+        found += [f"{name}: sleeps {sleep} s of {grace} s, and may drain for {drain} s"] * (sleep + drain > grace)
     return found
 
 
@@ -139,6 +177,6 @@ RULES = (
     images_are_pinned,
     requests_are_within_limits,
     pods_carry_the_labels,
-    stopping_takes_less_than_the_grace,
+    stopping_outlasts_every_connection,
     rollouts_keep_every_pod_until_its_successor_is_ready,
 )

@@ -158,6 +158,15 @@ def monitors_scrape_named_ports(objects: list[Object]) -> list[str]:
     return found
 
 
+def monitors_are_looked_at(objects: list[Object]) -> list[str]:
+    """kube-prometheus-stack's Prometheus selects the objects that have its Helm release's name as a label."""
+    return [
+        f"{label(item)}: no label release: kube-prometheus-stack"
+        for item in of_kind(objects, "ServiceMonitor", "PodMonitor", "PrometheusRule")
+        if item["metadata"].get("labels", {}).get("release") != "kube-prometheus-stack"
+    ]
+
+
 def variables_are_set_before_their_use(objects: list[Object]) -> list[str]:
     """$(NAME) stands for a variable of the same list, further up; what envFrom brings is not replaced."""
     found = []
@@ -182,4 +191,5 @@ RULES = (
     mounts_have_volumes,
     named_objects_exist,
     monitors_scrape_named_ports,
+    monitors_are_looked_at,
 )
