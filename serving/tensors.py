@@ -20,9 +20,10 @@ from serving.errors import ServingError, invalid_argument
 
 Array = NDArray[Any]
 
-# Numbers for which one value may stand for a whole tensor take this many bytes at most: such a tensor is larger than
-# the message that brings it.
+# A tensor for which one value stands takes this many bytes at most: it is larger than the message that brings it, if
+# only from when it is run.
 MAX_FILLED_BYTES = 64 << 20
+STRING_BYTES = 24  # of a string in TensorFlow, beside its characters
 LONG = 64  # values from which on a list is worth the detour over its bytes
 
 # dtype: the list that carries its values.
@@ -104,7 +105,7 @@ def dtype_name(number: int) -> str:
 
 
 def to_array(alias: str, proto: TensorProto) -> Array:
-    """The value of `proto`, maybe a read-only view of its bytes; strings as an object array of bytes.
+    """The value of `proto`, maybe a read-only view of its bytes or its one value; strings as an object array of bytes.
 
     Args:
         alias: the input's name, for the error text.
@@ -128,11 +129,18 @@ def to_array(alias: str, proto: TensorProto) -> Array:
     values = _from_list(proto, kind, dtype)
     if len(values) == count:
         return values.reshape(shape)
-    if len(values) == 1 and count * dtype.itemsize <= MAX_FILLED_BYTES:
-        return np.full(shape, values[0], dtype)  # one value stands for all, as in TensorFlow
+    if len(values) == 1 and count * num_bytes(values) <= MAX_FILLED_BYTES:
+        return np.broadcast_to(values, shape)  # one value stands for all, as in TensorFlow, and takes no memory yet
     raise _parsing_error(
         alias, f"shape {list(shape)} has {count} values, but {len(values)} came in {kind}; send all of them"
     )
+
+
+def num_bytes(array: Array) -> int:
+    """What `array` takes in the runtime."""
+    if array.dtype == object:
+        return sum(map(len, array.flat)) + STRING_BYTES * array.size
+    return array.size * array.itemsize
 
 
 def _parsing_error(alias: str, why: str) -> ServingError:
@@ -196,7 +204,7 @@ def to_proto(array: Array, *, as_content: bool) -> TensorProto:
     elif as_content:
         proto.tensor_content = array.tobytes()
     elif kind in FIXED_WIDTH:
-        plain = array.view(FIXED_WIDTH[kind]) if array.dtype.kind == "c" and array.ndim else array
+        plain = np.ascontiguousarray(array).view(FIXED_WIDTH[kind]) if array.dtype.kind == "c" and array.ndim else array
         if array.dtype.kind == "c" and not array.ndim:
             plain = np.array([array.real, array.imag])
         if plain.size < LONG:
