@@ -30,6 +30,13 @@ KUBERAY = {
     "kuberay_job_deployment_status": {"name", "namespace", "deployment_status"},
     "kuberay_job_execution_duration_seconds": {"name", "namespace", "job_deployment_status", "retry_count"},
 }
+# kube-state-metrics: docs/metrics/workload/pod-metrics.md
+KUBE_STATE = {
+    "kube_pod_start_time": {"namespace", "pod"},
+    "kube_pod_init_container_info": {"namespace", "pod", "container"},
+}
+# Words of PromQL that are neither a function, which has its parentheses, nor a metric.
+WORDS = {"and", "or", "unless", "bool", "offset", "group_left", "group_right"}
 # What Prometheus adds to each series, by the monitors and their relabelling.
 ADDED = {"namespace", "job", "pod", "instance", "ray_io_cluster", "le"}
 # Labels of Ray's series: ray/dashboard/modules/reporter/reporter_agent.py, train/v2/_internal/metrics/
@@ -38,23 +45,34 @@ RAY_LABELS = {"GpuIndex", "Location", "ray_train_run_name", "ray_train_controlle
 
 def _expressions(path: Path) -> list[str]:
     if path.suffix == ".json":
-        panels = json.loads(path.read_text())["panels"]
-        found = [target["expr"] for panel in panels for target in panel.get("targets", [])]
+        dashboard = json.loads(path.read_text())
+        found = [target["expr"] for panel in dashboard["panels"] for target in panel.get("targets", [])]
+        # A variable's values, as the aggregation that they are.
+        asked = [v["query"]["query"] for v in dashboard["templating"]["list"] if v["type"] == "query"]
+        found += [re.sub(r"^label_values\((.*), (\w+)\)$", r"count by (\2) (\1)", query) for query in asked]
         # As Grafana fills them in.
         return [e.replace("$__rate_interval", "1m").replace("$namespace", "inkling") for e in found]
     groups = yaml.safe_load(path.read_text())["spec"]["groups"]
     return [rule["expr"] for group in groups for rule in group["rules"]]
 
 
-def _selectors(path: Path) -> set[tuple[str, str]]:
-    """(metric, label) for each label that a selector names or an aggregation keeps."""
+def _selectors(expression: str) -> set[tuple[str, str]]:
+    """(metric, label) for each label that a selector names or an aggregation keeps; every metric has a namespace."""
+    text = re.sub(r'"(?:[^"\\]|\\.)*"', '""', expression)  # a value may look like anything
+    kept = {label.strip() for by in re.findall(r"by \((.*?)\)", text) for label in by.split(",")}
+    text = re.sub(r"\b(?:by|on|without|ignoring|group_left|group_right)\s*\(.*?\)|\[.*?\]", "", text)
     found = set()
-    for expression in _expressions(path):
-        metrics = re.findall(r"([a-zA-Z_:][\w:]*)\{(.*?)\}", expression, re.DOTALL)
-        kept = {label.strip() for by in re.findall(r"by \((.*?)\)", expression) for label in by.split(",")}
-        for metric, inside in metrics:
-            found |= {(metric, label) for label in [*re.findall(r"(\w+)\s*(?:=~|!~|=|!=)", inside), *kept]}
+    for metric, inside in re.findall(r"(?<![\w:])([a-zA-Z_:][\w:]*)\b(?!\s*\()(\{[^}]*\})?", text):
+        if metric not in WORDS:
+            named = re.findall(r"(\w+)\s*(?:=~|!~|=|!=)", inside)
+            found |= {(metric, label) for label in {*named, *kept, "namespace"}}
     return found
+
+
+def test_every_metric_of_an_expression_is_found():
+    expression = 'sum by (a) (rate(x:y{b=~"c|d(", e="{"}[5m])) / on (f) group_left z > bool 1 and time() - w{g!="h"}'
+    assert {metric for metric, _ in _selectors(expression)} == {"x:y", "z", "w"}
+    assert {label for metric, label in _selectors(expression) if metric == "x:y"} == {"a", "b", "e", "namespace"}
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +132,7 @@ def _ray_names() -> str:
 @pytest.mark.parametrize("path", [*DASHBOARDS, *RULES], ids=lambda path: path.name)
 def test_every_metric_and_label_is_one_that_is_exposed(path, scrape):
     ray_names = _ray_names()
-    for metric, label in _selectors(path):
+    for metric, label in {pair for expression in _expressions(path) for pair in _selectors(expression)}:
         if metric.startswith((":tensorflow:serving:", "inkling_serving_")):
             assert metric in scrape, metric
             assert label in scrape[metric] | ADDED, f"{metric} has no label {label}"
@@ -123,6 +141,8 @@ def test_every_metric_and_label_is_one_that_is_exposed(path, scrape):
             assert label in ADDED | RAY_LABELS, f"{metric} has no label {label}"
         elif metric.startswith("kuberay_"):
             assert label in KUBERAY[metric], f"{metric} has no label {label}"
+        elif metric.startswith("kube_"):
+            assert label in KUBE_STATE[metric], f"{metric} has no label {label}"
         else:
             assert (metric, label in ADDED) == ("up", True)
         if metric.startswith(":tensorflow:serving:"):
