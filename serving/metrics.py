@@ -19,6 +19,7 @@ from serving.metric_families import Counter, Family, Gauge, Histogram, exponenti
 from serving.observer import Observer
 
 MAX_UNKNOWN_NAMES = 100  # names of models that do not exist which are counted by name; callers can invent any number
+MAX_NAME_LENGTH = 256  # of those
 OTHER = "(other)"
 REMEMBERED_PATHS = 64  # of versions warmed up, each of which the real server remembers for ever
 REMEMBERED_VERSIONS = 16  # unloaded versions whose counts are still shown
@@ -115,10 +116,10 @@ class Metrics(Observer):
                 self._request_latency.observe((name, api, entrypoint), latency_s * 1e6)
 
     def _label_of(self, model_name: str) -> str:
-        """The name itself, unless callers have asked for too many models that do not exist."""
+        """The name itself, unless callers have asked for too many models that do not exist, or for a very long one."""
         if model_name in self._models or model_name in self._unknown_names:
             return model_name
-        if len(self._unknown_names) >= MAX_UNKNOWN_NAMES:
+        if len(self._unknown_names) >= MAX_UNKNOWN_NAMES or len(model_name) > MAX_NAME_LENGTH:
             return OTHER
         self._unknown_names.add(model_name)
         return model_name

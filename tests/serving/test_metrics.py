@@ -104,6 +104,13 @@ def test_names_of_models_that_do_not_exist_cannot_fill_the_memory():
     assert found[":tensorflow:serving:request_count", "real", "OK"] == 1
 
 
+def test_a_very_long_name_of_no_model_is_not_kept():
+    metrics = Metrics()
+    code = grpc.StatusCode.NOT_FOUND
+    metrics.request_finished(model_name="m" * 10**6, api="Predict", entrypoint="GRPC", code=code, latency_s=0)
+    assert samples(metrics)[":tensorflow:serving:request_count", OTHER, "NOT_FOUND"] == 1
+
+
 def test_versions_long_gone_leave_the_page():
     metrics = Metrics()
     for version in range(1, REMEMBERED_VERSIONS + 3):
