@@ -5,22 +5,24 @@ arrays out.
 """
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from concurrent.futures import Future
+from dataclasses import dataclass, field
 
 import grpc
 
-from serving.batching import GREEDY_BATCH_SIZE, Batcher, Labels
+from serving.batching import Batcher, Waiting
 from serving.checks import check, common_rows
 from serving.config_files import BatchingParameters
 from serving.errors import ServingError, failed_precondition, invalid_argument
-from serving.observer import Observer
-from serving.runtime import Runtime
+from serving.observer import Labels, Observer
+from serving.runtime import Function, Runtime
 from serving.signatures import DEFAULT_SIGNATURE, Signature
 from serving.tensors import Array
 from serving.workers import Workers
 
-MAX_OUTPUT_SETS = 32  # queues of one signature: a client chooses its set of outputs by output_filter
+MAX_OUTPUT_SETS = 32  # queues kept for one signature: a client chooses its set of outputs by output_filter
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -29,6 +31,14 @@ class EngineOptions:
 
     batching: BatchingParameters | None = None  # None: whatever waits is batched where that is safe
     max_queued_requests: int = 1024
+
+
+@dataclass(slots=True)
+class Queues:
+    """Those of one signature, by the outputs they compute; the one used last comes last."""
+
+    waiting: Waiting = field(default_factory=Waiting)
+    by_outputs: dict[tuple[str, ...], "asyncio.Task[Batcher]"] = field(default_factory=dict)
 
 
 class Model:
@@ -56,7 +66,7 @@ class Model:
         self._options = options
         self._workers = workers
         self._observer = observer
-        self._batchers: dict[tuple[str, tuple[str, ...]], Batcher] = {}
+        self._queues: defaultdict[str, Queues] = defaultdict(Queues)
 
     def signature(self, name: str) -> Signature:
         """The signature `name`, `serving_default` if empty; raises ServingError FAILED_PRECONDITION."""
@@ -83,12 +93,13 @@ class Model:
             self._check_batchable(arrays, size)
         results = signature.no_rows(outputs) if size == 0 else None
         if results is None:
-            results = await self._batcher(signature, outputs).run(arrays, size)
+            batcher = await self._batcher(signature, outputs)
+            results = await batcher.run(arrays, size)
         return dict(zip(outputs, results, strict=True))
 
     def close(self) -> None:
         """Free the memory; only when nothing is in flight."""
-        self._batchers.clear()
+        self._queues.clear()
         self._runtime.close()
 
     def _outputs(self, signature: Signature, output_filter: Sequence[str]) -> tuple[str, ...]:
@@ -113,28 +124,42 @@ class Model:
             raise invalid_argument("Batching Run() input tensors must have at least one dimension")
         raise invalid_argument("Batching Run() input tensors must have equal 0th-dimension size")
 
-    def _batcher(self, signature: Signature, outputs: tuple[str, ...]) -> Batcher:
-        batcher = self._batchers.get((signature.name, outputs))
-        if batcher is not None:
-            return batcher
-        function = self._runtime.function(
-            [spec.tensor_name for spec in signature.inputs], signature.tensor_names(outputs)
-        )
-        batching = self._options.batching
-        greedy = BatchingParameters(max_batch_size=GREEDY_BATCH_SIZE)
-        batcher = Batcher(
-            function,
-            batching or greedy,
+    async def _batcher(self, signature: Signature, outputs: tuple[str, ...]) -> Batcher:
+        found = self._queues[signature.name].by_outputs
+        making = found.pop(outputs, None)
+        if making is None or (making.done() and making.exception() is not None):
+            making = asyncio.create_task(self._make_batcher(signature, outputs))
+            if len(found) >= MAX_OUTPUT_SETS:
+                del found[next(iter(found))]  # what waits in it is still answered
+        found[outputs] = making
+        return making.result() if making.done() else await asyncio.shield(making)
+
+    async def _make_batcher(self, signature: Signature, outputs: tuple[str, ...]) -> Batcher:
+        return Batcher(
+            await self._make_function(signature, outputs),
+            self._options.batching,
             self._workers,
-            labels=Labels(self.name, self.version, signature.name),
+            labels=Labels(model_name=self.name, version=self.version, signature_name=signature.name),
             observer=self._observer,
-            max_tasks=None if batching else self._options.max_queued_requests,
-            alone=batching is None and not signature.rows_independent,
+            waiting=self._queues[signature.name].waiting,
+            max_waiting=self._options.max_queued_requests,
+            rows_independent=signature.rows_independent,
         )
-        if len(self._batchers) >= MAX_OUTPUT_SETS * max(1, len(self.signatures)):
-            self._batchers.pop(next(iter(self._batchers)))  # what waits in it is still answered
-        self._batchers[(signature.name, outputs)] = batcher
-        return batcher
+
+    async def _make_function(self, signature: Signature, outputs: tuple[str, ...]) -> Function:
+        """On a worker: TensorFlow takes milliseconds for that, longer with a large graph."""
+        made: Future[Function] = Future()
+
+        def make() -> None:
+            try:
+                inputs = [spec.tensor_name for spec in signature.inputs]
+                made.set_result(self._runtime.function(inputs, signature.tensor_names(outputs)))
+            except Exception as error:
+                made.set_exception(error)
+
+        made.set_running_or_notify_cancel()
+        self._workers.submit(make)
+        return await asyncio.wrap_future(made)
 
 
 def status_of(error: BaseException | None) -> grpc.StatusCode:

@@ -7,6 +7,8 @@ from collections.abc import Callable
 
 import grpc
 
+from serving.observer import Labels
+
 
 class ServingError(Exception):
     """A request, a configuration or a load that failed, in the words and with the code of TensorFlow Serving."""
@@ -20,10 +22,10 @@ class ServingError(Exception):
 class QueueFull(ServingError):
     """A request that found its queue full."""
 
-    def __init__(self, message: str, *, model_name: str, refusal: Callable[[], "QueueFull | None"]) -> None:
-        """Args: refusal: what the same queue would say to a request of one row by now; None if it has room."""
+    def __init__(self, message: str, *, labels: Labels, refusal: Callable[[], "QueueFull | None"]) -> None:
+        """Args: refusal: the queue's method; what it would say to a request of one row by now, None if it has room."""
         super().__init__(grpc.StatusCode.UNAVAILABLE, message)
-        self.model_name = model_name
+        self.labels = labels
         self.refusal = refusal
 
 

@@ -37,7 +37,7 @@ PREDICTION_SERVICE = "tensorflow.serving.PredictionService"
 MODEL_SERVICE = "tensorflow.serving.ModelService"
 MAX_PENDING_REQUESTS = 1_000_000
 MAX_MESSAGE_BYTES = 2**31 - 1
-MAX_STATUS_LENGTH = 1024  # gRPC sends the text as a header, and peers limit those
+MAX_STATUS_BYTES = 1024  # gRPC sends the text as a header, with three bytes for most others than ASCII; 8 kB is usual
 CUT = "...TRUNCATED"
 REQUEST_ID = "x-request-id"  # metadata in which a caller may name its request for the log
 
@@ -100,14 +100,17 @@ class GrpcApi:
             self._begin(content)
             try:
                 self._check_room(content)
-                full.check(content)
+                if (refusal := full.check(content)) is not None:
+                    latency_s = time.perf_counter() - started
+                    self._observer.signature_finished(**refusal.labels, code=refusal.code, latency_s=latency_s)
+                    raise refusal
                 request = _parse(parse, content, message_class)
                 model_name = _model_name(request)
                 response = await method(request) if is_coroutine else method(request)
                 answer = response.SerializeToString()
             except QueueFull as error:
                 full.remember(content, error)
-                model_name, code, details = error.model_name, error.code, error.message
+                model_name, code, details = error.labels["model_name"], error.code, error.message
             except ServingError as error:
                 code, details = error.code, error.message
             except asyncio.CancelledError:
@@ -199,7 +202,10 @@ def parse_arguments(text: str) -> Sequence[tuple[str, int | str]]:
 
 def cut(text: str) -> str:
     """`text`, short enough for a status message."""
-    return text if len(text) <= MAX_STATUS_LENGTH else text[: MAX_STATUS_LENGTH - len(CUT)] + CUT
+    content = text.encode()
+    if len(content) <= MAX_STATUS_BYTES:
+        return text
+    return content[: MAX_STATUS_BYTES - len(CUT)].decode(errors="ignore") + CUT
 
 
 def _parse(parse: Callable[[bytes], Any], content: bytes, message_class: type[Message]) -> Any:

@@ -5,10 +5,18 @@ loop and from worker threads.
 """
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, TypedDict
 
 import grpc
 from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
+
+
+class Labels(TypedDict):
+    """Whose requests an event is about."""
+
+    model_name: str
+    version: int
+    signature_name: str
 
 
 class Observer:

@@ -1,6 +1,7 @@
 """Rows of several requests in one run of the runtime, and back."""
 
 import asyncio
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -8,7 +9,11 @@ import numpy as np
 
 from serving.errors import failed_precondition
 from serving.runtime import Function
-from serving.tensors import Array
+from serving.tensors import Array, num_bytes
+
+# Inputs that are run together take this many bytes at most, padding included. A request may be larger than what it
+# came in (see tensors.py), so that the number of rows alone would not bound what a run takes.
+MAX_JOINT_BYTES = 256 << 20
 
 
 @dataclass(slots=True)
@@ -25,16 +30,19 @@ def groups(tasks: list[Task], *, pad: bool) -> list[list[Task]]:
     """Those of `tasks` that can be concatenated: inputs of the same shape but for the rows.
 
     Args:
-        pad: make the shapes equal, where the ranks are.
+        pad: make the shapes equal, where the ranks are and the padding is not too much.
     """
     if len(tasks) == 1:
         return [tasks]
-    if pad:
-        return pad_to_equal_shapes(tasks)
-    by_shape: dict[tuple[tuple[int, ...], ...], list[Task]] = {}
+    if not pad:
+        return _of_equal_shapes(tasks)
+    by_ranks: dict[tuple[int, ...], list[Task]] = {}
     for task in tasks:
-        by_shape.setdefault(tuple([array.shape[1:] for array in task.inputs]), []).append(task)
-    return list(by_shape.values())
+        by_ranks.setdefault(tuple([array.ndim for array in task.inputs]), []).append(task)
+    found: list[list[Task]] = []
+    for group in by_ranks.values():
+        found.extend([group] if _pad_to_equal_shapes(group) else _of_equal_shapes(group))
+    return found
 
 
 def run_together(function: Function, group: Sequence[Task], *, surplus: int) -> list[list[Array]]:
@@ -68,26 +76,44 @@ def check_rows(outputs: Sequence[Array], size: int) -> None:
             )
 
 
-def pad_to_equal_shapes(tasks: list[Task]) -> list[list[Task]]:
-    """Bring the inputs of all tasks to the largest shape among them, where their ranks allow that.
+def _of_equal_shapes(tasks: Sequence[Task]) -> list[list[Task]]:
+    found: list[list[Task]] = []
+    open_groups: dict[tuple[tuple[int, ...], ...], tuple[list[Task], int]] = {}
+    for task in tasks:
+        shapes = tuple([array.shape[1:] for array in task.inputs])
+        size = sum(map(num_bytes, task.inputs))
+        group, taken = open_groups.get(shapes, ([], 0))
+        if not group or taken + size > MAX_JOINT_BYTES:
+            group, taken = [], 0
+            found.append(group)
+        group.append(task)
+        open_groups[shapes] = group, taken + size
+    return found
+
+
+def _pad_to_equal_shapes(tasks: Sequence[Task]) -> bool:
+    """Bring the inputs of `tasks`, of the same ranks, to the largest shape among them, unless that is too much.
 
     The value that fills is the tensor's first element, as in TensorFlow Serving.
     """
-    by_rank: dict[tuple[int, ...], list[Task]] = {}
+    columns = zip(*[task.inputs for task in tasks], strict=True)
+    shapes = [tuple(map(max, zip(*[array.shape[1:] for array in column], strict=True))) for column in columns]
+    if sum(_padded_bytes(*pair) for task in tasks for pair in zip(task.inputs, shapes, strict=True)) > MAX_JOINT_BYTES:
+        return False
     for task in tasks:
-        by_rank.setdefault(tuple([array.ndim for array in task.inputs]), []).append(task)
-    for group in by_rank.values():
-        for index in range(len(group[0].inputs)):
-            shapes = [task.inputs[index].shape[1:] for task in group]
-            largest = tuple(max(sizes) for sizes in zip(*shapes, strict=True))
-            for task in group:
-                task.inputs = [*task.inputs[:index], _pad(task.inputs[index], largest), *task.inputs[index + 1 :]]
-    return list(by_rank.values())
+        task.inputs = [_pad(array, shape) for array, shape in zip(task.inputs, shapes, strict=True)]
+    return True
+
+
+def _padded_bytes(array: Array, shape: tuple[int, ...]) -> int:
+    added = len(array) * math.prod(shape) - array.size
+    return num_bytes(array) + added * num_bytes(array.flat[:1])
 
 
 def _pad(array: Array, shape: tuple[int, ...]) -> Array:
     if array.shape[1:] == shape:
         return array
-    padded = np.full((len(array), *shape), array.flat[0] if array.size else 0, array.dtype)
+    fill = array.flat[0] if array.size else b"" if array.dtype == object else 0
+    padded = np.full((len(array), *shape), fill, array.dtype)
     padded[(slice(None), *[slice(size) for size in array.shape[1:]])] = array
     return padded

@@ -7,21 +7,25 @@ import grpc
 import numpy as np
 import pytest
 
-from serving.batching import Batcher, Labels
+from serving.batching import LARGE_REQUEST, Batcher, Waiting
 from serving.config_files import BatchingParameters
 from serving.errors import ServingError, invalid_argument
-from serving.observer import Observer
+from serving.observer import Labels, Observer
 from serving.workers import Workers
 from tests.server_process import ServerProcess
 from tests.serving.conftest import predict_request
 
-LABELS = Labels("model", 1, "serving_default")
+LABELS = Labels(model_name="model", version=1, signature_name="serving_default")
 
 
 class Doubler:
-    """A runtime that doubles rows, remembers the sizes of its runs, and can be held up."""
+    """A runtime that doubles rows, remembers the sizes of its runs, and can be held up.
 
-    def __init__(self):
+    It fails on runs with a -1 or a -2, and with a `width` gives outputs as wide as the run's largest value.
+    """
+
+    def __init__(self, *, width=False):
+        self.width = width
         self.sizes = []
         self.inputs = []
         self.open = threading.Event()
@@ -33,6 +37,10 @@ class Doubler:
         self.inputs.append(arrays[0])
         if (arrays[0] == -1).any():
             raise invalid_argument("minus one")
+        if (arrays[0] == -2).any():
+            raise ValueError("minus two")
+        if self.width:
+            return [np.zeros((len(arrays[0]), int(arrays[0].max())))]
         return [arrays[0] * 2]
 
 
@@ -60,18 +68,18 @@ async def held_up(batcher, runtime, requests):
     return await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def run_held_up(workers, requests, parameters, **options):
-    runtime = Doubler()
+def run_held_up(workers, requests, parameters, *, runtime=None, observer=None, **options):
+    runtime = runtime or Doubler()
 
     async def main():
-        batcher = Batcher(runtime, parameters, workers, labels=LABELS, observer=Observer(), **options)
+        batcher = Batcher(runtime, parameters, workers, labels=LABELS, observer=observer or Observer(), **options)
         return await held_up(batcher, runtime, requests)
 
     return runtime, asyncio.run(main())
 
 
 def test_what_waits_is_run_together_and_each_gets_its_own_rows(workers):
-    runtime, answers = run_held_up(workers, [rows(1), rows(2, 3), rows(4)], BatchingParameters(), max_tasks=9)
+    runtime, answers = run_held_up(workers, [rows(1), rows(2, 3), rows(4)], None)
     assert runtime.sizes == [1, 4]
     assert [answer[0].tolist() for answer in answers] == [[2], [4, 6], [8]]
 
@@ -85,15 +93,76 @@ def test_a_batch_is_padded_to_an_allowed_size_with_rows_that_are_there(workers):
 
 
 def test_one_bad_request_does_not_spoil_its_neighbours(workers):
-    runtime, answers = run_held_up(workers, [rows(1), rows(-1), rows(2)], BatchingParameters(), max_tasks=9)
+    runtime, answers = run_held_up(workers, [rows(1), rows(-1), rows(2)], None)
     assert runtime.sizes == [1, 3, 1, 1, 1]
     assert answers[0][0].tolist() == [2] and answers[2][0].tolist() == [4]
     assert isinstance(answers[1], ServingError) and answers[1].message == "minus one"
 
 
+def test_a_runtime_that_fails_in_its_own_way_spoils_nobodys_answer_either(workers):
+    runtime, answers = run_held_up(workers, [rows(1), rows(-2), rows(2)], None)
+    assert answers[0][0].tolist() == [2] and answers[2][0].tolist() == [4]
+    assert (answers[1].code, answers[1].message) == (grpc.StatusCode.INTERNAL, "ValueError: minus two")
+
+
+def test_whatever_fails_around_a_run_the_queue_goes_on(workers):
+    class Failing(Observer):
+        def batch_executed(self, *, size, **of):
+            if size == 2:
+                raise MemoryError("no room")
+
+    _, answers = run_held_up(
+        workers, [rows(1), rows(1, 2), rows(3)], BatchingParameters(max_batch_size=2), observer=Failing()
+    )
+    assert answers[0][0].tolist() == [2] and answers[2][0].tolist() == [6]
+    assert (answers[1].code, answers[1].message) == (grpc.StatusCode.INTERNAL, "MemoryError: no room")
+
+
+def test_a_large_request_is_run_in_parts_and_others_get_their_turn_between_them(workers):
+    large = np.arange(2 * LARGE_REQUEST + 100, dtype=np.float32)
+    runtime, answers = run_held_up(workers, [large, rows(7)], None)
+    assert runtime.sizes == [1, LARGE_REQUEST, 1, LARGE_REQUEST, 100]
+    np.testing.assert_array_equal(answers[0][0], large * 2)
+    assert answers[1][0].tolist() == [14]
+
+
+def test_a_large_request_waits_as_one(workers):
+    large = np.zeros(4 * LARGE_REQUEST, np.float32)
+    _, answers = run_held_up(workers, [large, large, rows(1)], None, max_waiting=2)
+    assert [len(answer[0]) for answer in answers[:2]] == [len(large)] * 2
+    assert "currently 2 requests enqueued" in answers[2].message
+
+
+@pytest.mark.parametrize(
+    ("runtime", "options"), [(Doubler(width=True), {}), (Doubler(), {"rows_independent": False})], ids=["width", "rows"]
+)
+def test_a_large_request_is_run_whole_where_parts_would_not_make_it(workers, runtime, options):
+    large = np.arange(LARGE_REQUEST + 1, dtype=np.float32)
+    _, answers = run_held_up(workers, [large], None, runtime=runtime, **options)
+    assert len(answers[0][0]) == runtime.sizes[-1] == len(large)
+
+
+def test_the_queues_of_a_signature_have_one_limit(workers):
+    runtime, waiting = Doubler(), Waiting()
+
+    async def main():
+        one, other = [
+            Batcher(runtime, None, workers, labels=LABELS, observer=Observer(), waiting=waiting, max_waiting=1)
+            for _ in range(2)
+        ]
+        waits = asyncio.create_task(one.run([rows(1)], 1))
+        await asyncio.sleep(0)
+        with pytest.raises(ServingError, match="currently 1 requests enqueued"):
+            await other.run([rows(2)], 1)
+        await waits
+        assert (await other.run([rows(2)], 1))[0].tolist() == [4]
+
+    asyncio.run(main())
+
+
 def test_rows_of_different_shapes_are_run_apart(workers):
     requests = [np.ones((1, 2), np.float32), np.ones((1, 3), np.float32), np.ones((1, 2), np.float32)]
-    runtime, answers = run_held_up(workers, requests, BatchingParameters(), max_tasks=9)
+    runtime, answers = run_held_up(workers, requests, None)
     assert runtime.sizes == [1, 2, 1]
     assert [answer[0].shape for answer in answers] == [(1, 2), (1, 3), (1, 2)]
 
@@ -103,6 +172,23 @@ def test_rows_of_different_shapes_are_padded_when_asked(workers):
     parameters = BatchingParameters(pad_variable_length_inputs=True)
     runtime, _ = run_held_up(workers, requests, parameters)
     assert runtime.inputs[1].tolist() == [[5, 5, 5], [7, 7, 7]]
+
+
+@pytest.mark.parametrize("pad", [False, True])
+def test_what_would_be_too_much_together_is_run_apart(workers, pad):
+    wide = np.broadcast_to(np.float32([1]), (1, 20 << 20))  # 80 MB when it is run
+    tall = np.broadcast_to(np.float32([1]), (8, 1 << 20) if pad else wide.shape)
+    runtime, answers = run_held_up(
+        workers, [wide, tall, tall, tall], BatchingParameters(pad_variable_length_inputs=pad)
+    )
+    assert [answer[0].shape for answer in answers] == [wide.shape, *[tall.shape] * 3]
+    assert runtime.sizes == ([1, 1, 24] if pad else [1, 3, 1])
+
+
+def test_strings_without_a_value_are_padded_with_empty_ones(workers):
+    requests = [np.array([[]], object), np.array([[b"ab"]], object)]
+    runtime, _ = run_held_up(workers, requests, BatchingParameters(pad_variable_length_inputs=True))
+    assert runtime.inputs[1].tolist() == [[b""], [b"ab"]]
 
 
 def test_large_requests_are_split_when_asked(workers):
@@ -139,7 +225,7 @@ def test_a_full_queue_with_splitting_tells_its_capacity(workers):
 
 
 def test_without_parameters_the_number_of_waiting_requests_is_bounded(workers):
-    _, answers = run_held_up(workers, [rows(1), rows(2), rows(3)], BatchingParameters(), max_tasks=2)
+    _, answers = run_held_up(workers, [rows(1), rows(2), rows(3)], None, max_waiting=2)
     assert answers[2].code == grpc.StatusCode.UNAVAILABLE
     assert "currently 2 requests enqueued and max_queued_requests is 2" in answers[2].message
 
@@ -148,7 +234,7 @@ def test_a_request_whose_caller_has_gone_is_not_computed(workers):
     runtime = Doubler()
 
     async def main():
-        batcher = Batcher(runtime, BatchingParameters(), workers, labels=LABELS, observer=Observer(), max_tasks=9)
+        batcher = Batcher(runtime, None, workers, labels=LABELS, observer=Observer())
         runtime.open.clear()
         first = asyncio.create_task(batcher.run([rows(0)], 1))
         gone = asyncio.create_task(batcher.run([rows(7)], 1))

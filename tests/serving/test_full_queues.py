@@ -1,11 +1,19 @@
-"""Requests for a queue that is known to be full are refused by their first bytes; all others are not."""
+"""Requests for a queue that is known to be full are refused by their bytes; all others are not."""
 
+import gc
+import re
+import urllib.request
+
+import grpc
 import numpy as np
 import pytest
+from tensorflow_serving.apis import prediction_service_pb2_grpc
 from tensorflow_serving.apis.predict_pb2 import PredictRequest
 
 from serving.errors import QueueFull
 from serving.full_queues import MAX_REMEMBERED, FullQueues
+from serving.observer import Labels
+from tests.server_process import ServerProcess
 from tests.serving.conftest import predict_request
 
 
@@ -15,13 +23,13 @@ class Queue:
     full = True
 
     def refusal(self):
-        return QueueFull("full", model_name="digits", refusal=self.refusal) if self.full else None
+        labels = Labels(model_name="digits", version=1, signature_name="serving_default")
+        return QueueFull("full", labels=labels, refusal=self.refusal) if self.full else None
 
 
-def predict(name, *, signature="", rows=1):
-    request = predict_request(name, {"x": np.full((rows, 2), rows, np.float32)})
-    request.model_spec.signature_name = signature
-    return request.SerializeToString()
+def predict(name, *, signature="", rows=1, outputs=()):
+    inputs = {"x": np.full((rows, 2), rows, np.float32)}
+    return predict_request(name, inputs, signature=signature, outputs=outputs).SerializeToString()
 
 
 @pytest.fixture
@@ -38,27 +46,54 @@ def queues(queue):
 
 def test_other_requests_for_a_full_queue_are_refused_until_it_has_room(queues, queue):
     for rows in (1, 300):
-        with pytest.raises(QueueFull, match="full"):
-            queues.check(predict("digits", rows=rows))
+        assert queues.check(predict("digits", rows=rows)).message == "full"
     queue.full = False
-    queues.check(predict("digits"))
+    assert queues.check(predict("digits")) is None
     queue.full = True  # found full by whoever comes to it next, and only then remembered again
-    queues.check(predict("digits"))
+    assert queues.check(predict("digits")) is None
 
 
 @pytest.mark.parametrize(
     "content",
-    [predict("digit"), predict("digits", signature="other"), predict("digits2"), PredictRequest().SerializeToString()],
-    ids=["shorter", "signature", "longer", "empty"],
+    [
+        predict("digit"),
+        predict("digits", signature="other"),
+        predict("digits", outputs=["y"]),
+        predict("digits") + PredictRequest(model_spec={"name": "other"}).SerializeToString(),
+        predict("digits2"),
+        b"",
+    ],
+    ids=["shorter", "signature", "outputs", "second spec", "longer", "empty"],
 )
 def test_requests_for_other_queues_are_not_refused(queues, content):
-    queues.check(content)
+    assert queues.check(content) is None
 
 
-@pytest.mark.parametrize("content", [b"", b"\x0a", b"\x0a\x80\x01", b"\x12\x00"], ids=repr)
-def test_bytes_that_are_no_request_are_left_to_the_parser(queues, queue, content):
-    queues.remember(content, queue.refusal())
-    queues.check(content)
+BROKEN = {
+    "empty": b"",
+    "cut off after the tag": b"\x0a",
+    "cut off": b"\x0a\x80\x01",
+    "endless length": b"\x0a" + b"\x80" * 1000,
+    "unknown field": b"\x0a\x01a\x22\x00",
+    "inputs alone": b"\x12\x00",
+    "long name": predict("digits" * 100),
+    "many fields": b"\x0a\x01a" + b"\x12\x00" * 100,
+}
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_bytes_that_are_no_usual_request_are_left_to_the_parser(queues, queue, case):
+    queues.remember(BROKEN[case], queue.refusal())
+    assert queues.check(BROKEN[case]) is None
+
+
+def test_a_queue_that_is_gone_is_not_kept():
+    queues, queue = FullQueues(), Queue()
+    queues.remember(predict("digits"), queue.refusal())
+    assert queues.check(predict("digits")) is not None
+    del queue
+    gc.collect()
+    assert queues.check(predict("digits")) is None
 
 
 def test_callers_cannot_make_it_remember_without_end(queue):
@@ -66,6 +101,25 @@ def test_callers_cannot_make_it_remember_without_end(queue):
     names = [predict(f"digits{number}") for number in range(MAX_REMEMBERED + 1)]
     for content in names:
         queues.remember(content, queue.refusal())
-    with pytest.raises(QueueFull):
-        queues.check(names[0])
-    queues.check(names[-1])
+    assert queues.check(names[0]) is None
+    assert all(queues.check(content) for content in names[1:])
+
+
+def test_every_refusal_is_counted(repository, tmp_path):
+    (tmp_path / "monitoring").write_text('prometheus_config { enable: true path: "/metrics" }')
+    flags = ["--model_name=several", f"--model_base_path={repository / 'several'}", "--max_queued_requests=4"]
+    with (
+        ServerProcess(*flags, f"--monitoring_config_file={tmp_path / 'monitoring'}") as server,
+        grpc.insecure_channel(server.address) as channel,
+    ):
+        request = predict_request("several", {"rounds": np.array([50], np.int32)}, signature="slow")
+        stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
+        codes = [future.code() for future in [stub.Predict.future(request, timeout=60) for _ in range(300)]]
+        with urllib.request.urlopen(server.rest_url + "/metrics", timeout=20) as page:
+            counted = re.findall(
+                r'^inkling_serving_requests_total\{.*"slow",code="(\w+)"\} (\d+)$', page.read().decode(), re.M
+            )
+    assert codes.count(grpc.StatusCode.UNAVAILABLE) > 100
+    assert {code: int(number) for code, number in counted} == {
+        code.name: codes.count(code) for code in (grpc.StatusCode.OK, grpc.StatusCode.UNAVAILABLE)
+    }

@@ -220,6 +220,9 @@ def test_long_messages_are_cut(predictions):
     request = predict_request("several", {"x": FLOATS}, signature="s" * 3000)
     _, text = refusal(predictions, request)
     assert len(text) == 1024 and text.endswith("...TRUNCATED")
+    request.model_spec.signature_name = "🙂" * 3000  # percent-encoded on the way, as twelve bytes each
+    _, text = refusal(predictions, request)
+    assert len(text.encode()) <= 1024 and text.endswith("🙂...TRUNCATED")
 
 
 def test_bytes_that_are_no_request_are_the_callers_mistake(channel):
