@@ -19,12 +19,8 @@ from tensorflow_serving.apis import (
 
 from serving.engine import Model
 from serving.errors import failed_precondition, invalid_argument, unimplemented
-from serving.signatures import DEFAULT_SIGNATURE, Signature
+from serving.signatures import CLASSIFY, DEFAULT_SIGNATURE, PREDICT, REGRESS, Signature
 from serving.tensors import Array, dtype_name, number_of, to_array, to_proto
-
-CLASSIFY = "tensorflow/serving/classify"
-REGRESS = "tensorflow/serving/regress"
-PREDICT = "tensorflow/serving/predict"
 
 
 async def predict(

@@ -30,6 +30,7 @@ from serving.rest_body import BodyReader, BodyTooLarge
 from serving.rest_examples import examples
 from serving.rest_json import Document, parse_object
 from serving.rest_routes import HTTP_STATUS, Target
+from serving.signatures import DEFAULT_SIGNATURE
 
 logger = logging.getLogger(__name__)
 
@@ -164,7 +165,7 @@ class RestApi:
             try:
                 definition = lease.signature(signature)
             except ServingError as error:
-                wanted = signature or "serving_default"
+                wanted = signature or DEFAULT_SIGNATURE
                 raise invalid_argument(f'Serving signature name: "{wanted}" not found in signature def') from error
             inputs, row_form = await self._in_thread_if(
                 large, lambda: tensors(document, definition.inputs, max_depth=self._max_depth)

@@ -18,6 +18,9 @@ from serving.tensors import Array, numpy_dtype
 logger = logging.getLogger(__name__)
 
 DEFAULT_SIGNATURE = "serving_default"
+CLASSIFY = "tensorflow/serving/classify"
+REGRESS = "tensorflow/serving/regress"
+PREDICT = "tensorflow/serving/predict"
 HIDDEN = "__saved_model"  # how the names of signatures begin that are not for requests
 
 

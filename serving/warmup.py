@@ -18,10 +18,11 @@ from serving import inference
 from serving.engine import Model
 from serving.errors import ServingError, invalid_argument, unimplemented
 from serving.observer import Observer
+from serving.signatures import DEFAULT_SIGNATURE
 from serving.tensors import Array, to_array
 
 WARMUP_FILE = posixpath.join("assets.extra", "tf_serving_warmup_requests")
-MAX_RECORDS = 1000
+MAX_RECORDS = 1000  # in one file, as in TensorFlow Serving
 
 
 def read(path: str) -> list[PredictionLog]:
@@ -55,10 +56,10 @@ def samples(records: list[PredictionLog], signature_defs: Mapping[str, Any]) -> 
             if record.HasField("predict_log"):
                 request = record.predict_log.request
                 arrays = {alias: to_array(alias, tensor) for alias, tensor in request.inputs.items()}
-                found.setdefault(request.model_spec.signature_name or "serving_default", []).append(arrays)
+                found.setdefault(request.model_spec.signature_name or DEFAULT_SIGNATURE, []).append(arrays)
             elif record.HasField("classify_log") or record.HasField("regress_log"):
                 log = record.classify_log if record.HasField("classify_log") else record.regress_log
-                name = log.request.model_spec.signature_name or "serving_default"
+                name = log.request.model_spec.signature_name or DEFAULT_SIGNATURE
                 if name in signature_defs and len(signature_defs[name].inputs) == 1:
                     alias = next(iter(signature_defs[name].inputs))
                     found.setdefault(name, []).append({alias: inference.serialized_examples(log.request.input)})
