@@ -5,6 +5,7 @@ takes its place meanwhile. All methods run on the event loop. Cancelling a corou
 what has not begun by then is not computed.
 """
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeVar
@@ -61,11 +62,11 @@ class Handlers:
         self._request_log = request_log
         self._as_content = as_content
         self._check_method = check_method
+        self._applying = asyncio.Lock()
 
     def lease(self, spec: model_pb2.ModelSpec) -> Lease:
         """The version that `spec` means; raises ServingError."""
-        if self.draining:
-            raise unavailable("The server is shutting down; send the request to another one")
+        self._refuse_if_draining()
         if not spec.name:
             raise invalid_argument("ModelSpec has no name specified.")
         version = spec.version.value if spec.HasField("version") else None
@@ -215,6 +216,7 @@ class Handlers:
         self, request: model_management_pb2.ReloadConfigRequest
     ) -> model_management_pb2.ReloadConfigResponse:
         """Replace the set of models and wait for them; raises ServingError."""
+        self._refuse_if_draining()
         if request.config.WhichOneof("config") != "model_config_list":
             raise invalid_argument(
                 "ServerModelConfig type not supported by HandleReloadConfigRequest. "
@@ -234,8 +236,17 @@ class Handlers:
         Args:
             can_wait: models of which there is nothing to load yet are no failure; they are waited for.
 
+        One after another, and a caller that goes away meanwhile does not leave a change half done.
+
         Raises: ServingError if the config is not usable, or if models do not become available.
         """
+        await asyncio.shield(asyncio.create_task(self._apply_in_turn(config, can_wait=can_wait)))
+
+    async def _apply_in_turn(self, config: ModelServerConfig, *, can_wait: bool) -> None:
+        async with self._applying:
+            await self._apply(config, can_wait=can_wait)
+
+    async def _apply(self, config: ModelServerConfig, *, can_wait: bool) -> None:
         if config.WhichOneof("config") == "custom_model_config":
             raise failed_precondition(
                 "Cannot transition to requested config. It is only legal to transition from one ModelConfigList to "
@@ -267,6 +278,10 @@ class Handlers:
             for name, servable in self._manager.servables.items()
             if not servable.available()
         ]
+
+    def _refuse_if_draining(self) -> None:
+        if self.draining:
+            raise unavailable("The server is shutting down; send the request to another one")
 
     async def _timed(
         self, lease: Lease, signature_name: str, api: str, work: Callable[[], Awaitable[Response]]
