@@ -12,6 +12,7 @@ from train import shards
 from train.config import Augmentation
 
 ELASTIC_GRID = 7  # nodes along each side of the coarse displacement field
+IDENTITY = (1, 0, 0, 0, 1, 0, 0, 0)  # the transform that moves nothing
 AFFINE_NUMBERS = 8  # random numbers that an example's affine map takes
 
 

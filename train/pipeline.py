@@ -45,11 +45,15 @@ def replica_batches(
 
     def draw(step: NDArray[np.int64], replica: NDArray[np.int64]) -> tuple[Any, ...]:
         epoch, index = order.batch(int(step), int(replica), num_replicas)
-        moves = augment.draw(
+        transforms, displacements = augment.draw(
             config.augmentation, seed=config.seed, epoch=epoch, index=index, image_size=dataset.image_size
         )
+        # Training ends on what the model will be asked: He et al., "Data augmentation revisited: rethinking the
+        # distribution gap between clean and augmented data", 2019.
+        plain = epoch >= config.epochs - config.plain_epochs
+        transforms[plain], displacements[plain] = augment.IDENTITY, 0
         seed = np.int32(step_seed(config.seed, int(step)))
-        return dataset.train_images[index], dataset.train_labels[index], *moves, seed
+        return dataset.train_images[index], dataset.train_labels[index], transforms, displacements, seed
 
     def batch_of(step: tf.Tensor, replica: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         types = [tf.uint8, tf.int64, tf.float32, tf.float32, tf.int32]

@@ -105,12 +105,13 @@ class Cluster:
         # Not in the test's folder: Ray's sockets lie 70 characters deeper, and may have 107 in all.
         self.temporary = tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True)
         self.address, self.dashboard = f"127.0.0.1:{free_port()}", f"http://127.0.0.1:{free_port()}"
+        self.client_address = f"ray://127.0.0.1:{free_port()}"
 
     def start(self, num_cpus=2):
         host, port = self.address.split(":")
         head = ["--head", "--port", port, "--node-ip-address", host, "--temp-dir", self.temporary.name]
         head += ["--include-dashboard", "true", "--dashboard-port", self.dashboard.rpartition(":")[2]]
-        self.add(*head, "--ray-client-server-port", str(free_port()), num_cpus=num_cpus)
+        self.add(*head, "--ray-client-server-port", self.client_address.rpartition(":")[2], num_cpus=num_cpus)
         wait_until(lambda: "Ray runtime started" in self.nodes[0].output(), 90, self.nodes[0].output)
 
     def add(self, *arguments, num_cpus=1):

@@ -2,11 +2,14 @@ import dataclasses
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from PIL import Image
 
 from train import augment
 from train.cli import main
 from train.config import POLICIES, Augmentation
+from train.pipeline import replica_batches
+from train.shards import ExampleOrder
 
 INDEX, EPOCH = np.arange(40), np.full(40, 2)
 SIZE = (28, 28)
@@ -90,3 +93,16 @@ def test_preview_draws_a_contact_sheet(tmp_path, capsys, policy):
     with Image.open(sheet) as image:
         assert image.width > 600 and image.height > 800
         assert len(np.unique(np.asarray(image.convert("L")))) > 100
+
+
+def test_the_last_epochs_take_the_images_as_they_are(digits, small_config):
+    elastic = Augmentation(rotation_degrees=11, elastic_px=1.0)
+    config = dataclasses.replace(small_config, epochs=3, plain_epochs=1, augmentation=elastic)
+    order = ExampleOrder(len(digits.train_labels), config.global_batch_size, config.seed)
+    last = order.first_step_after(2)  # its first examples may still be of the epoch before
+    for step in (0, last - 1, last, order.first_step_after(3) - 1):
+        steps = tf.data.Dataset.from_tensors(tf.constant(step, tf.int64))
+        images, _, _ = next(iter(replica_batches(config, digits, steps, replicas=range(1), num_replicas=1)))
+        epoch, index = order.batch(step, 0, 1)
+        distance = np.abs(images[..., 0] - digits.train_images[index] / 255.0).max(axis=(1, 2))
+        np.testing.assert_array_equal(distance < 1e-5, epoch >= 2)

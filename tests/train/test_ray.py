@@ -86,6 +86,17 @@ def test_a_job_waits_for_nodes_and_runs_where_inkling_is_not_installed(ray_clust
     assert_same_run(weights(tmp_path, "joined"), one_worker)
 
 
+@pytest.mark.timeout(400)
+def test_a_driver_outside_the_cluster_joins_through_ray_client(ray_cluster, digits_file, tmp_path):
+    arguments = ["--address", ray_cluster.client_address, "--num-workers", "1", "--epochs", "2", "--no-publish"]
+    job = Job(
+        tmp_path, "--data", digits_file, *SMALL, *arguments, "--name", "client", environment={**ENVIRONMENT, **TOKEN}
+    )
+    status, output = job.wait()
+    assert status == 0, output
+    assert "test accuracy" in output and checkpoint_steps(tmp_path / "runs/client")
+
+
 def submit(ray_cluster, folder, *arguments):
     """`ray job submit` of this repository as it is; the exit status and what it printed."""
     command = [sys.executable, "-c", "from ray.scripts.scripts import main; main()", "job", "submit"]
