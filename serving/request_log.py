@@ -23,6 +23,7 @@ logger = logging.getLogger(__name__)
 
 MAX_RECORDS = 1000  # in one file: TensorFlow Serving refuses longer warm-up files
 MAX_WAITING = 1000  # requests between the server and the disk
+MAX_WAITING_BYTES = 64 * 10**6  # of those requests and their answers; one alone may be of any size
 COMPLAINT_INTERVAL_S = 60.0  # between two lines about the same trouble
 
 
@@ -42,7 +43,10 @@ class RequestLog:
         self._files = RotatedFiles(path, max_bytes=max_bytes, max_files=max_files)
         self._sampling_rate = sampling_rate
         self._observer = observer
-        self._queue: queue.Queue[PredictionLog | None] = queue.Queue(MAX_WAITING)
+        self._queue: queue.SimpleQueue[PredictionLog | None] = queue.SimpleQueue()
+        self._lock = threading.Lock()  # of the two below
+        self._waiting = 0
+        self._waiting_bytes = 0
         self._complained = -COMPLAINT_INTERVAL_S
         self._thread = threading.Thread(target=self._run, name="request-log", daemon=True)
         self._thread.start()
@@ -53,31 +57,51 @@ class RequestLog:
 
     def write(self, log: PredictionLog) -> None:
         """Have `log` written, or count that it was not."""
-        try:
-            self._queue.put_nowait(log)
-        except queue.Full:
+        if self._enter(log.ByteSize()):
+            self._queue.put(log)
+        else:
             self._tell(log, grpc.StatusCode.RESOURCE_EXHAUSTED)
 
-    def close(self) -> None:
-        """Write what waits, and end."""
+    def close(self, timeout_s: float = 30.0) -> None:
+        """Write what waits, and end; after `timeout_s` what is not written yet is left out."""
         self._queue.put(None)
-        self._thread.join()
+        self._thread.join(timeout_s)
+        if self._thread.is_alive():
+            logger.warning("%d requests did not get to %s in %g s", self._waiting, self._files.path, timeout_s)
+
+    def _enter(self, size: int) -> bool:
+        """Whether there is room for `size` bytes more; if so they count as waiting."""
+        with self._lock:
+            if self._waiting and (self._waiting == MAX_WAITING or self._waiting_bytes + size > MAX_WAITING_BYTES):
+                return False
+            self._waiting += 1
+            self._waiting_bytes += size
+            return True
+
+    def _leave(self, size: int) -> None:
+        with self._lock:
+            self._waiting -= 1
+            self._waiting_bytes -= size
 
     def _run(self) -> None:
         while (log := self._queue.get()) is not None:
-            try:
-                self._files.write(log.SerializeToString())
-                if self._queue.empty():
-                    self._files.flush()
-            except (OSError, tf.errors.OpError) as error:
-                self._complain(error)
-                self._tell(log, grpc.StatusCode.UNAVAILABLE)
-            else:
-                self._tell(log, grpc.StatusCode.OK)
+            self._write(log)
+            self._leave(log.ByteSize())
         try:
             self._files.close()
         except (OSError, tf.errors.OpError) as error:
             self._complain(error)
+
+    def _write(self, log: PredictionLog) -> None:
+        try:
+            self._files.write(log.SerializeToString())
+            if self._queue.empty():
+                self._files.flush()
+        except (OSError, tf.errors.OpError) as error:
+            self._complain(error)
+            self._tell(log, grpc.StatusCode.UNAVAILABLE)
+        else:
+            self._tell(log, grpc.StatusCode.OK)
 
     def _tell(self, log: PredictionLog, code: grpc.StatusCode) -> None:
         self._observer.request_logged(model_name=log.log_metadata.model_spec.name, code=code)

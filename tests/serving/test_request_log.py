@@ -9,7 +9,7 @@ import tensorflow as tf
 from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
 
 from serving.observer import Observer
-from serving.request_log import MAX_RECORDS, RequestLog
+from serving.request_log import MAX_RECORDS, MAX_WAITING, MAX_WAITING_BYTES, RequestLog
 
 
 class Told(Observer):
@@ -82,6 +82,34 @@ def test_a_restart_keeps_the_file_of_before(tmp_path):
         log.write(prediction(number))
         log.close()
     assert numbers(tmp_path / "log.1") == [0] and numbers(tmp_path / "log") == [1]
+
+
+@pytest.fixture
+def stuck(tmp_path):
+    """A path at which writing waits for a reader that does not come."""
+    os.mkfifo(tmp_path / "fifo")
+    yield tmp_path / "fifo"
+    os.close(os.open(tmp_path / "fifo", os.O_RDONLY | os.O_NONBLOCK))
+
+
+def test_what_waits_for_the_disk_is_bounded_in_bytes(stuck):
+    told = Told()
+    log = open_log(stuck, told)
+    large = prediction(0)
+    large.predict_log.request.inputs["x"].tensor_content = bytes(MAX_WAITING_BYTES // 4)
+    for _ in range(8):
+        log.write(large)
+    assert told.codes == [("m", grpc.StatusCode.RESOURCE_EXHAUSTED)] * 5
+    log.write(prediction(1))
+    assert len(told.codes) == 5
+
+
+def test_closing_does_not_wait_for_ever(stuck, caplog):
+    log = open_log(stuck)
+    for number in range(2 * MAX_WAITING):
+        log.write(prediction(number))
+    log.close(timeout_s=0.1)
+    assert f"{MAX_WAITING} requests did not get to {stuck} in 0.1 s" in caplog.text
 
 
 def test_the_sampling_rate_is_the_share_that_is_written(tmp_path):
