@@ -41,7 +41,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(_version())
         return 0
     if (binary := _binary(parsed.config)) is not None:
-        _exec_binary(binary, arguments)
+        try:
+            _exec_binary(binary, [*flags.without_ours(arguments), *_flags_for_models(parsed)])
+        except FlagError as error:
+            print(error, file=sys.stderr)
+            return BAD_FLAGS
     if parsed.config.engine == BINARY:
         print(f"--engine={BINARY}: there is no {BINARY} on the PATH; install it, or use --engine=auto", file=sys.stderr)
         return BAD_FLAGS
@@ -61,15 +65,12 @@ def _serve(parsed: Parsed) -> int:
     if without_effect:
         logger.info("accepted without effect here: %s", ", ".join(f"--{name}" for name in without_effect))
     config, folder = parsed.config, None
-    if not set(parsed.given) & {"model_name", "model_base_path", "model_config_file"}:
+    if not _names_models(parsed):
         folder = Path(DEFAULT_MODELS).absolute()
-        names = model_names(folder)
-        if not names:
-            print(
-                f"There is nothing to serve: {folder} holds no model (a folder with numbered version folders). "
-                f"Name one with --model_name and --model_base_path, or see --help",
-                file=sys.stderr,
-            )
+        try:
+            names = _models_in(folder)
+        except FlagError as error:
+            print(error, file=sys.stderr)
             return BAD_FLAGS
         if "rest_api_port" not in parsed.given:
             config = dataclasses.replace(config, rest_api_port=DEFAULT_REST_PORT)
@@ -85,9 +86,39 @@ def _binary(config: ServerConfig) -> str | None:
 
 
 def _exec_binary(binary: str, arguments: Sequence[str]) -> NoReturn:
-    """Become the real server, with the flags it knows."""
+    """Become the real server."""
     sys.stderr.flush()
-    os.execv(binary, [binary, *flags.without_ours(arguments)])
+    os.execv(binary, [binary, *arguments])
+
+
+def _flags_for_models(parsed: Parsed) -> list[str]:
+    """What a start without model flags means, in flags of the real server, which needs some. Raises: FlagError."""
+    if _names_models(parsed):
+        return []
+    folder = Path(DEFAULT_MODELS).absolute()
+    names = _models_in(folder)
+    if len(names) > 1:
+        raise FlagError(
+            f"{BINARY} serves several models from a file only, and {folder} holds {', '.join(names)}: name the file "
+            f"with --model_config_file, or one model with --model_name and --model_base_path"
+        )
+    rest = [] if "rest_api_port" in parsed.given else [f"--rest_api_port={DEFAULT_REST_PORT}"]
+    return [f"--model_name={names[0]}", f"--model_base_path={folder / names[0]}", *rest]
+
+
+def _names_models(parsed: Parsed) -> bool:
+    return not set(parsed.given).isdisjoint({"model_name", "model_base_path", "model_config_file"})
+
+
+def _models_in(folder: Path) -> list[str]:
+    """The models in `folder`, at least one. Raises: FlagError."""
+    names = model_names(folder)
+    if not names:
+        raise FlagError(
+            f"There is nothing to serve: {folder} holds no model (a folder with numbered version folders). "
+            f"Name one with --model_name and --model_base_path, or see --help"
+        )
+    return names
 
 
 def _version() -> str:

@@ -8,7 +8,8 @@ TensorFlow Serving, an unknown flag is named and passed over; a value that canno
 import dataclasses
 import inspect
 import os
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 
@@ -43,7 +44,7 @@ class ServerConfig:
     model_config_file_poll_wait_seconds: int = 0  # read the file again after so many seconds; 0: once
     platform_config_file: str = ""  # text file with a PlatformConfigMap
     allow_version_labels_for_unavailable_models: bool = False  # let labels point at versions not loaded yet
-    file_system_poll_wait_seconds: int = 1  # look for new versions so often; 0: once, < 0: never
+    file_system_poll_wait_seconds: int = 1  # look for new versions so often; 0 or less: once
     flush_filesystem_caches: bool = True  # drop file caches after the first load
     max_num_load_retries: int = 5  # retries of a failed load
     load_retry_interval_micros: int = 60_000_000  # time between them
@@ -96,22 +97,52 @@ class ServerConfig:
     tensorflow_tpu_profiling: bool = False
 
     def __post_init__(self) -> None:
-        for name, least in (("port", 0), ("rest_api_port", 0), ("max_num_load_retries", 0), ("drain_seconds", 0)):
-            if getattr(self, name) < least:
-                raise FlagError(f"--{name}={getattr(self, name)} is not usable: expected {least} or more")
-        for name in ("port", "rest_api_port"):
-            if getattr(self, name) > 65535:
-                raise FlagError(f"--{name}={getattr(self, name)} is not usable: a port is at most 65535")
-        for name, choices in (
-            ("engine", ("embedded", "tensorflow_model_server", "auto")),
-            ("log_format", ("text", "json")),
-        ):
+        for name, (least, most) in RANGES.items():
+            if not least <= getattr(self, name) <= most:  # so that nan is refused too
+                raise FlagError(f"--{name}={getattr(self, name)} is not usable: expected {least} to {most}")
+        for name, choices in CHOICES.items():
             if getattr(self, name) not in choices:
                 raise FlagError(f"--{name}={getattr(self, name)} is not usable: expected one of {', '.join(choices)}")
-        if not 0 <= self.request_log_sampling_rate <= 1:
-            raise FlagError(
-                f"--request_log_sampling_rate={self.request_log_sampling_rate} is not usable: expected 0.0 to 1.0"
-            )
+        for pair in self.grpc_channel_arguments.split(","):
+            if pair.strip() and not _is_channel_argument(pair.strip()):
+                raise FlagError(
+                    f"--grpc_channel_arguments={self.grpc_channel_arguments} is not usable: {pair!r} is not key=value, "
+                    f"or its number does not fit in 32 bits"
+                )
+
+
+LARGEST = 2**31 - 1
+DAY_S = 86_400
+RANGES: Mapping[str, tuple[float, float]] = {
+    "port": (0, 65535),
+    "rest_api_port": (0, 65535),
+    "rest_api_num_threads": (1, LARGEST),
+    "rest_api_max_body_mb": (1, LARGEST),
+    "rest_api_max_json_depth": (1, LARGEST),
+    "grpc_max_concurrent_rpcs": (1, LARGEST),
+    "grpc_max_pending_mb": (0, LARGEST),
+    "max_num_load_retries": (0, LARGEST),
+    "load_retry_interval_micros": (0, 2**63 - 1),
+    "num_load_threads": (0, LARGEST),
+    "num_tflite_pools": (1, LARGEST),
+    "num_tflite_interpreters_per_pool": (1, LARGEST),
+    "max_queued_requests": (1, LARGEST),
+    "per_process_gpu_memory_fraction": (0.0, 100.0),  # above 1 TensorFlow takes the machine's memory too
+    "request_log_sampling_rate": (0.0, 1.0),
+    "request_log_max_mb": (1, LARGEST),
+    "request_log_max_files": (1, LARGEST),
+    "drain_seconds": (0, DAY_S),
+}
+CHOICES = {"engine": ("embedded", "tensorflow_model_server", "auto"), "log_format": ("text", "json")}
+
+
+def _is_channel_argument(pair: str) -> bool:
+    key, equals, value = pair.partition("=")
+    if not key or not equals:
+        return False
+    if value.lstrip("-").isdecimal():
+        return re.fullmatch("-?[0-9]{1,10}", value) is not None and -LARGEST <= int(value) <= LARGEST
+    return True
 
 
 ALIASES = {"use_tflite_model": "prefer_tflite_model"}
