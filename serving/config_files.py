@@ -152,20 +152,30 @@ def read_text(path: str) -> str:
         return text
     except tf.errors.OpError as error:
         raise invalid_argument(f"{path} cannot be read: {error.message}") from error
+    except UnicodeDecodeError as error:
+        raise invalid_argument(f"Invalid protobuf file: '{path}': {error}") from error
 
 
 def read_message(path: str, message: AnyMessage) -> AnyMessage:
     """Fill `message` from the text protobuf file at `path`; raises ServingError."""
-    text = read_text(path)
+    return _parse(read_text(path), message, path)
+
+
+def _parse(text: str, message: AnyMessage, path: str) -> AnyMessage:
     try:
         return text_format.Parse(text, message)
-    except (text_format.ParseError, UnicodeDecodeError) as error:
+    except text_format.ParseError as error:
         raise invalid_argument(f"Invalid protobuf file: '{path}': {error}") from error
 
 
 def read_models(path: str) -> ModelServerConfig:
     """A --model_config_file."""
-    return read_message(path, ModelServerConfig())
+    return parse_models(read_text(path), path)
+
+
+def parse_models(text: str, path: str) -> ModelServerConfig:
+    """The text of a --model_config_file, which is at `path`; raises ServingError."""
+    return _parse(text, ModelServerConfig(), path)
 
 
 def read_batching(path: str) -> BatchingParameters:

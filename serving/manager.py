@@ -13,7 +13,7 @@ The rules, for every model:
 import asyncio
 import logging
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -34,6 +34,7 @@ from serving.workers import Workers
 logger = logging.getLogger(__name__)
 
 MAX_ENDED = 64  # versions that are gone, kept for GetModelStatus
+RETRY_CHECK_S = 1.0  # how often to see whether a load is to be tried again, where base paths are not polled
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -160,20 +161,46 @@ class Manager:
                 return
 
     async def poll_forever(self, interval_s: float) -> None:
-        """Look at the base paths every `interval_s` seconds."""
+        """Look at the base paths every `interval_s` seconds; 0: for nothing new, only to load again what failed."""
         while True:
-            await asyncio.sleep(interval_s)
+            await asyncio.sleep(interval_s or RETRY_CHECK_S)
             try:
-                await self.poll()
+                if interval_s or self._is_retry_due():
+                    await self.poll(for_new=bool(interval_s))
             except Exception:
-                logger.exception("looking for versions failed; trying again in %g s", interval_s)
+                logger.exception("looking for versions failed; trying again")
 
-    async def poll(self) -> None:
-        """Look at all base paths once and act on what is there."""
+    def next_retry(self) -> float | None:
+        """When, by `time.monotonic`, a model of which no version answers is loaded again; None: never."""
+        return min(
+            (
+                version.retry_at
+                for servable in self._servables.values()
+                if not servable.available()
+                for version in self._failed_versions(servable)
+            ),
+            default=None,
+        )
+
+    def _is_retry_due(self) -> bool:
+        now = time.monotonic()
+        return any(
+            now >= version.retry_at
+            for servable in self._servables.values()
+            for version in self._failed_versions(servable)
+        )
+
+    def _failed_versions(self, servable: Servable) -> list[Version]:
+        """Those that are to be tried again."""
+        failed = [version for version in servable.versions.values() if version.state == END and version.error]
+        return [version for version in failed if version.attempts <= self._options.max_retries]
+
+    async def poll(self, *, for_new: bool = True) -> None:
+        """Look at all base paths once and act on what is there; without `for_new`, on versions known before only."""
         async with self._poll_lock:
             for name, servable in list(self._servables.items()):
                 try:
-                    found = await self._source.look(servable)
+                    found = await self._source.look(servable, for_new=for_new)
                     if found is not None and self._servables.get(name) is servable:
                         self._reconcile(name, servable, found)
                 except tf.errors.OpError as error:  # files that go while they are looked at
@@ -194,7 +221,7 @@ class Manager:
                 self._start_load(name, servable, version)
         servable.aspired = frozenset(aspired)
         self._sweep(name, servable, everything=not found.listed)
-        self._forget(servable)
+        self._forget(servable, found.listed)
 
     def _start_load(self, name: str, servable: Servable, version: Version) -> None:
         version.state = LOADING
@@ -292,22 +319,13 @@ class Manager:
         self._observer.model_unloaded(model_name=name, version=version.number)
         await self.announce()
 
-    def _forget(self, servable: Servable) -> None:
+    def _forget(self, servable: Servable, listed: Container[int]) -> None:
         ended = sorted(version.number for version in servable.versions.values() if version.state == END)
-        for number in ended[:-MAX_ENDED]:
+        removed = [number for number in ended if servable.versions[number].error and number not in listed]
+        for number in {*ended[:-MAX_ENDED], *removed}:  # a broken version that was removed is no failure any more
             del servable.versions[number]
 
     async def announce(self) -> None:
         """Wake those who watch the states."""
         async with self.changed:
             self.changed.notify_all()
-
-    async def close(self) -> None:
-        """Unload everything, when nothing is in flight any more."""
-        for name, servable in self._servables.items():
-            for version in servable.versions.values():
-                self._retire(version, name)
-        if self._leaving:
-            await asyncio.wait(self._leaving, timeout=5)
-        self._loading.shutdown(wait=False, cancel_futures=True)
-        self._source.close()

@@ -7,13 +7,19 @@ refused, what was accepted is answered; a second SIGINT stops at once.
 
 import asyncio
 import contextlib
+import dataclasses
+import functools
 import logging
 import os
 import signal
 import sys
+import time
+from collections.abc import Coroutine, Iterator
 from pathlib import Path
+from typing import Any, NoReturn
 
 import grpc
+from grpc_health.v1 import health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
 
@@ -27,6 +33,7 @@ from serving.health import Health
 from serving.loader import LoadOptions
 from serving.manager import Manager, ManagerOptions
 from serving.metrics import Metrics
+from serving.model_config_file import ModelConfigFile
 from serving.model_configs import PLATFORM
 from serving.models_folder import model_names
 from serving.request_log import RequestLog
@@ -36,16 +43,20 @@ logger = logging.getLogger(__name__)
 
 OK, FAILED, KILLED = 0, 255, 130
 FLUSH_S = 0.2  # for the last answers to leave
+LOG_FLUSH_S = 2.0  # for the request log to be written to its end
+LEAST_PAUSE_S = 0.1  # before a load is tried again that is due, but whose files are still changing
 
 
 def run(config: ServerConfig, models_folder: Path | None = None) -> int:
-    """Serve until a signal comes; returns the process's exit code.
+    """Serve until a signal comes, and end the process; returns the exit code if the start fails.
 
     Args:
         models_folder: serve every model in it, rather than what `config` names.
     """
     try:
-        return asyncio.run(_serve(config, models_folder))
+        with asyncio.Runner() as runner:
+            code = runner.run(_serve(config, models_folder))
+            _end_process(code)
     except ServingError as error:
         name = error.code.name
         print(f"Failed to start server. Error: {name}: {error}", file=sys.stderr, flush=True)
@@ -54,28 +65,25 @@ def run(config: ServerConfig, models_folder: Path | None = None) -> int:
     return FAILED
 
 
+def _end_process(code: int) -> NoReturn:
+    # Python would wait for its threads, and one that loads a model or looks at a base path may hang there.
+    logging.shutdown()
+    sys.stdout.flush()
+    os._exit(code)
+
+
 async def _serve(config: ServerConfig, models_folder: Path | None) -> int:
-    if models_folder is None:
-        check_combinations(config)
-    models = configured_models(config) if models_folder is None else models_in(models_folder)
+    check_combinations(config, names_models=models_folder is None)
+    config = _with_ports_apart(config)
+    file = ModelConfigFile(config.model_config_file) if config.model_config_file else None
+    models = _configured_models(config, file, models_folder)
     batching = _batching(config)
     tls = config_files.read_tls(config.ssl_config_file) if config.ssl_config_file else None
     monitoring = config_files.read_monitoring(config.monitoring_config_file) if config.monitoring_config_file else None
-    stop = _on_signals()
     metrics = Metrics()
-    workers = Workers(batching.num_batch_threads if batching and batching.num_batch_threads else _cpus(), name="run")
+    manager = _make_manager(config, batching, metrics)
+    stop = _on_signals()
     request_log = _request_log(config, metrics)
-    manager = Manager(
-        ManagerOptions(
-            load=LoadOptions.of(config, batching),
-            max_retries=config.max_num_load_retries,
-            retry_interval_s=config.load_retry_interval_micros / 1e6,
-            num_load_threads=config.num_load_threads,
-            labels_for_unavailable=config.allow_version_labels_for_unavailable_models,
-        ),
-        workers=workers,
-        observer=metrics,
-    )
     handlers = Handlers(
         manager,
         observer=metrics,
@@ -83,23 +91,18 @@ async def _serve(config: ServerConfig, models_folder: Path | None) -> int:
         as_content=config.enable_serialization_as_tensor_content,
         check_method=config.enable_signature_method_name_check,
     )
-    starting = asyncio.create_task(_load_first(handlers, models))
+    starting = asyncio.create_task(_load_first(handlers, manager, models))
     await asyncio.wait({starting, stop}, return_when=asyncio.FIRST_COMPLETED)
     if stop.done():
-        starting.cancel()
         return OK
     starting.result()
     health = Health(manager, handlers)
     api = GrpcApi(handlers, observer=metrics, max_pending_bytes=config.grpc_max_pending_mb * 10**6)
     server = _make_grpc_server(config, api, health, tls)
-    rest = await rest_api.start(config, handlers, metrics, monitoring) if _wants_rest(config) else None
+    rest = await rest_api.start(config, handlers, metrics, monitoring) if config.rest_api_port else None
     await server.start()
     _announce(config)
-    background = [asyncio.create_task(health.follow())]
-    if config.file_system_poll_wait_seconds > 0:
-        background.append(asyncio.create_task(manager.poll_forever(config.file_system_poll_wait_seconds)))
-    if config.model_config_file and config.model_config_file_poll_wait_seconds > 0:
-        background.append(asyncio.create_task(_follow_config_file(config, handlers)))
+    background = [asyncio.create_task(work) for work in _background_work(config, file, handlers, manager, health)]
     await stop
     logger.info("draining for up to %g s", config.drain_seconds)
     handlers.draining = True
@@ -110,11 +113,32 @@ async def _serve(config: ServerConfig, models_folder: Path | None) -> int:
         group.create_task(_drain_grpc(server, api, config.drain_seconds))
         if rest is not None:
             group.create_task(rest.stop(config.drain_seconds))
-    await manager.close()
     if request_log is not None:
-        request_log.close()
+        request_log.close(timeout_s=LOG_FLUSH_S)
     logger.info("stopped")
     return OK
+
+
+def _make_manager(config: ServerConfig, batching: BatchingParameters | None, metrics: Metrics) -> Manager:
+    options = ManagerOptions(
+        load=LoadOptions.of(config, batching),
+        max_retries=config.max_num_load_retries,
+        retry_interval_s=config.load_retry_interval_micros / 1e6,
+        num_load_threads=config.num_load_threads,
+        labels_for_unavailable=config.allow_version_labels_for_unavailable_models,
+    )
+    workers = Workers(batching.num_batch_threads if batching and batching.num_batch_threads else _cpus(), name="run")
+    return Manager(options, workers=workers, observer=metrics)
+
+
+def _background_work(
+    config: ServerConfig, file: ModelConfigFile | None, handlers: Handlers, manager: Manager, health: Health
+) -> Iterator[Coroutine[Any, Any, None]]:
+    yield health.follow()
+    yield manager.poll_forever(max(0, config.file_system_poll_wait_seconds))
+    if file is not None and config.model_config_file_poll_wait_seconds > 0:
+        apply = functools.partial(handlers.apply_config, can_wait=True)
+        yield file.follow(apply, config.model_config_file_poll_wait_seconds)
 
 
 async def _drain_grpc(server: grpc.aio.Server, api: GrpcApi, drain_s: float) -> None:
@@ -124,15 +148,19 @@ async def _drain_grpc(server: grpc.aio.Server, api: GrpcApi, drain_s: float) -> 
     await server.stop(FLUSH_S)
 
 
-def check_combinations(config: ServerConfig) -> None:
-    """Refuse flags that do not go together; raises ServingError with TensorFlow Serving's text."""
+def check_combinations(config: ServerConfig, *, names_models: bool) -> None:
+    """Refuse flags that do not go together; raises ServingError with TensorFlow Serving's text.
+
+    Args:
+        names_models: the flags must say which models to serve.
+    """
     if not config.port and not config.grpc_socket_path:
         raise invalid_argument(
             "At least one of server_options.grpc_port or server_options.grpc_socket_path must be set."
         )
     if config.use_alts_credentials and config.ssl_config_file:
         raise invalid_argument("Either use_alts_credentials must be false or ssl_config_file must be empty.")
-    if not config.model_base_path and not config.model_config_file:
+    if names_models and not config.model_base_path and not config.model_config_file:
         raise invalid_argument("Both server_options.model_base_path and server_options.model_config_file are empty!")
     if config.batching_parameters_file and not config.enable_batching:
         raise invalid_argument(
@@ -142,13 +170,22 @@ def check_combinations(config: ServerConfig) -> None:
         raise invalid_argument("ALTS exists on Google's own network only; use --ssl_config_file")
 
 
-def configured_models(config: ServerConfig) -> ModelServerConfig:
-    """The models that the flags or the file they name ask for; raises ServingError."""
-    if config.model_config_file:
-        models = config_files.read_models(config.model_config_file)
-        if models.WhichOneof("config") == "custom_model_config":
+def _with_ports_apart(config: ServerConfig) -> ServerConfig:
+    if config.rest_api_port and config.rest_api_port == config.port:
+        logger.error("--rest_api_port=%d is the port of gRPC; the REST API is not started", config.rest_api_port)
+        return dataclasses.replace(config, rest_api_port=0)
+    return config
+
+
+def _configured_models(
+    config: ServerConfig, file: ModelConfigFile | None, models_folder: Path | None
+) -> ModelServerConfig:
+    if file is not None:
+        if file.models.WhichOneof("config") == "custom_model_config":
             raise failed_precondition("custom_model_config is not supported; use a model_config_list")
-        return models
+        return file.models
+    if models_folder is not None:
+        return _models_in(models_folder)
     path = config.model_base_path
     if "://" not in path and not path.startswith("/"):
         path = str(Path(path).absolute())
@@ -157,24 +194,30 @@ def configured_models(config: ServerConfig) -> ModelServerConfig:
     return models
 
 
-def models_in(folder: Path) -> ModelServerConfig:
-    """Every model under `folder`."""
+def _models_in(folder: Path) -> ModelServerConfig:
     models = ModelServerConfig()
     for name in model_names(folder):
         models.model_config_list.config.add(name=name, base_path=str(folder / name), model_platform=PLATFORM)
     return models
 
 
-async def _load_first(handlers: Handlers, models: ModelServerConfig) -> None:
+async def _load_first(handlers: Handlers, manager: Manager, models: ModelServerConfig) -> None:
     """Load what is there; a model of which nothing loads ends the start, one that is not there yet does not."""
-    try:
-        await handlers.apply_config(models, can_wait=True)
-    except ServingError as error:
-        failures = handlers.failures()
-        if not failures:
-            raise
-        text = f"{len(failures)} servable(s) did not become available: {{{', '.join(failures)}, }}"
-        raise ServingError(grpc.StatusCode.UNKNOWN, text) from error
+    while True:
+        try:
+            await handlers.apply_config(models, can_wait=True)
+            return
+        except ServingError as error:
+            failures = handlers.failures()
+            if not failures:
+                raise
+            retry_at = manager.next_retry()
+            if retry_at is None:
+                text = f"{len(failures)} servable(s) did not become available: {{{', '.join(failures)}, }}"
+                raise ServingError(grpc.StatusCode.UNKNOWN, text) from error
+            pause_s = max(LEAST_PAUSE_S, retry_at - time.monotonic())
+            logger.warning("not serving yet: what did not load is tried again in %.1f s", pause_s)
+            await asyncio.sleep(pause_s)
 
 
 def _batching(config: ServerConfig) -> BatchingParameters | None:
@@ -206,8 +249,6 @@ def _make_grpc_server(
     api.add_to(server)
     services = [PREDICTION_SERVICE, MODEL_SERVICE, reflection.SERVICE_NAME]
     if config.enable_grpc_healthcheck_service:
-        from grpc_health.v1 import health_pb2_grpc
-
         health_pb2_grpc.add_HealthServicer_to_server(health.servicer, server)
         services.append("grpc.health.v1.Health")
     reflection.enable_server_reflection(services, server)
@@ -218,36 +259,14 @@ def _make_grpc_server(
     return server
 
 
-def _wants_rest(config: ServerConfig) -> bool:
-    if config.rest_api_port and config.rest_api_port == config.port:
-        logger.error("--rest_api_port=%d is the port of gRPC; the REST API is not started", config.rest_api_port)
-        return False
-    return config.rest_api_port != 0
-
-
 def _announce(config: ServerConfig) -> None:
-    """The lines that scripts wait for, on stderr whatever the log format."""
+    """The lines that scripts wait for, in TensorFlow Serving's words."""
     if config.port:
         logger.info("Running gRPC ModelServer at 0.0.0.0:%d ...", config.port)
     if config.grpc_socket_path:
         logger.info("Running gRPC ModelServer at UNIX socket %s ...", config.grpc_socket_path)
-    if _wants_rest(config):
+    if config.rest_api_port:
         logger.info("Exporting HTTP/REST API at:localhost:%d ...", config.rest_api_port)
-
-
-async def _follow_config_file(config: ServerConfig, handlers: Handlers) -> None:
-    """Apply the model config file again whenever its text changes."""
-    applied = config_files.read_text(config.model_config_file)
-    while True:
-        await asyncio.sleep(config.model_config_file_poll_wait_seconds)
-        try:
-            text = await asyncio.to_thread(config_files.read_text, config.model_config_file)
-            if text != applied:
-                applied = text
-                await handlers.apply_config(config_files.read_models(config.model_config_file), can_wait=True)
-                logger.info("applied the changed %s", config.model_config_file)
-        except ServingError as error:
-            logger.error("%s is not applied: %s", config.model_config_file, error)
 
 
 def _on_signals() -> "asyncio.Future[None]":

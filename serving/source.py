@@ -36,8 +36,12 @@ class Source:
         self._max_retries = max_retries
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="poll")
 
-    async def look(self, servable: Servable) -> Found | None:
-        """What is in the base path of `servable` now; None if it cannot be listed."""
+    async def look(self, servable: Servable, *, for_new: bool = True) -> Found | None:
+        """What is in the base path of `servable` now; None if it cannot be listed.
+
+        Args:
+            for_new: otherwise as if there were only the versions that are known already.
+        """
         name, base_path = servable.config.name, servable.config.base_path
         loop = asyncio.get_running_loop()
         try:
@@ -46,6 +50,8 @@ class Source:
             servable.settling = False
             _note(servable, f"Could not find base path {base_path} for servable {name} with error {error.message}")
             return None
+        if not for_new:
+            listed = {number: path for number, path in listed.items() if number in servable.versions}
         if listed:
             servable.notice = ""
         else:
@@ -56,21 +62,17 @@ class Source:
             )
         return Found(listed, await self._usable(servable, listed))
 
-    def close(self) -> None:
-        """Stop looking."""
-        self._thread.shutdown(wait=False, cancel_futures=True)
-
     async def _usable(self, servable: Servable, listed: Mapping[int, str]) -> list[int]:
         usable = []
         before, servable.snapshots, servable.settling = servable.snapshots, {}, False
-        candidates = versions.wanted(servable.config.model_version_policy, listed)
+        policy = servable.config.model_version_policy
         for number in sorted(listed, reverse=True):
             known = servable.versions.get(number)
             if known is not None and known.state in (LOADING, AVAILABLE):
                 usable.append(number)
                 continue
-            if number not in candidates and number < max(usable, default=-1):
-                continue  # an old version that nobody wants: not worth looking at
+            if number not in versions.wanted(policy, [*usable, number]):
+                continue  # whole or not, nobody would want it beside those: not worth looking at
             if await self._is_whole(servable, number, listed[number], before.get(number)):
                 usable.append(number)
         return usable

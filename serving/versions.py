@@ -20,6 +20,7 @@ from tensorflow_serving.config.file_system_storage_path_source_pb2 import (
 SAVED_MODEL_FILES = ("saved_model.pb", "saved_model.pbtxt", "saved_model.cpb")
 LITE_FILE = "model.tflite"
 SETTLED_AFTER_S = 2.0  # a folder untouched for so long is taken as it is at first sight
+LARGEST_VERSION = 2**63 - 1
 VARIABLE_OPERATIONS = frozenset({"VarHandleOp", "VariableV2", "Variable"})
 
 Snapshot = tuple[tuple[str, int, int], ...]  # path, bytes, time of change in ns; of every file
@@ -33,7 +34,7 @@ def list_versions(base_path: str) -> dict[int, str]:
     versions: dict[int, str] = {}
     for entry in sorted(tf.io.gfile.listdir(base_path)):
         name = entry.rstrip("/")
-        if re.fullmatch(r"[0-9]{1,18}", name):
+        if re.fullmatch(r"[0-9]{1,255}", name) and int(name) <= LARGEST_VERSION:
             versions.setdefault(int(name), posixpath.join(base_path, name))
     return versions
 

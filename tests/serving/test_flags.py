@@ -16,7 +16,7 @@ from serving.config_files import (
 )
 from serving.errors import ServingError
 from serving.flags import FlagError, ServerConfig
-from tests.server_process import ServerProcess, free_ports
+from tests.server_process import ROOT, ServerProcess, free_ports
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,15 @@ def test_unknown_arguments_are_named_and_passed_over():
     "argument, text",
     [
         ("--port=x", "--port=x is not usable: expected an integer"),
-        ("--port=70000", "a port is at most 65535"),
+        ("--port=70000", "--port=70000 is not usable: expected 0 to 65535"),
+        ("--rest_api_num_threads=0", "expected 1 to "),
+        ("--rest_api_max_body_mb=0", "expected 1 to "),
+        ("--max_queued_requests=0", "expected 1 to "),
+        ("--grpc_max_concurrent_rpcs=0", "expected 1 to "),
+        ("--drain_seconds=nan", "expected 0 to 86400"),
+        ("--drain_seconds=-1", "expected 0 to 86400"),
+        ("--grpc_channel_arguments=a=1,b", "'b' is not key=value"),
+        ("--grpc_channel_arguments=a=4294967296", "its number does not fit in 32 bits"),
         ("--enable_batching=maybe", "expected true or false"),
         ("--engine=other", "expected one of embedded, tensorflow_model_server, auto"),
         ("--request_log_sampling_rate=2", "expected 0.0 to 1.0"),
@@ -86,6 +94,35 @@ def test_the_real_binary_is_run_with_its_own_flags_when_asked(tmp_path):
     assert done.stdout == "binary: --port=1 --model_name=m\n"
 
 
+@pytest.fixture
+def start_binary(tmp_path):
+    """What the real binary would be started with, in a folder with models."""
+    binary = tmp_path / "bin" / "tensorflow_model_server"
+    binary.parent.mkdir()
+    binary.write_text('#!/bin/sh\necho "binary: $@"\n')
+    binary.chmod(0o755)
+    (tmp_path / "models" / "digits" / "1").mkdir(parents=True)
+
+    def start(*arguments):
+        command = [sys.executable, "-m", "serving", "--engine=auto", *arguments]
+        environment = {"PATH": str(binary.parent), "PYTHONPATH": str(ROOT)}
+        return subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+
+    return start
+
+
+def test_the_real_binary_is_told_which_model_there_is(start_binary, tmp_path):
+    model = f"--model_name=digits --model_base_path={tmp_path}/models/digits"
+    assert start_binary().stdout == f"binary: {model} --rest_api_port=8501\n"
+    assert start_binary("--rest_api_port=7").stdout == f"binary: --rest_api_port=7 {model}\n"
+
+
+def test_the_real_binary_is_not_started_for_what_it_cannot_serve_without_a_file(start_binary, tmp_path):
+    (tmp_path / "models" / "letters" / "1").mkdir(parents=True)
+    done = start_binary()
+    assert done.returncode == 255 and "digits, letters: name the file with --model_config_file" in done.stderr
+
+
 def test_asking_for_a_binary_that_is_not_there_says_so(capsys, monkeypatch):
     monkeypatch.setenv("PATH", "/nowhere")
     assert cli.main(["--engine=tensorflow_model_server"]) == 255
@@ -109,9 +146,24 @@ def test_flags_that_do_not_go_together_end_the_start(arguments, text, capsys):
     assert error[-1].startswith("Failed to start server. Error: INVALID_ARGUMENT: ") and text in error[-1]
 
 
-def test_a_bad_config_file_is_named_as_tensorflow_serving_names_it(tmp_path, capsys):
+@pytest.mark.parametrize(
+    "arguments, text",
+    [
+        (["--port=0"], "At least one of server_options.grpc_port or"),
+        (["--batching_parameters_file=/b"], "without setting server_options.enable_batching"),
+    ],
+)
+def test_flags_must_go_together_without_model_flags_too(arguments, text, tmp_path, monkeypatch, capsys):
+    (tmp_path / "models" / "m" / "1").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(arguments) == 255
+    assert text in capsys.readouterr().err.splitlines()[-1]
+
+
+@pytest.mark.parametrize("content", [b"improperly formatted file", b"\xff\xfe"], ids=["no protobuf", "no text"])
+def test_a_bad_config_file_is_named_as_tensorflow_serving_names_it(content, tmp_path, capsys):
     file = tmp_path / "bad_model_config.txt"
-    file.write_text("improperly formatted file")
+    file.write_bytes(content)
     assert cli.main([f"--model_config_file={file}"]) == 255
     assert f"Invalid protobuf file: '{file}'" in capsys.readouterr().err
 

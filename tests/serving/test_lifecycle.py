@@ -1,6 +1,8 @@
 """How a server ends, what it refuses, and how it is reached: signals, drain, overload, TLS, sockets, limits."""
 
 import asyncio
+import os
+import shutil
 import signal
 import subprocess
 import time
@@ -8,8 +10,16 @@ import time
 import grpc
 import numpy as np
 import pytest
+import tensorflow as tf
+from google.protobuf import text_format
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from tensorflow_serving.apis import prediction_service_pb2_grpc
+from tensorflow_serving.apis import (
+    model_management_pb2,
+    model_service_pb2_grpc,
+    prediction_log_pb2,
+    prediction_service_pb2_grpc,
+)
+from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
 
 from tests.server_process import ServerProcess
 from tests.serving.conftest import predict_request
@@ -34,6 +44,11 @@ def stub_of(channel):
     return prediction_service_pb2_grpc.PredictionServiceStub(channel)
 
 
+def reload_request(text):
+    config = text_format.Parse(f"model_config_list {{ {text} }}", ModelServerConfig())
+    return model_management_pb2.ReloadConfigRequest(config=config)
+
+
 def wait_until_running(server, stub):
     """Return when a request that was sent has reached the runtime: a later one is answered by the same process."""
     stub.Predict(quick_request(), timeout=60)
@@ -52,6 +67,9 @@ def test_sigterm_answers_what_was_accepted_and_refuses_the_rest(several):
         server.wait_for_log("draining")
         with pytest.raises(grpc.RpcError) as caught:
             stub.Predict(quick_request(), timeout=20)
+        assert caught.value.code() == grpc.StatusCode.UNAVAILABLE
+        with pytest.raises(grpc.RpcError) as caught:
+            model_service_pb2_grpc.ModelServiceStub(channel).HandleReloadConfigRequest(reload_request(""), timeout=20)
         assert caught.value.code() == grpc.StatusCode.UNAVAILABLE
         watch.cancel()
         assert all(future.result().outputs["rounds"].int_val[0] == ROUNDS_FOR_SECONDS for future in slow)
@@ -82,6 +100,71 @@ def test_a_second_sigint_stops_at_once(several):
         assert server.process.wait(10) == 130
 
 
+def answer_when_there(stub, request, timeout_s=60):
+    """The answer, once what the request asks for exists."""
+    deadline = time.monotonic() + timeout_s
+    while True:
+        try:
+            return stub.Predict(request, timeout=20)
+        except grpc.RpcError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.1)
+
+
+def hanging_version(folder, source, file):
+    """A version of which `file` is a FIFO: who opens it to read waits for one who writes."""
+    shutil.copytree(source, folder)
+    (folder / file).unlink()
+    os.mkfifo(folder / file)
+    return folder / file
+
+
+@pytest.mark.parametrize("serves", [False, True], ids=["at the start", "while it serves"])
+def test_a_base_path_that_hangs_does_not_keep_the_process(serves, repository, tmp_path):
+    folder, source = tmp_path / "scale", repository / "scale" / "1"
+    if serves:
+        shutil.copytree(source, folder / "1")
+    with ServerProcess("--model_name=scale", f"--model_base_path={folder}", ready=serves) as server:
+        hanging_version(folder / "2", source, "saved_model.pb")
+        looked_at = hanging_version(folder / "3", source, "saved_model.pb")
+        looked_at.open("wb").close()  # returns when the server has come so far; it goes on to version 2, and hangs
+        server.process.send_signal(signal.SIGTERM)
+        assert server.process.wait(20) == 0
+
+
+def test_a_load_that_hangs_does_not_keep_the_process(repository, tmp_path):
+    hanging_version(tmp_path / "scale" / "1", repository / "scale" / "1", "variables/variables.data-00000-of-00001")
+    with ServerProcess("--model_name=scale", f"--model_base_path={tmp_path / 'scale'}", ready=False) as server:
+        server.wait_for_log("loading scale version 1")
+        server.process.send_signal(signal.SIGTERM)
+        assert server.process.wait(20) == 0
+
+
+def test_a_reload_whose_caller_goes_away_is_done_to_the_end(repository, tmp_path):
+    folder = tmp_path / "several"
+    for number in (1, 2):
+        shutil.copytree(repository / "several" / "1", folder / str(number))
+    log = prediction_log_pb2.PredictionLog()
+    log.predict_log.request.CopyFrom(slow_request())
+    (folder / "2" / "assets.extra").mkdir()
+    with tf.io.TFRecordWriter(str(folder / "2" / "assets.extra" / "tf_serving_warmup_requests")) as writer:
+        writer.write(log.SerializeToString())
+    model = f'name: "several" base_path: "{folder}" model_platform: "tensorflow" model_version_policy {{ all {{}} }}'
+    (tmp_path / "models.config").write_text("model_config_list {}")
+    with (
+        ServerProcess(f"--model_config_file={tmp_path / 'models.config'}") as server,
+        grpc.insecure_channel(server.address) as channel,
+    ):
+        reload = model_service_pb2_grpc.ModelServiceStub(channel).HandleReloadConfigRequest
+        with pytest.raises(grpc.RpcError) as caught:
+            reload(reload_request(f'config {{ {model} version_labels {{ key: "new" value: 2 }} }}'), timeout=0.5)
+        assert caught.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
+        request = quick_request()
+        request.model_spec.version_label = "new"
+        assert answer_when_there(stub_of(channel), request).model_spec.version.value == 2
+
+
 def test_a_killed_server_starts_again_on_the_same_ports(several, tmp_path):
     socket = tmp_path / "socket"
     with ServerProcess(*several, f"--grpc_socket_path={socket}") as server:
@@ -105,16 +188,15 @@ def test_a_request_whose_caller_has_gone_is_not_computed(several):
 
 
 async def flood(address, *, callers, seconds, request):
-    """Closed-loop callers that try again after 5 ms when refused; returns answers/s, refusals, their slowest in s."""
-    answered, refused, slowest = 0, 0, 0.0
+    """Closed-loop callers that try again after 5 ms when refused; returns the numbers of answers and of refusals."""
+    answered, refused = 0, 0
     async with grpc.aio.insecure_channel(address) as channel:
         predict = prediction_service_pb2_grpc.PredictionServiceStub(channel).Predict
         end = time.monotonic() + seconds
 
         async def call():
-            nonlocal answered, refused, slowest
+            nonlocal answered, refused
             while time.monotonic() < end:
-                began = time.monotonic()
                 try:
                     await predict(request, timeout=60)
                     answered += 1
@@ -122,21 +204,20 @@ async def flood(address, *, callers, seconds, request):
                     assert error.code() == grpc.StatusCode.UNAVAILABLE, error
                     assert "queue to which this task was submitted is full" in error.details()
                     refused += 1
-                    slowest = max(slowest, time.monotonic() - began)
                     await asyncio.sleep(0.005)
 
         await asyncio.gather(*[call() for _ in range(callers)])
-    return answered / seconds, refused, slowest
+    return answered, refused
 
 
 def test_overload_is_refused_and_what_is_taken_is_answered(several):
     request = slow_request(20)
     with ServerProcess(*several, "--max_queued_requests=16") as server:
-        alone, refused, _ = asyncio.run(flood(server.address, callers=8, seconds=3, request=request))
-        assert not refused
+        answered, refused = asyncio.run(flood(server.address, callers=8, seconds=2, request=request))
+        assert answered and not refused
         memory = server.memory_mb()
-        flooded, refused, _ = asyncio.run(flood(server.address, callers=200, seconds=4, request=request))
-        assert refused and flooded > 0.5 * alone
+        answered, refused = asyncio.run(flood(server.address, callers=200, seconds=4, request=request))
+        assert answered and refused
         assert server.memory_mb() - memory < 200
         assert server.is_serving()
 

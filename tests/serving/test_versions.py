@@ -1,5 +1,7 @@
 """Versions come and go while the server answers."""
 
+import asyncio
+import math
 import shutil
 import threading
 import time
@@ -9,8 +11,11 @@ import grpc
 import numpy as np
 import pytest
 from tensorflow_serving.apis import get_model_status_pb2, model_service_pb2_grpc, prediction_service_pb2_grpc
+from tensorflow_serving.config.model_server_config_pb2 import ModelConfig
 
 from serving import versions
+from serving.servables import Servable
+from serving.source import Source
 from serving.versions import FileSystemStoragePathSourceConfig
 from tests.server_process import ServerProcess
 from tests.serving import saved_models
@@ -141,9 +146,44 @@ def test_the_newest_version_being_broken_at_the_start_leaves_the_one_before(fold
 
 def test_a_start_with_nothing_but_a_broken_version_fails(folder):
     (folder / "1" / "saved_model.pb").write_bytes(b"no model")
-    with ServerProcess("--model_name=scale", f"--model_base_path={folder}", ready=False) as server:
+    flags = ["--model_name=scale", f"--model_base_path={folder}"]
+    retries = ["--max_num_load_retries=2", "--load_retry_interval_micros=1000"]
+    with ServerProcess(*flags, *retries, ready=False) as server:
         assert server.process.wait(60) == 255
+        assert "failed (attempt 3 of 3)" in server.log_text()
         assert "1 servable(s) did not become available: {{name: scale version: 1} due to error: " in server.log_text()
+
+
+RETRIES = ["--max_num_load_retries=1000", "--load_retry_interval_micros=200000"]
+
+
+def mend(version: Path, source: Path) -> None:
+    """Put the model into a version that had none."""
+    shutil.copy(source / "saved_model.pb", version / "new")
+    (version / "new").rename(version / "saved_model.pb")
+
+
+def test_a_start_tries_again_what_does_not_load(folder, repository):
+    (folder / "1" / "saved_model.pb").write_bytes(b"no model")
+    with ServerProcess("--model_name=scale", f"--model_base_path={folder}", *RETRIES, ready=False) as server:
+        server.wait_for_log("failed (attempt 2 of 1001)")
+        assert not server.is_serving()
+        mend(folder / "1", repository / "scale" / "1")
+        server.wait_until_ready()
+
+
+def test_what_does_not_load_is_tried_again_without_polling_for_what_is_new(folder, repository):
+    shutil.copytree(repository / "scale" / "2", folder / "2")
+    (folder / "2" / "saved_model.pb").write_bytes(b"no model")
+    flags = ["--model_name=scale", f"--model_base_path={folder}", "--file_system_poll_wait_seconds=0", *RETRIES]
+    with ServerProcess(*flags) as server, grpc.insecure_channel(server.address) as channel:
+        model = Model(server, channel)
+        assert model.predict() == (1, 1.0)
+        publish(repository / "scale" / "2", folder / "3")
+        server.wait_for_log("failed (attempt 2 of 1001)")
+        mend(folder / "2", repository / "scale" / "2")
+        model.wait_for(lambda: model.predict() == (2, 2.0), "the mended version 2 answers")
+        assert model.states().keys() == {1, 2}
 
 
 def test_a_model_that_is_not_there_yet_is_waited_for(tmp_path, repository):
@@ -166,7 +206,8 @@ def test_a_stale_warm_up_file_fails_the_load(folder, repository):
     log.predict_log.request.CopyFrom(predict_request("scale", {"old_name": X}))
     with tf.io.TFRecordWriter(str(extra / "tf_serving_warmup_requests")) as writer:
         writer.write(log.SerializeToString())
-    with ServerProcess("--model_name=scale", f"--model_base_path={folder}", ready=False) as server:
+    flags = ["--model_name=scale", f"--model_base_path={folder}", "--max_num_load_retries=0"]
+    with ServerProcess(*flags, ready=False) as server:
         assert server.process.wait(60) == 255
         assert "Signature input alias: x(feed name: " in server.log_text()
     with ServerProcess("--model_name=scale", f"--model_base_path={folder}", "--enable_model_warmup=false"):
@@ -204,9 +245,26 @@ def test_policies_choose(policy, expected):
 
 
 def test_only_folders_named_by_a_number_are_versions(tmp_path):
-    for name in ("1", "002", "x", "3.unfinished", ".4", "-5"):
+    for name in ("1", "002", "x", "3.unfinished", ".4", "-5", str(2**63)):
         (tmp_path / name).mkdir()
     assert versions.list_versions(str(tmp_path)) == {1: f"{tmp_path}/1", 2: f"{tmp_path}/002"}
+
+
+@pytest.mark.parametrize("number", [0, 1_795_567_251_870_148_123, 2**63 - 1], ids=["zero", "nanoseconds", "largest"])
+def test_a_version_may_be_any_number_of_63_bits(number, tmp_path):
+    (tmp_path / str(number)).mkdir()
+    assert versions.list_versions(str(tmp_path)) == {number: f"{tmp_path}/{number}"}
+
+
+def test_versions_that_the_policy_does_not_want_are_not_looked_into(folder, repository):
+    for number in (2, 3):
+        shutil.copytree(repository / "scale" / "2", folder / str(number))
+    policy = POLICY(specific=POLICY.Specific(versions=[1]))
+    servable = Servable(ModelConfig(name="scale", base_path=str(folder), model_version_policy=policy))
+    source = Source(prefer_lite=False, max_retries=0)
+    asyncio.run(source.look(servable))
+    found = asyncio.run(source.look(servable))
+    assert found.listed.keys() == {1, 2, 3} and found.usable == [1] and servable.snapshots.keys() == {1}
 
 
 @pytest.mark.slow
@@ -214,27 +272,36 @@ def test_a_version_every_second_under_load_fails_no_request(model, folder, tmp_p
     sources = tmp_path / "sources"
     for number in range(2, 62):
         saved_models.write_scale(sources / str(number), float(number))
-    live = {1}
+    published = {1: 0.0}  # when it was about to be there: it answers nothing before
+    superseded: dict[int, float] = {}  # when a newer one was seen to answer: it answers nothing that is asked later
     failures: list[str] = []
     stop = threading.Event()
 
     def ask() -> None:
         while not stop.is_set():
-            known_before = set(live)
+            asked = time.monotonic()
             try:
                 version, answer = model.predict()
             except grpc.RpcError as error:
                 failures.append(f"{error.code()}: {error.details()}")
                 continue
-            if answer != float(version) or version not in known_before | live:
-                failures.append(f"version {version} answered {answer}")
+            answered = time.monotonic()
+            live = published.get(version, math.inf) <= answered and asked <= superseded.get(version, math.inf)
+            if answer != float(version) or not live:
+                failures.append(f"version {version} answered {answer}; asked at {asked}, answered at {answered}")
 
-    threads = [threading.Thread(target=ask) for _ in range(16)]
+    def watch() -> None:
+        while not stop.is_set():
+            available = max(number for number, (state, _) in model.states().items() if state == State.AVAILABLE)
+            for number in range(1, available):
+                superseded.setdefault(number, time.monotonic())
+
+    threads = [threading.Thread(target=ask) for _ in range(16)] + [threading.Thread(target=watch)]
     for thread in threads:
         thread.start()
     for number in range(2, 62):
         began = time.monotonic()
-        live.add(number)
+        published[number] = began
         publish(sources / str(number), folder / str(number))
         stop.wait(max(0, 1 - (time.monotonic() - began)))
     try:
@@ -244,6 +311,7 @@ def test_a_version_every_second_under_load_fails_no_request(model, folder, tmp_p
         for thread in threads:
             thread.join()
     assert not failures, failures[:5]
+    assert superseded.keys() == set(range(1, 61))
 
 
 @pytest.mark.slow
