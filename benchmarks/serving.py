@@ -9,7 +9,8 @@ of 64 and 256 at 4 callers, REST against gRPC at batches of 32, and ten times th
 Each point is measured some times over, and the best of them counts: what else the machine does can only slow it down.
 
 Peers are installed into build/serving_peers/ when they are first measured; one that does not install or start is
-skipped with a line. The model is the one that `make demo` publishes.
+skipped with a line, as is one that fails while it is measured; with --results the others' figures are kept then too. The
+model is the one that `make demo` publishes.
 """
 
 import argparse
@@ -28,7 +29,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks import serving_report
-from benchmarks.serving_contest import CONTESTANTS, ROOT, Contestant, NotInstallable, Running, running
+from benchmarks.serving_contest import CONTESTANTS, ROOT, Contestant, Running, running
 
 POINTS = ((1, 1), (1, 8), (1, 32), (1, 128), (64, 4), (256, 4))  # images a request, callers
 REST_POINTS = ((32, 4),)
@@ -155,18 +156,18 @@ def main() -> None:
     model = newest_version(arguments.model)
     path = arguments.results
     results: dict[str, Any] = json.loads(path.read_text()) if path and path.exists() else {}
+    results["date"] = datetime.date.today().isoformat()
+    results["note"] = arguments.note
+    results["versions"] = {name: metadata.version(name) for name in ("tensorflow", "grpcio")}
     for name in arguments.only or names:
         _say(name)
         try:
             results[name] = _result(name, model, Effort(arguments.seconds, arguments.rounds))
-        except (NotInstallable, TimeoutError) as error:
+        except (RuntimeError, TimeoutError, subprocess.CalledProcessError) as error:
             _say(f"  skipped: {error}")
             results[name] = {"skipped": str(error).splitlines()[0]}
-    results["date"] = datetime.date.today().isoformat()
-    results["note"] = arguments.note
-    results["versions"] = {name: metadata.version(name) for name in ("tensorflow", "grpcio")}
-    if path:
-        path.write_text(json.dumps(results, indent=1) + "\n")
+        if path:
+            path.write_text(json.dumps(results, indent=1) + "\n")
     print(serving_report.markdown(results))
     if set(names) <= results.keys():
         serving_report.write(results, ROOT / "docs")

@@ -52,7 +52,7 @@ def _memory(results: dict[str, Any]) -> str:
 
 def _bounds(results: dict[str, Any]) -> str:
     alone, ours = results.get("in_process"), results.get("inkling", {}).get("points")
-    if not alone or not ours:
+    if not alone or "skipped" in alone or not ours:
         return ""
     rows = [["TensorFlow in process", *(f"{alone[size]['images_per_s']:,.0f}" for size in ("1", "32", "64", "256"))]]
     table = _grid(["Images/s by batch size", "1", "32", "64", "256"], rows)
