@@ -32,12 +32,18 @@ from serving.errors import ServingError, failed_precondition, invalid_argument, 
 from serving.lease import Lease
 from serving.manager import Manager
 from serving.model_configs import check_configs
-from serving.observer import Observer, RequestLog
+from serving.observer import Labels, Observer, RequestLog
 from serving.servables import Version
+from serving.signatures import DEFAULT_SIGNATURE
 from serving.tensors import Array, to_proto
 
 Response = TypeVar("Response")
-STATUS_NUMBERS = {code: code.value[0] for code in grpc.StatusCode}
+LOGS = {  # the field of a PredictionLog that holds each RPC
+    "Predict": "predict_log",
+    "Classify": "classify_log",
+    "Regress": "regress_log",
+    "MultiInference": "multi_inference_log",
+}
 
 
 class Handlers:
@@ -75,18 +81,15 @@ class Handlers:
     async def predict(self, request: predict_pb2.PredictRequest) -> predict_pb2.PredictResponse:
         """Predict; raises ServingError."""
         _require_spec(request)
-        with self.lease(request.model_spec) as lease:
-            self._observer.examples(model_name=lease.model_name, count=_rows(request))
-            response = await self._timed(
-                lease,
-                request.model_spec.signature_name,
-                "Predict",
-                lambda: inference.predict(
-                    lease.model, request, as_content=self._as_content, check_method=self._check_method
-                ),
-            )
-        self._log(request, response, "predict_log")
-        return response
+        return await self._infer(
+            request,
+            request.model_spec,
+            "Predict",
+            lambda model: inference.predict(
+                model, request, as_content=self._as_content, check_method=self._check_method
+            ),
+            count=_rows(request),
+        )
 
     async def predict_arrays(
         self, lease: Lease, signature_name: str, inputs: Mapping[str, Array], output_filter: Sequence[str] = ()
@@ -101,10 +104,9 @@ class Handlers:
         signature = lease.model.signature(signature_name)
         first = next(iter(inputs.values()), None)
         count = len(first) if first is not None and first.ndim else 1
-        self._observer.examples(model_name=lease.model_name, count=count)
         inference.require_method(signature, check=self._check_method)
         outputs = await self._timed(
-            lease, signature.name, "Predict", lambda: lease.model.predict(signature, inputs, output_filter)
+            lease, signature.name, "Predict", lambda: lease.model.predict(signature, inputs, output_filter), count=count
         )
         if self._request_log is not None and self._request_log.wants(lease.model_name):
             log = prediction_log_pb2.PredictionLog()
@@ -124,30 +126,24 @@ class Handlers:
     ) -> classification_pb2.ClassificationResponse:
         """Classify; raises ServingError."""
         _require_spec(request)
-        with self.lease(request.model_spec) as lease:
-            self._observer.examples(model_name=lease.model_name, count=_example_count(request.input))
-            response = await self._timed(
-                lease,
-                request.model_spec.signature_name,
-                "Classify",
-                lambda: inference.classify(lease.model, request, check_method=self._check_method),
-            )
-        self._log(request, response, "classify_log")
-        return response
+        return await self._infer(
+            request,
+            request.model_spec,
+            "Classify",
+            lambda model: inference.classify(model, request, check_method=self._check_method),
+            count=_example_count(request.input),
+        )
 
     async def regress(self, request: regression_pb2.RegressionRequest) -> regression_pb2.RegressionResponse:
         """Regress; raises ServingError."""
         _require_spec(request)
-        with self.lease(request.model_spec) as lease:
-            self._observer.examples(model_name=lease.model_name, count=_example_count(request.input))
-            response = await self._timed(
-                lease,
-                request.model_spec.signature_name,
-                "Regress",
-                lambda: inference.regress(lease.model, request, check_method=self._check_method),
-            )
-        self._log(request, response, "regress_log")
-        return response
+        return await self._infer(
+            request,
+            request.model_spec,
+            "Regress",
+            lambda model: inference.regress(model, request, check_method=self._check_method),
+            count=_example_count(request.input),
+        )
 
     async def multi_inference(
         self, request: inference_pb2.MultiInferenceRequest
@@ -160,16 +156,13 @@ class Handlers:
             raise invalid_argument("Found ModelSpec with an empty model name.")
         if len(names) > 1:
             raise invalid_argument("All ModelSpecs in a MultiInferenceRequest must access the same model name.")
-        with self.lease(request.tasks[0].model_spec) as lease:
-            self._observer.examples(model_name=lease.model_name, count=_example_count(request.input))
-            response = await self._timed(
-                lease,
-                request.tasks[0].model_spec.signature_name,
-                "MultiInference",
-                lambda: inference.multi_inference(lease.model, request, check_method=self._check_method),
-            )
-        self._log(request, response, "multi_inference_log")
-        return response
+        return await self._infer(
+            request,
+            request.tasks[0].model_spec,
+            "MultiInference",
+            lambda model: inference.multi_inference(model, request, check_method=self._check_method),
+            count=_example_count(request.input),
+        )
 
     def get_model_metadata(
         self, request: get_model_metadata_pb2.GetModelMetadataRequest
@@ -283,10 +276,28 @@ class Handlers:
         if self.draining:
             raise unavailable("The server is shutting down; send the request to another one")
 
-    async def _timed(
-        self, lease: Lease, signature_name: str, api: str, work: Callable[[], Awaitable[Response]]
+    async def _infer(
+        self,
+        request: Any,
+        spec: model_pb2.ModelSpec,
+        api: str,
+        work: Callable[[Model], Awaitable[Response]],
+        *,
+        count: int,
     ) -> Response:
-        """Do `work` and tell the observer how it went."""
+        """Answer `request`, of `count` examples, from the version that `spec` means."""
+        with self.lease(spec) as lease:
+            response = await self._timed(lease, spec.signature_name, api, lambda: work(lease.model), count=count)
+        self._log(request, response, spec, LOGS[api])
+        return response
+
+    async def _timed(
+        self, lease: Lease, signature_name: str, api: str, work: Callable[[], Awaitable[Response]], *, count: int
+    ) -> Response:
+        """Do `work` and tell the observer how it went, and of how many examples if it went well.
+
+        Until then `count` is what the caller claims.
+        """
         started = time.perf_counter()
         failure: BaseException | None = None
         try:
@@ -295,26 +306,21 @@ class Handlers:
             failure = error
             raise
         finally:
-            labels: dict[str, Any] = {
-                "model_name": lease.model_name,
-                "version": lease.version,
-                "signature_name": self._known(lease.model, signature_name),
-            }
+            known = self._known(lease.model, signature_name)
+            labels = Labels(model_name=lease.model_name, version=lease.version, signature_name=known)
             latency_s = time.perf_counter() - started
             self._observer.signature_finished(**labels, code=status_of(failure), latency_s=latency_s)
             if failure is None:
                 self._observer.runtime_finished(**labels, api=api, latency_s=latency_s)
+                self._observer.examples(model_name=lease.model_name, count=count)
 
     def _known(self, model: Model, signature_name: str) -> str:
         """The signature as a label: what a caller makes up must not make a time series."""
-        name = signature_name or "serving_default"
+        name = signature_name or DEFAULT_SIGNATURE
         return name if name in model.signatures else "unknown"
 
-    def _log(self, request: Any, response: Any, kind: str) -> None:
-        if self._request_log is None:
-            return
-        spec = request.tasks[0].model_spec if kind == "multi_inference_log" else request.model_spec
-        if not self._request_log.wants(spec.name):
+    def _log(self, request: Any, response: Any, spec: model_pb2.ModelSpec, kind: str) -> None:
+        if self._request_log is None or not self._request_log.wants(spec.name):
             return
         log = prediction_log_pb2.PredictionLog()
         getattr(log, kind).request.CopyFrom(request)
@@ -326,7 +332,7 @@ class Handlers:
 def _rows(request: predict_pb2.PredictRequest) -> int:
     """The size of the first dimension of a request's inputs, 1 if there is none."""
     for tensor in request.inputs.values():
-        return max(0, tensor.tensor_shape.dim[0].size) if tensor.tensor_shape.dim else 1
+        return tensor.tensor_shape.dim[0].size if tensor.tensor_shape.dim else 1
     return 1
 
 
@@ -342,5 +348,5 @@ def _require_spec(request: Any) -> None:
 def _fill_status(status: get_model_status_pb2.ModelVersionStatus, version: Version) -> None:
     status.version = version.number
     status.state = version.state  # type: ignore[assignment]
-    status.status.error_code = STATUS_NUMBERS[version.error.code] if version.error else 0  # type: ignore[assignment]
+    status.status.error_code = version.error.code.value[0] if version.error else 0
     status.status.error_message = version.error.message if version.error else ""

@@ -1,19 +1,14 @@
 """Requests for a queue that is known to be full are refused by their bytes; all others are not."""
 
 import gc
-import re
-import urllib.request
 
-import grpc
 import numpy as np
 import pytest
-from tensorflow_serving.apis import prediction_service_pb2_grpc
 from tensorflow_serving.apis.predict_pb2 import PredictRequest
 
 from serving.errors import QueueFull
 from serving.full_queues import MAX_REMEMBERED, FullQueues
 from serving.observer import Labels
-from tests.server_process import ServerProcess
 from tests.serving.conftest import predict_request
 
 
@@ -103,23 +98,3 @@ def test_callers_cannot_make_it_remember_without_end(queue):
         queues.remember(content, queue.refusal())
     assert queues.check(names[0]) is None
     assert all(queues.check(content) for content in names[1:])
-
-
-def test_every_refusal_is_counted(repository, tmp_path):
-    (tmp_path / "monitoring").write_text('prometheus_config { enable: true path: "/metrics" }')
-    flags = ["--model_name=several", f"--model_base_path={repository / 'several'}", "--max_queued_requests=4"]
-    with (
-        ServerProcess(*flags, f"--monitoring_config_file={tmp_path / 'monitoring'}") as server,
-        grpc.insecure_channel(server.address) as channel,
-    ):
-        request = predict_request("several", {"rounds": np.array([50], np.int32)}, signature="slow")
-        stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
-        codes = [future.code() for future in [stub.Predict.future(request, timeout=60) for _ in range(300)]]
-        with urllib.request.urlopen(server.rest_url + "/metrics", timeout=20) as page:
-            counted = re.findall(
-                r'^inkling_serving_requests_total\{.*"slow",code="(\w+)"\} (\d+)$', page.read().decode(), re.M
-            )
-    assert codes.count(grpc.StatusCode.UNAVAILABLE) > 100
-    assert {code: int(number) for code, number in counted} == {
-        code.name: codes.count(code) for code in (grpc.StatusCode.OK, grpc.StatusCode.UNAVAILABLE)
-    }

@@ -1,12 +1,17 @@
 """The metrics page has TensorFlow Serving's names, labels and layout, and ours by version and signature."""
 
 import re
+import urllib.request
 
 import grpc
+import numpy as np
 import pytest
+from tensorflow_serving.apis import prediction_service_pb2_grpc
 
 from serving.metric_families import Counter, Gauge, Histogram, exponential_bounds
 from serving.metrics import MAX_UNKNOWN_NAMES, OTHER, REMEMBERED_PATHS, REMEMBERED_VERSIONS, Metrics
+from tests.server_process import ServerProcess
+from tests.serving.conftest import predict_request
 
 TENSORFLOW_FAMILIES = {
     ":tensorflow:serving:request_count": "counter",
@@ -33,7 +38,11 @@ def page(metrics):
 
 def samples(metrics):
     """The value of each series by its name and label values."""
-    lines = re.findall(r"^([a-zA-Z:_]+)(?:\{(.*)\})? (\S+)$", page(metrics), re.MULTILINE)
+    return samples_of(page(metrics))
+
+
+def samples_of(text):
+    lines = re.findall(r"^([a-zA-Z:_]+)(?:\{(.*)\})? (\S+)$", text, re.MULTILINE)
     return {(name, *re.findall(r'="([^"]*)"', labels)): float(value) for name, labels, value in lines}
 
 
@@ -161,3 +170,45 @@ def test_a_histogram_counts_what_is_below_each_bound():
 @pytest.mark.parametrize(("bound", "text"), [(0, "10"), (5, "188.957"), (8, "1102"), (32, "1.47476e+09")])
 def test_bounds_are_those_of_the_real_server(bound, text):
     assert f"{exponential_bounds(10, 1.8, 33)[bound]:g}" == text
+
+
+@pytest.fixture(scope="module")
+def watched(repository, tmp_path_factory):
+    """A server with a queue of four and a page of metrics; gives a stub and what reads the page's series."""
+    file = tmp_path_factory.mktemp("watched") / "monitoring"
+    file.write_text('prometheus_config { enable: true path: "/metrics" }')
+    flags = ["--model_name=several", f"--model_base_path={repository / 'several'}", "--max_queued_requests=4"]
+    with (
+        ServerProcess(*flags, f"--monitoring_config_file={file}") as server,
+        grpc.insecure_channel(server.address) as channel,
+    ):
+
+        def read():
+            with urllib.request.urlopen(server.rest_url + "/metrics", timeout=20) as page:
+                return samples_of(page.read().decode())
+
+        yield prediction_service_pb2_grpc.PredictionServiceStub(channel), read
+
+
+def test_every_refusal_of_a_full_queue_is_counted(watched):
+    stub, read = watched
+    request = predict_request("several", {"rounds": np.array([50], np.int32)}, signature="slow")
+    codes = [future.code() for future in [stub.Predict.future(request, timeout=60) for _ in range(300)]]
+    assert codes.count(grpc.StatusCode.UNAVAILABLE) > 100
+    counted = read()
+    for code in (OK, grpc.StatusCode.UNAVAILABLE):
+        assert counted["inkling_serving_requests_total", "several", "1", "slow", code.name] == codes.count(code)
+
+
+def test_examples_that_a_request_only_claims_are_not_counted(watched):
+    stub, read = watched
+    request = predict_request("several", {"x": np.ones((3, 2), np.float32)})
+    stub.Predict(request, timeout=20)
+    series = (":tensorflow:serving:request_example_count_total", "several")
+    before = read()[series]
+    request.inputs["x"].tensor_shape.dim[0].size = 2**62
+    with pytest.raises(grpc.RpcError):
+        stub.Predict(request, timeout=20)
+    request.inputs["x"].tensor_shape.dim[0].size = 3
+    stub.Predict(request, timeout=20)
+    assert read()[series] == before + 3
