@@ -17,10 +17,9 @@ from tensorflow.lite.python import schema_py_generated
 
 from serving.errors import invalid_argument
 from serving.runtime import Function
-from serving.tensors import Array, number_of
+from serving.signatures import DEFAULT_SIGNATURE, PREDICT
+from serving.tensors import Array, number_of, shape_proto
 
-DEFAULT_SIGNATURE = "serving_default"
-PREDICT = "tensorflow/serving/predict"
 SIGNATURES_METADATA = b"signature_defs_metadata"
 
 
@@ -117,11 +116,16 @@ def _stored_signatures(content: bytes) -> dict[str, SignatureDef]:
 
 
 def _info(details: dict[str, Any]) -> TensorInfo:
-    # The shape stays open: an interpreter is resized to what comes.
     kind = details["dtype"]
     number = number_of(np.dtype(object if kind is np.bytes_ else kind))
     info = TensorInfo(name=details["name"], dtype=number)
-    info.tensor_shape.unknown_rank = True
+    sizes = [int(size) for size in details["shape_signature"]]
+    # One row is what converters make of any number of rows that they are not told to keep open, and an interpreter is
+    # resized to what comes. No dimensions are a scalar's or those of any rank: the file does not tell.
+    if sizes[:1] == [1]:
+        sizes[0] = -1
+    info.tensor_shape.CopyFrom(shape_proto(tuple(sizes)))
+    info.tensor_shape.unknown_rank = not sizes
     return info
 
 

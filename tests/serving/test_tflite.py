@@ -35,9 +35,37 @@ def test_a_tflite_model_answers_like_any_other(lite_folder):
             inputs = {"x": np.arange(size, dtype=np.float32)}
             outputs = predict(predict_request("scale", inputs), timeout=20).outputs
             assert list(outputs["y"].float_val) == [3.0 * n for n in range(size)]
-        with pytest.raises(grpc.RpcError) as caught:
-            predict(predict_request("scale", {"x": np.zeros(1, np.int32)}), timeout=20)
-        assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+        for wrong in (np.zeros(1, np.int32), np.zeros((1, 2), np.float32)):
+            with pytest.raises(grpc.RpcError) as caught:
+                predict(predict_request("scale", {"x": wrong}), timeout=20)
+            assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+
+
+class Shapes(tf.Module):
+    @tf.function(
+        input_signature=[
+            tf.TensorSpec(shape, tf.float32, name=name)
+            for name, shape in (("open", [None, 8, 2]), ("fixed", [1, 8]), ("scalar", []))
+        ]
+    )
+    def shapes(self, open, fixed, scalar):
+        return {"y": tf.reduce_sum(open, axis=[1, 2]) * scalar, "z": 2 * fixed}
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
+def test_a_tflite_models_signature_tells_the_shapes_that_it_takes(tmp_path):
+    module = Shapes()
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([module.shapes.get_concrete_function()], module)
+    (tmp_path / "model.tflite").write_bytes(converter.convert())
+    definition = LiteModel(str(tmp_path / "model.tflite"), interpreters=1).signature_defs["serving_default"]
+    shapes = {
+        alias: tf.TensorShape(info.tensor_shape)
+        for infos in (definition.inputs, definition.outputs)
+        for alias, info in infos.items()
+    }
+    assert shapes["open"].as_list() == [None, 8, 2] and shapes["y"].as_list() == [None]
+    assert shapes["fixed"].as_list() == [None, 8] and shapes["z"].as_list() == [None, 8]  # it is resized to what comes
+    assert shapes["scalar"].rank is None  # the file does not tell
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
