@@ -4,6 +4,9 @@ A queue per signature and set of outputs holds batches; the last one is open. A 
 and opens the next one otherwise. A batch is run as soon as a worker is free and the batch is full or as old as
 `batch_timeout_micros`: with the timeout at zero whatever waits is run together and nothing is ever delayed.
 
+What is run together is answered to the bit as a batch of that size is. TensorFlow's kernels round differently at other
+sizes (docs/serving.md, "Speed"); with a single allowed size there are no others.
+
 Without batching parameters a queue is greedy: it runs whatever waits together, in batches of a fixed size. Requests
 that are much larger are run in parts, one after the other, so that a run's memory is bounded; others get their turn
 between two parts.
