@@ -18,10 +18,10 @@ import tensorflow as tf
 from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
 
 from serving.observer import Observer
+from serving.warmup import MAX_RECORDS
 
 logger = logging.getLogger(__name__)
 
-MAX_RECORDS = 1000  # in one file: TensorFlow Serving refuses longer warm-up files
 MAX_WAITING = 1000  # requests between the server and the disk
 MAX_WAITING_BYTES = 64 * 10**6  # of those requests and their answers; one alone may be of any size
 COMPLAINT_INTERVAL_S = 60.0  # between two lines about the same trouble

@@ -22,7 +22,7 @@ from serving.signatures import DEFAULT_SIGNATURE
 from serving.tensors import Array, to_array
 
 WARMUP_FILE = posixpath.join("assets.extra", "tf_serving_warmup_requests")
-MAX_RECORDS = 1000  # in one file, as in TensorFlow Serving
+MAX_RECORDS = 1000  # in one file: TensorFlow Serving refuses longer ones
 
 
 def read(path: str) -> list[PredictionLog]:
