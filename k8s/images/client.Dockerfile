@@ -13,7 +13,9 @@ RUN --mount=type=cache,target=/root/.cache/pip \
 FROM python:3.11-slim AS program
 WORKDIR /build
 COPY . .
-RUN pip install --no-cache-dir --no-deps --target /program . \
+# The setuptools that pip builds with is pinned too: by the first variable for pip before 26, by the second after.
+RUN PIP_CONSTRAINT=/build/constraints.txt PIP_BUILD_CONSTRAINT=/build/constraints.txt \
+    pip install --no-cache-dir --no-deps --target /program . \
     && rm -r /program/bin /program/serving /program/train
 
 FROM python:3.11-slim

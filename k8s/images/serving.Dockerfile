@@ -41,7 +41,9 @@ RUN mkdir /added \
 FROM python:3.11-slim AS program
 WORKDIR /build
 COPY . .
-RUN pip install --no-cache-dir --no-deps --target /program . \
+# The setuptools that pip builds with is pinned too: by the first variable for pip before 26, by the second after.
+RUN PIP_CONSTRAINT=/build/constraints.txt PIP_BUILD_CONSTRAINT=/build/constraints.txt \
+    pip install --no-cache-dir --no-deps --target /program . \
     && rm -r /program/bin /program/client /program/train
 
 FROM runtime

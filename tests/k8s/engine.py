@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,7 +33,7 @@ class Engine:
     def is_podman(self) -> bool:
         return self.command[0] == "podman"
 
-    def _limits(self) -> list[str]:
+    def limits(self) -> list[str]:
         """podman asks for more files and processes than a machine may allow it."""
         if not self.is_podman:
             return []
@@ -53,7 +53,7 @@ class Engine:
             folder: an empty folder, for pip's settings.
         """
         environment = {**os.environ, "ENGINE": " ".join(self.command)}
-        flags = ["--network=host", *self._limits()]
+        flags = ["--network=host", *self.limits()]
         if self.is_podman:
             (folder / "pip.conf").write_text(_pip_config())
             flags.append(f"--volume={folder}/pip.conf:/etc/pip.conf:ro")
@@ -78,7 +78,7 @@ class Engine:
             mounts: mount path -> folder of this machine. The container's other mounts are empty, in memory.
             entrypoint, arguments: in place of the manifest's command and args.
         """
-        command = [*_options(container, template, mounts), f"--network={network}", *self._limits()]
+        command = [*_options(container, template, mounts), f"--network={network}", *self.limits()]
         words = container.get("command", []) if arguments is None else []
         entrypoint = entrypoint or (words[0] if words else "")
         command += [f"--entrypoint={entrypoint}"] if entrypoint else []
@@ -155,9 +155,9 @@ def find_engine() -> Engine:
     pytest.skip("neither podman nor docker answers: the images are not built; see k8s/README.md")
 
 
-def wait_for(condition, what: str, timeout_s: float = 120) -> None:
+def wait_for(condition: Callable[[], bool], what: str = "the condition", timeout_s: float = 120) -> None:
     """Return when the condition holds; the test fails at the deadline."""
     deadline = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline, f"{what}: not within {timeout_s} s"
-        time.sleep(0.5)
+        time.sleep(0.1)

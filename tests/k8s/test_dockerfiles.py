@@ -44,6 +44,14 @@ def test_an_image_has_the_projects_version(path):
     assert re.findall(r"^ARG VERSION=(\S+)", path.read_text(), re.MULTILINE) == [version]
 
 
+@pytest.mark.parametrize("path", DOCKERFILES, ids=lambda path: path.stem)
+def test_all_that_pip_installs_is_constrained(path):
+    commands = re.findall(r"^RUN (?:.*\\\n)*.*", path.read_text(), re.MULTILINE)
+    installs = [command for command in commands if re.search(r"\bpip\b.* install ", command)]
+    assert len(installs) >= 2
+    assert all(re.search(r"--constraint constraints.txt|PIP_BUILD_CONSTRAINT=", command) for command in installs)
+
+
 def test_a_build_sees_the_packages_and_no_tests_or_runs():
     lines = (ROOT / ".dockerignore").read_text().splitlines()
     assert lines[1] == "*"

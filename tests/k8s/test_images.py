@@ -81,7 +81,7 @@ def test_an_image_holds_its_own_program_and_no_build_tools(engine, name):
         "importlib.util.find_spec('pip'), [t for t in ('gcc', 'ld', 'strip') if shutil.which(t)], sys.prefix)"
     )
     image = f"localhost/inkling/{name}:0.1.0"
-    output = engine.call("run", "--rm", "--network=none", *engine._limits(), "--entrypoint=python", image, "-c", code)
+    output = engine.call("run", "--rm", "--network=none", *engine.limits(), "--entrypoint=python", image, "-c", code)
     assert output.strip() == f"[{name!r}] None [] /opt/inkling"
 
 
@@ -181,7 +181,7 @@ def test_the_client_image_reads_a_picture_from_the_serving_image(engine, serving
     Image.fromarray(page).save(repository / "page.png")
     output = engine.call(
         "run", "--rm", "--network=host", "--read-only", "--cap-drop=ALL", f"--volume={repository}:/pictures:ro",
-        *engine._limits(), "localhost/inkling/client:0.1.0",
+        *engine.limits(), "localhost/inkling/client:0.1.0",
         "read", "--server=127.0.0.1:18500", "/pictures/page.png",
     )  # fmt: skip
     assert output.strip() == "721"

@@ -3,10 +3,10 @@
 import os
 import shutil
 import subprocess
-import time
 
 import pytest
 
+from tests.k8s.engine import wait_for
 from tests.k8s.manifests import K8S
 
 SCRIPT = K8S / "components/object-store/mirror.sh"
@@ -45,15 +45,8 @@ def _put(bucket, version: str, *, whole: bool = True) -> None:
         (folder / "saved_model.pb").write_text(version)
 
 
-def _wait_for(condition) -> None:
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
 def test_a_version_is_copied_with_all_its_files(mirrored):
-    _wait_for((mirrored / "mnist/1").exists)
+    wait_for((mirrored / "mnist/1").exists)
     assert (mirrored / "mnist/1/saved_model.pb").read_text() == "1"
     assert (mirrored / "mnist/1/variables/variables.index").read_text() == "1"
 
@@ -61,23 +54,23 @@ def test_a_version_is_copied_with_all_its_files(mirrored):
 def test_half_a_version_waits_until_it_is_whole(mirrored, bucket):
     _put(bucket, "2", whole=False)
     _put(bucket, "3")
-    _wait_for((mirrored / "mnist/3").exists)
+    wait_for((mirrored / "mnist/3").exists)
     assert not (mirrored / "mnist/2").exists()
     _put(bucket, "2")
-    _wait_for((mirrored / "mnist/2/saved_model.pb").exists)
+    wait_for((mirrored / "mnist/2/saved_model.pb").exists)
 
 
 def test_a_version_that_leaves_the_bucket_leaves_the_folder(mirrored, bucket):
-    _wait_for((mirrored / "mnist/1").exists)
+    wait_for((mirrored / "mnist/1").exists)
     shutil.rmtree(bucket / "mnist/1")
     _put(bucket, "2")
-    _wait_for(lambda: not (mirrored / "mnist/1").exists())
-    _wait_for((mirrored / "mnist/2").exists)
+    wait_for(lambda: not (mirrored / "mnist/1").exists())
+    wait_for((mirrored / "mnist/2").exists)
 
 
 def test_a_bucket_that_cannot_be_listed_leaves_the_folder_alone(mirrored, bucket):
-    _wait_for((mirrored / "mnist/1").exists)
+    wait_for((mirrored / "mnist/1").exists)
     bucket.rename(bucket.with_name("away"))
     seen = (mirrored / ".found").stat().st_mtime_ns
-    _wait_for(lambda: (mirrored / ".found").stat().st_mtime_ns != seen)
+    wait_for(lambda: (mirrored / ".found").stat().st_mtime_ns != seen)
     assert (mirrored / "mnist/1/saved_model.pb").exists()
