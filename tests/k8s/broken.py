@@ -159,6 +159,7 @@ BROKEN: dict[str, list[Variant]] = {
         put(f"{SERVER_POD} serviceAccountName", "server"),
         put("HorizontalPodAutoscaler/serving spec scaleTargetRef name", "server"),
         put("Ingress/client-web spec rules 0 http paths 0 backend service name", "web", component="ingress"),
+        put("GRPCRoute/serving spec rules 0 backendRefs 0 name", "server", component="gateway"),
         put("Certificate/serving-tls spec secretName", "tls", component="tls"),
         put(f"{HEAD_POD} containers 0 envFrom 0 secretRef name", "bucket", component="object-store"),
         put(f"{SERVER_POD} initContainers 0 env 4 valueFrom secretKeyRef name", "bucket", component="object-store"),
@@ -170,6 +171,10 @@ BROKEN: dict[str, list[Variant]] = {
     "monitors_scrape_named_ports": [
         put("ServiceMonitor/serving spec endpoints 0 port", "rest", component="monitoring"),
         put("PodMonitor/train spec podMetricsEndpoints 0 port", "http", component="monitoring"),
+    ],
+    "routes_reach_ports_of_services": [
+        put("HTTPRoute/client-web spec rules 0 backendRefs 0 port", 8000, component="gateway"),
+        put("GRPCRoute/serving spec hostnames", ["inkling.example.com"], component="gateway"),
     ],
     "monitors_are_looked_at": [
         drop("ServiceMonitor/serving metadata labels release", component="monitoring"),
@@ -278,6 +283,7 @@ BROKEN: dict[str, list[Variant]] = {
         drop("NetworkPolicy/object-store spec egress", component="object-store"),
         drop("NetworkPolicy/serving-metrics spec ingress", component="monitoring"),
         drop("NetworkPolicy/client-web-ingress spec ingress", component="ingress"),
+        drop("NetworkPolicy/serving-gateway spec ingress", component="gateway"),
     ],
     "other_flows_are_closed": [
         drop("NetworkPolicy/ray-head spec ingress 0 from"),

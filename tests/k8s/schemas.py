@@ -18,7 +18,7 @@ from celpy.adapter import json_to_cel
 
 KUBERNETES = "1.36"
 CRDS = Path(__file__).parent / "crds"
-FOREIGN = ("monitoring.coreos.com", "cert-manager.io")
+FOREIGN = ("monitoring.coreos.com", "cert-manager.io", "gateway.networking.k8s.io")
 CUSTOM = {"RayJob": "rayjobs", "RayCronJob": "raycronjobs", "RayCluster": "rayclusters"}
 
 

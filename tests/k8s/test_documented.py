@@ -2,6 +2,7 @@
 
 import re
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -16,28 +17,47 @@ def _snippets() -> list[str]:
     return [text for text in re.findall(r"```yaml\n(.*?)```", README.read_text(), re.DOTALL) if "Kustomization" in text]
 
 
+def _mine(text: str, folder: Path) -> Path:
+    """An overlay of one's own with this kustomization, beside the others, where the README says."""
+    shutil.copytree(manifests.K8S, folder / "k8s")
+    mine = folder / "k8s" / "overlays" / "mine"
+    mine.mkdir()
+    (mine / "kustomization.yaml").write_text(text)
+    return mine
+
+
 @pytest.mark.parametrize("text", _snippets(), ids=range(len(_snippets())))
 def test_a_kustomization_of_the_readme_renders(text, tmp_path):
-    """Put beside the overlays, where the README says."""
-    k8s = tmp_path / "k8s"
-    shutil.copytree(manifests.K8S, k8s)
-    folder = k8s / "overlays" / "mine"
-    folder.mkdir()
-    (folder / "kustomization.yaml").write_text(text)
-    shutil.copy(k8s / "base/serving/models.config", folder)
-    assert manifests.render(folder)
+    mine = _mine(text, tmp_path)
+    shutil.copy(manifests.K8S / "base/serving/models.config", mine)
+    assert manifests.render(mine)
 
 
 def test_an_overlay_of_ones_own_sets_the_models_without_a_new_name(tmp_path):
-    k8s = tmp_path / "k8s"
-    shutil.copytree(manifests.K8S, k8s)
-    folder = k8s / "overlays" / "mine"
-    folder.mkdir()
     [text] = [snippet for snippet in _snippets() if "models.config" in snippet]
-    (folder / "kustomization.yaml").write_text(text)
-    (folder / "models.config").write_text("model_config_list {}\n")
-    config = manifests.find(manifests.render(folder), "ConfigMap", "serving-models")
+    mine = _mine(text, tmp_path)
+    (mine / "models.config").write_text("model_config_list {}\n")
+    config = manifests.find(manifests.render(mine), "ConfigMap", "serving-models")
     assert config["data"] == {"models.config": "model_config_list {}\n"}
+
+
+@pytest.mark.parametrize("name", ["local", "gpu"])
+def test_the_servers_wait_for_a_first_model_as_long_as_the_readme_does(name):
+    [part] = [text for text in README.read_text().split("\n## ") if f"apply -k k8s/overlays/{name}\n" in text]
+    [(count, unit)] = re.findall(r"rollout status .*--timeout=(\d+)(m|h)\n", part)
+    spec = manifests.find(manifests.overlay(name), "Deployment", "serving")["spec"]
+    probe = spec["template"]["spec"]["containers"][0]["startupProbe"]
+    patience = probe["periodSeconds"] * probe["failureThreshold"]
+    assert int(count) * {"m": 60, "h": 3600}[unit] <= patience < spec["progressDeadlineSeconds"]
+
+
+def test_a_prediction_takes_fewer_than_ten_commands_each_with_what_it_shows():
+    parts = [text for text in README.read_text().split("\n## ") if text.startswith("From an empty cluster")]
+    assert len(parts) == 2
+    for part in parts:
+        [commands] = re.findall(r"```sh\n(.*?)```", part, re.DOTALL)
+        assert len(re.findall(r"^\S", commands, re.MULTILINE)) < 10
+        assert part.count("\n| ") >= 6
 
 
 def test_every_file_and_folder_that_the_readme_names_exists():

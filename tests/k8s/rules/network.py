@@ -39,6 +39,7 @@ WEB = pod("the web page", component="client-web", client="true")
 OPERATOR = pod("KubeRay's operator", namespace="kuberay", component="kuberay-operator")
 PROMETHEUS = pod("Prometheus", namespace="monitoring", app="prometheus")
 INGRESS = pod("the ingress controller", namespace="ingress-nginx", component="controller")
+GATEWAY = pod("the Gateway", namespace="envoy-gateway-system", component="proxy")
 TEAM = pod("another team's client", namespace="team", client_namespace=True)
 STRANGER = pod("a stranger", namespace="elsewhere")
 NEIGHBOUR = pod("a stranger in the namespace", component="other")
@@ -67,6 +68,8 @@ ALWAYS_CLOSED = [
     (STRANGER, SERVING, 8501),
     (NEIGHBOUR, SERVING, 8500),
     (STRANGER, WEB, 8000),
+    (GATEWAY, SERVING, 8501),
+    (GATEWAY, HEAD, 8265),
     (WEB, OUTSIDE, 443),
     (SUBMITTER, OUTSIDE, 443),
     (OPERATOR, WORKER, 10002),
@@ -75,6 +78,7 @@ ALWAYS_CLOSED = [
 SCALED = [(HEAD, OUTSIDE, 443), (HEAD, OUTSIDE, 6443)]  # the autoscaler's Kubernetes API
 MONITORED = [(PROMETHEUS, SERVING, 8501), (PROMETHEUS, HEAD, 8080), (PROMETHEUS, WORKER, 8080)]
 PUBLISHED = [(INGRESS, WEB, 8000)]
+ROUTED = [(GATEWAY, WEB, 8000), (GATEWAY, SERVING, 8500)]
 STORED = [(HEAD, OUTSIDE, 443), (WORKER, OUTSIDE, 443), (SERVING, OUTSIDE, 443)]
 
 
@@ -88,6 +92,7 @@ def needed_flows_are_open(objects: list[Object]) -> list[str]:
     flows += SCALED if any(autoscalers(objects)) else []
     flows += MONITORED if _has(objects, "ServiceMonitor") else []
     flows += PUBLISHED if _has(objects, "Ingress") else []
+    flows += ROUTED if _has(objects, "GRPCRoute") else []
     flows += [] if _has(objects, "PersistentVolumeClaim") else STORED
     return [
         f"{_name(source)} cannot reach {_name(target)}:{port}"
@@ -101,6 +106,7 @@ def other_flows_are_closed(objects: list[Object]) -> list[str]:
     flows = [*ALWAYS_CLOSED]
     flows += [] if _has(objects, "ServiceMonitor") else MONITORED
     flows += [] if _has(objects, "Ingress") else PUBLISHED
+    flows += [] if _has(objects, "GRPCRoute") else ROUTED
     flows += [(SERVING, OUTSIDE, 443), (WORKER, OUTSIDE, 443)] if _has(objects, "PersistentVolumeClaim") else []
     if not any(autoscalers(objects)):
         flows += [flow for flow in SCALED if _has(objects, "PersistentVolumeClaim") or flow not in STORED]

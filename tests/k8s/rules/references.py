@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from tests.k8s.manifests import Object, containers, every_container, label, of_kind, pod_templates
 
-# Made by people, or by cert-manager from a Certificate.
+# Made by people; a Certificate names its own, which cert-manager makes.
 FOREIGN_SECRETS = {"object-store"}
 
 
@@ -110,7 +110,29 @@ def named_objects_exist(objects: list[Object]) -> list[str]:
     for item in of_kind(objects, "Ingress"):
         for rule in item["spec"]["rules"]:
             wanted += [(label(item), f"Service/{path['backend']['service']['name']}") for path in rule["http"]["paths"]]
+    wanted += [(label(item), f"Service/{backend['name']}") for item, backend in _route_backends(objects)]
     return [f"{name}: there is no {reference}" for name, reference in wanted if reference not in known]
+
+
+def _route_backends(objects: list[Object]) -> Iterator[tuple[Object, Object]]:
+    for item in of_kind(objects, "HTTPRoute", "GRPCRoute"):
+        for rule in item["spec"]["rules"]:
+            yield from ((item, backend) for backend in rule["backendRefs"])
+
+
+def routes_reach_ports_of_services(objects: list[Object]) -> list[str]:
+    """A route's backend is a Service's port, and no host name is two routes'."""
+    found = []
+    ports = {
+        (item["metadata"]["name"], port["port"])
+        for item in of_kind(objects, "Service")
+        for port in item["spec"]["ports"]
+    }
+    for item, backend in _route_backends(objects):
+        if (backend["name"], backend["port"]) not in ports:
+            found.append(f"{label(item)}: no Service {backend['name']} has a port {backend['port']}")
+    names = [name for item in of_kind(objects, "HTTPRoute", "GRPCRoute") for name in item["spec"]["hostnames"]]
+    return found + [f"host name {name} is of several routes" for name in set(names) if names.count(name) > 1]
 
 
 def _references(template: Object) -> Iterator[str]:
@@ -192,4 +214,5 @@ RULES = (
     named_objects_exist,
     monitors_scrape_named_ports,
     monitors_are_looked_at,
+    routes_reach_ports_of_services,
 )
