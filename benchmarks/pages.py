@@ -150,7 +150,10 @@ def _write(
     hand = random.uniform(-1, 1) * difficulty.slant
     stroke = random.uniform(*difficulty.stroke)
     spacing = random.uniform(*difficulty.gap)
-    written = [_write_line(n, difficulty, height, hand, stroke, spacing, random) for n in lines]
+    written = [
+        _write_line(n, difficulty, height=height, hand=hand, stroke=stroke, spacing=spacing, random=random)
+        for n in lines
+    ]
     left, right, top, bottom = (round(random.uniform(*difficulty.margin) * height) + 2 for _ in range(4))
     pitch = height * random.uniform(1.45, 2.1)
     indents = [round(random.uniform(0, 0.8) * height) if len(lines) > 1 else 0 for _ in lines]
@@ -167,6 +170,7 @@ def _write(
 def _write_line(
     count: int,
     difficulty: Difficulty,
+    *,
     height: float,
     hand: float,
     stroke: float,

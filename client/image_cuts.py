@@ -23,6 +23,7 @@ CUTS_PER_HEIGHT = 4.5  # at most, in a piece as wide as its line is high
 OVER_EACH_OTHER, LIKE_A_CUT = 0.6, 2.0  # share of the narrower one's width; stroke widths
 LEAST_SLICE = 0.3  # ink of a slice, of that of an upright stroke
 CUT_COSTS = 3.2  # stroke widths of ink that a cut may cross
+SIDEWAYS = 0.15  # share of a pixel's cost that is added for a step aside: a slanting way is longer than its rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,9 +131,6 @@ def _lowest(costs: Floats, *, reach: int) -> Path:
 def _cost(ink: Floats) -> Floats:
     """Ink costs its amount; paper next to nothing, so that among free ways the straight one is taken."""
     return (ink + 0.004).astype(np.float32)
-
-
-SIDEWAYS = 0.15  # added for a step aside: a slanting way is longer than its rows
 
 
 def _least_ink(ink: Floats) -> Floats:

@@ -78,7 +78,8 @@ def _paper_by_median(picture: Floats) -> Floats:
     """The paper's colour everywhere, coarsely: ink covers less than half of any large neighbourhood."""
     height, width = picture.shape[:2]
     factor = min(1.0, 160 / min(height, width), 640 / max(height, width))
-    small = cv2.resize(picture, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
+    across, down = max(factor, 1 / width), max(factor, 1 / height)  # of a very long picture a pixel is left
+    small = cv2.resize(picture, None, fx=across, fy=down, interpolation=cv2.INTER_AREA)
     reach = max(3, int(min(small.shape[:2]) * 0.45)) | 1
     rounded = np.clip(np.rint(small), 0, 255).astype(np.uint8)
     median = cv2.medianBlur(rounded, min(reach, 151)).astype(np.float32)

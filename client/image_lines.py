@@ -106,7 +106,7 @@ def _pieces(ink: Ink, stroke: float) -> list[Piece]:
         left, top, width, height, area = (int(value) for value in stats[label])
         if area < max(SPECK_AREA * stroke**2, 4) or min(page_width, page_height) < 4:
             continue
-        if _is_rim(left, top, width, height, area, ink.mask.shape):
+        if _is_rim(left=left, top=top, width=width, height=height, page=ink.mask.shape):
             continue
         # One pixel more on each side: the soft edge, which the mask leaves out, makes the antialiasing.
         y0, y1 = max(top - 1, 0), min(top + height + 1, page_height)
@@ -118,11 +118,11 @@ def _pieces(ink: Ink, stroke: float) -> list[Piece]:
     return pieces
 
 
-def _is_rim(left: int, top: int, width: int, height: int, area: int, shape: tuple[int, ...]) -> bool:
+def _is_rim(*, left: int, top: int, width: int, height: int, page: tuple[int, ...]) -> bool:
     """Whether a component is the table beside the page, its edge, or a shadow from outside."""
-    sides = (left <= 1) + (top <= 1) + (left + width >= shape[1] - 1) + (top + height >= shape[0] - 1)
-    long = width > 0.6 * shape[1] or height > 0.6 * shape[0]
-    return sides >= 2 and long or (sides >= 1 and (width >= 0.9 * shape[1] or height >= 0.97 * shape[0]))
+    sides = (left <= 1) + (top <= 1) + (left + width >= page[1] - 1) + (top + height >= page[0] - 1)
+    long = width > 0.6 * page[1] or height > 0.6 * page[0]
+    return sides >= 2 and long or (sides >= 1 and (width >= 0.9 * page[1] or height >= 0.97 * page[0]))
 
 
 def _digit_height(pieces: list[Piece], stroke: float) -> float:

@@ -5,6 +5,8 @@ Only raster formats that people's files come in are tried, so that a hostile fil
 
 import io
 import os
+import threading
+import warnings
 from pathlib import Path
 from typing import BinaryIO
 
@@ -19,6 +21,7 @@ MAX_FILE_BYTES = 64 * 2**20
 MAX_PIXELS = 50_000_000  # a 48-megapixel phone picture passes; decoded it takes 150 MB
 MAX_SIDE = 20_000
 MIN_SIDE = 8
+_QUIET = threading.Lock()  # filters of warnings are the process's own
 
 SOURCES = "path, bytes, binary file, PIL.Image.Image or uint8 array [h, w], [h, w, 3] or [h, w, 4]"
 PictureSource = str | os.PathLike[str] | bytes | BinaryIO | Image.Image | NDArray[np.uint8]
@@ -36,24 +39,45 @@ def open_picture(source: PictureSource) -> NDArray[np.uint8]:
     if isinstance(source, np.ndarray):
         return _from_array(source)
     if isinstance(source, Image.Image):
-        return _upright_rgb(source, "the image")
+        return _decoded(source, "the image")
     content, name = _content(source)
     if not content:
         raise UnreadablePicture(f"{name} is empty: 0 bytes; send the picture's file")
     try:
-        with Image.open(io.BytesIO(content), formats=FORMATS) as image:
-            return _upright_rgb(image, name)
+        image = open_header(content)
     except UnidentifiedImageError:
         raise UnreadablePicture(
             f"{name} is no picture that can be read ({len(content)} bytes, beginning with {content[:8]!r}); "
-            f"save it as PNG, JPEG or WebP"
+            "save it as PNG, JPEG or WebP"
         ) from None
+    except Image.DecompressionBombError as error:
+        raise UnreadablePicture(f"{name} is too large: {error}; shrink it to {MAX_PIXELS:,} pixels") from error
+    except Exception as error:
+        raise _damaged(name, error) from error
+    with image:
+        return _decoded(image, name)
+
+
+def open_header(content: bytes) -> Image.Image:
+    """The picture in a file's bytes, not decoded yet. Raises: what Pillow raises."""
+    with _QUIET, warnings.catch_warnings():
+        # Of a picture that is somewhat too large, which is refused with a word of our own.
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        return Image.open(io.BytesIO(content), formats=FORMATS)
+
+
+def _decoded(image: Image.Image, name: str) -> NDArray[np.uint8]:
+    try:
+        return _upright_rgb(image, name)
     except UnreadablePicture:
         raise
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise UnreadablePicture(f"{name} is too large: {error}; shrink it to {MAX_PIXELS:,} pixels") from error
-    except Exception as error:  # Pillow's decoders raise a dozen kinds, down to struct.error and IndexError
-        raise UnreadablePicture(f"{name} is damaged or truncated ({error}); save or fetch it again") from error
+    except Exception as error:
+        raise _damaged(name, error) from error
+
+
+def _damaged(name: str, error: Exception) -> UnreadablePicture:
+    """For whatever Pillow's decoders raise: a dozen kinds, down to struct.error and IndexError."""
+    return UnreadablePicture(f"{name} is damaged or truncated ({error}); save or fetch it again")
 
 
 def _content(source: str | os.PathLike[str] | bytes | BinaryIO) -> tuple[bytes, str]:

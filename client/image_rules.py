@@ -99,7 +99,7 @@ def _without(marks: Floats, rule: Floats, contrast: float) -> Floats:
     # Where ink is no stronger than the rule, a stroke that goes on above and below went through.
     thickness = _thickness(on_rule)
     bridged = cv2.morphologyEx(left, cv2.MORPH_CLOSE, np.ones((thickness + 2, 3), np.uint8))
-    return np.where(on_rule & ~ink, np.minimum(bridged, np.maximum(marks, left)), left).astype(np.float32)
+    return np.where(on_rule & ~ink, np.minimum(bridged, marks), left).astype(np.float32)
 
 
 def _thickness(on_rule: NDArray[np.bool_]) -> int:

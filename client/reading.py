@@ -42,7 +42,7 @@ class ReadDigit:
     probability: float  # of the label, 0 to 1
     probabilities: tuple[float, ...]  # of the ten classes
     box: Box  # in the upright picture
-    image: NDArray[np.uint8]  # [28, 28], what the model saw
+    image: NDArray[np.uint8]  # [28, 28], as written: the first of the views whose mean `probabilities` is
     line: int
     doubtful: bool  # hard to tell; still written in the text
     is_digit: bool  # if not, the text has "?" in its place

@@ -66,9 +66,9 @@ def best_way(line: PageLine, probabilities: Floats, strange: Floats, costs: Cost
     """
     steps = _steps(line, probabilities, strange, costs)
     end = len(line.cuts)
-    forward, arrived = _cheapest(steps, 0, end)
+    forward, arrived = _cheapest(steps, end)
     mirrored = [_Step(end - step.stop, end - step.start, step.cost, step.candidate) for step in steps]
-    backward = _cheapest(mirrored, 0, end)[0][::-1]
+    backward = _cheapest(mirrored, end)[0][::-1]
     through = np.array([forward[step.start] + step.cost + backward[step.stop] for step in steps])
     chosen: list[Choice] = []
     place = end
@@ -95,13 +95,13 @@ def _steps(line: PageLine, probabilities: Floats, strange: Floats, costs: Costs)
         if candidate.stop - candidate.start == 1 and candidate.height < BLOT_HEIGHT:
             blot = costs.skip * max(candidate.height, 0.3) + costs.cut * line.cuts[candidate.start]
             steps.append(_Step(candidate.start, candidate.stop, blot, None))
-    return sorted(steps, key=lambda step: step.start)
+    return steps
 
 
-def _cheapest(steps: list[_Step], start: int, end: int) -> tuple[Floats, list[_Step | None]]:
-    """For each place the cost of the cheapest way there, and its last step."""
+def _cheapest(steps: list[_Step], end: int) -> tuple[Floats, list[_Step | None]]:
+    """For each place the cost of the cheapest way there from the start, and its last step."""
     cost = np.full(end + 1, np.inf)
-    cost[start] = 0.0
+    cost[0] = 0.0
     arrived: list[_Step | None] = [None] * (end + 1)
     for step in sorted(steps, key=lambda step: step.start):
         way = cost[step.start] + step.cost

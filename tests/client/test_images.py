@@ -263,6 +263,34 @@ def test_any_cut_or_change_of_a_file_is_read_or_refused():
             assert str(error)
 
 
+def test_a_picture_somewhat_too_large_is_refused_without_a_warning_of_pillows():
+    content = encoded(Image.new("1", (9_500, 9_500)))
+    with warnings.catch_warnings(record=True) as caught, pytest.raises(UnreadablePicture, match="too large: 9500 x"):
+        warnings.simplefilter("always")
+        find_digits(content)
+    assert caught == []
+
+
+def test_a_damaged_picture_that_pillow_opened_is_refused_with_a_word():
+    content = encoded(strokes(ONE))
+    with (
+        Image.open(io.BytesIO(content[: len(content) // 2])) as image,
+        pytest.raises(UnreadablePicture, match="the image is damaged or truncated"),
+    ):
+        find_digits(image)
+
+
+@pytest.mark.parametrize("size", [(20_000, 8), (8, 20_000), (20_000, 60), (3, 20_000)], ids=str)
+def test_a_very_long_picture_is_read_or_refused(size):
+    image = Image.new("L", size, 255)
+    ImageDraw.Draw(image).line((2, 2, size[0] // 2, size[1] // 2), fill=0, width=3)
+    if min(size) < image_open.MIN_SIDE:
+        with pytest.raises(UnreadablePicture, match="too small"):
+            find_digits(image)
+    else:
+        assert find_digits(image).picture.shape[:2] == size[::-1]
+
+
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="nowhere.png"):
         find_digits(tmp_path / "nowhere.png")
