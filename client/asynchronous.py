@@ -10,8 +10,8 @@ import grpc.aio
 from numpy.typing import ArrayLike
 
 from client.answers import Classification, ModelMetadata, ModelStatus, Outputs, Prediction, ServedModel
-from client.channel import call_metadata, connect, time_left
-from client.errors import InklingError, InvalidInput, bad_response, from_rpc_error
+from client.channel import call_metadata, connect, credentials, find_target, time_left
+from client.errors import InklingError, InvalidInput, bad_response, closed, from_rpc_error
 from client.operations import Operations
 from client.proto import wire_pb2 as wire
 from client.rpc import Call, Rpc, make_stubs
@@ -36,6 +36,8 @@ class AsyncClient(Settings):
         """Raises: InvalidInput."""
         super().__post_init__()
         self._operations = Operations(self)
+        self._credentials = credentials(self)
+        self._opening = asyncio.Lock()
         self._connection: grpc.aio.Channel | None = None
         self._stubs: dict[Rpc, Any] = {}
         self._is_closed = False
@@ -167,15 +169,24 @@ class AsyncClient(Settings):
     ) -> None:
         await self.close()
 
-    def _open(self) -> None:
-        """Connect, on the event loop that runs now."""
-        if self._is_closed:
-            raise InklingError("the client is closed", address=self.server, hint="make a new one")
+    async def _open(self, call: Call) -> dict[Rpc, Any]:
+        """Connect, on the event loop that runs now, unless another task just did; returns what makes the calls."""
+        async with self._opening:
+            if not self._stubs and not self._is_closed:
+                several = len(self.addresses) > 1  # their names are looked up, which may take long
+                target = await asyncio.to_thread(find_target, self) if several else find_target(self)
+                if not self._is_closed:
+                    self._stubs = make_stubs(self._connect(target))
+            if self._is_closed:
+                raise closed(self.server, call)
+            return self._stubs
+
+    def _connect(self, target: str) -> grpc.aio.Channel:
         try:
-            self._connection = connect(grpc.aio, self, interceptors=list(self.interceptors))
+            self._connection = connect(grpc.aio, self, target, self._credentials, interceptors=list(self.interceptors))
         except ValueError as error:
             raise InvalidInput(f"interceptors: {error}; AsyncClient takes grpc.aio's") from error
-        self._stubs = make_stubs(self._connection)
+        return self._connection
 
     async def _drive(self, steps: Steps[T]) -> T:
         """Perform an operation's steps one by one, and return its result."""
@@ -202,17 +213,22 @@ class AsyncClient(Settings):
                 return await asyncio.to_thread(step.function)
 
     async def _send(self, call: Call) -> Any:
-        if not self._stubs:
-            self._open()
+        stubs = self._stubs or await self._open(call)
+        metadata = call_metadata(self)
         try:
-            response = await self._stubs[call.rpc](
+            response = await stubs[call.rpc](
                 call.request,
                 timeout=time_left(self, call),
-                metadata=call_metadata(self),
+                metadata=metadata,
                 wait_for_ready=call.wait_for_ready,
             )
         except grpc.RpcError as error:
             raise from_rpc_error(error, call, self.server) from error
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if self._is_closed and task is not None and not task.cancelling():  # it was the call that was cancelled
+                raise closed(self.server, call) from error
+            raise
         return response if type(response) is call.rpc.response else bad_response(response, call, self.server)
 
     async def _send_all(self, step: SendAll) -> list[Any]:

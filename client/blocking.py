@@ -1,6 +1,7 @@
 """`Client`: the operations for ordinary code, which waits for each answer. Threads may share one client."""
 
 import queue
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from types import TracebackType
@@ -10,11 +11,11 @@ import grpc
 from numpy.typing import ArrayLike
 
 from client.answers import Classification, ModelMetadata, ModelStatus, Outputs, Prediction, ServedModel
-from client.channel import call_metadata, connect, time_left
-from client.errors import InklingError, InvalidInput, bad_response, from_rpc_error
+from client.channel import call_metadata, connect, credentials, find_target, time_left
+from client.errors import InklingError, InvalidInput, bad_response, closed, from_rpc_error
 from client.operations import Operations
 from client.proto import wire_pb2 as wire
-from client.rpc import Call, make_stubs
+from client.rpc import Call, Rpc, make_stubs
 from client.settings import Settings
 from client.steps import Pause, SendAll, Steps, T, Work
 
@@ -30,19 +31,19 @@ class Client(Settings):
             print(client.predict(images))
 
     The arguments are the fields of `client.settings.Settings`. A connection is made at the first call and kept; make
-    one client and use it for all calls, from any thread. Every method raises errors of `client.errors`.
+    one client and use it for all calls, from any thread. What goes wrong is an error of `client.errors`; `read` also
+    raises OSError for a file that cannot be opened, TypeError for what can be no picture, and ImageExtraMissing.
     """
 
     def __post_init__(self) -> None:
         """Raises: InvalidInput."""
         super().__post_init__()
-        self._connection = connect(grpc, self)
-        try:
-            carrier = grpc.intercept_channel(self._connection, *self.interceptors)
-        except TypeError as error:
-            raise InvalidInput(f"interceptors: {error}; Client takes grpc's, not grpc.aio's") from error
-        self._stubs = make_stubs(carrier)
         self._operations = Operations(self)
+        self._credentials = credentials(self)
+        self._connection: grpc.Channel | None = None
+        self._stubs: dict[Rpc, Any] = {}
+        self._opening = threading.Lock()
+        self._is_closed = False
 
     def predict(
         self,
@@ -88,7 +89,8 @@ class Client(Settings):
         Args:
             picture: a path, the bytes of a file, a file, a Pillow image, or uint8 [height, width], [height, width, 3]
                 or [height, width, 4].
-            model, version, label, timeout_s: as in `predict`.
+            model, version, label: as in `predict`.
+            timeout_s: as in `predict`, from when the digits are found: looking for them is this machine's own work.
         """
         steps = self._operations.read(picture, model=model, version=version, label=label, timeout_s=timeout_s)
         return self._drive(steps)
@@ -209,7 +211,11 @@ class Client(Settings):
 
     def close(self) -> None:
         """End the connection, and every call that is under way."""
-        self._connection.close()
+        with self._opening:
+            self._is_closed = True
+            self._stubs = {}
+            if self._connection is not None:
+                self._connection.close()
 
     def __enter__(self) -> Self:
         return self
@@ -218,6 +224,21 @@ class Client(Settings):
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
+
+    def _open(self, call: Call) -> dict[Rpc, Any]:
+        """Connect, unless another thread just did; returns what makes the calls."""
+        with self._opening:
+            if self._is_closed:
+                raise closed(self.server, call)
+            if not self._stubs:
+                connection = connect(grpc, self, find_target(self), self._credentials)
+                try:
+                    carrier = grpc.intercept_channel(connection, *self.interceptors)
+                except TypeError as error:
+                    connection.close()
+                    raise InvalidInput(f"interceptors: {error}; Client takes grpc's, not grpc.aio's") from error
+                self._connection, self._stubs = connection, make_stubs(carrier)
+            return self._stubs
 
     def _drive(self, steps: Steps[T]) -> T:
         """Perform an operation's steps one by one, and return its result."""
@@ -244,12 +265,12 @@ class Client(Settings):
                 return step.function()
 
     def _send(self, call: Call) -> Any:
+        stubs = self._stubs or self._open(call)
+        arguments = self._arguments(call)
         try:
-            response = self._stubs[call.rpc](call.request, **self._arguments(call))
-        except grpc.RpcError as error:
-            raise from_rpc_error(error, call, self.server) from error
-        except ValueError as error:
-            raise self._closed(error) from error
+            response = stubs[call.rpc](call.request, **arguments)
+        except (grpc.RpcError, ValueError) as error:
+            raise self._failure(error, call) from error
         return response if type(response) is call.rpc.response else bad_response(response, call, self.server)
 
     def _send_all(self, step: SendAll) -> list[Any]:
@@ -262,10 +283,12 @@ class Client(Settings):
         def start_next() -> None:
             for number in waiting:
                 call = step.call(number)
+                stubs = self._stubs or self._open(call)
+                arguments = self._arguments(call)
                 try:
-                    future = self._stubs[call.rpc].future(call.request, **self._arguments(call))
+                    future = stubs[call.rpc].future(call.request, **arguments)
                 except ValueError as error:
-                    raise self._closed(error) from error
+                    raise self._failure(error, call) from error
                 under_way[number] = call, future
                 future.add_done_callback(lambda _, number=number: finished.put(number))
                 return
@@ -279,7 +302,7 @@ class Client(Settings):
                 try:
                     response = future.result()
                 except grpc.RpcError as error:
-                    raise from_rpc_error(error, call, self.server) from error
+                    raise self._failure(error, call) from error
                 good = type(response) is call.rpc.response
                 responses[number] = response if good else bad_response(response, call, self.server)
                 start_next()
@@ -295,5 +318,11 @@ class Client(Settings):
             "wait_for_ready": call.wait_for_ready,
         }
 
-    def _closed(self, error: ValueError) -> InklingError:
-        return InklingError(f"the call could not be made: {error}", address=self.server, hint="is the client closed?")
+    def _failure(self, error: Exception, call: Call) -> InklingError:
+        """The error of the tree for what gRPC raised."""
+        raised: Any = error  # an RpcError that a call raises has code()
+        if isinstance(error, grpc.RpcError) and not (self._is_closed and raised.code() is grpc.StatusCode.CANCELLED):
+            return from_rpc_error(error, call, self.server)
+        if self._is_closed:
+            return closed(self.server, call)
+        return InklingError(f"the call could not be made: {error}", address=self.server, model=call.model)

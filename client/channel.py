@@ -8,9 +8,9 @@ from typing import Any
 
 import grpc
 
-from client.errors import InvalidInput
+from client.errors import InvalidInput, ServerUnavailable
 from client.rpc import Call
-from client.settings import Settings
+from client.settings import Settings, bearer, host_and_port
 
 # Not only the services: with names alone, gRPC would take a server's own config from DNS for the rest.
 ALL_METHODS: list[dict[str, str]] = [{}]
@@ -18,40 +18,45 @@ KEEPALIVE_TIMEOUT_S = 5
 MAX_RECONNECT_BACKOFF_S = 5
 
 
-def connect(api: ModuleType, settings: Settings, **arguments: Any) -> Any:
-    """A channel of one of gRPC's two APIs: `grpc` or `grpc.aio`. Nothing is sent before the first call.
-
-    Raises: InvalidInput.
-    """
-    trusted = credentials(settings)
+def connect(
+    api: ModuleType, settings: Settings, target: str, trusted: grpc.ChannelCredentials | None, **arguments: Any
+) -> Any:
+    """A channel of one of gRPC's two APIs: `grpc` or `grpc.aio`. Nothing is sent before the first call."""
     arguments = {"options": options(settings), "compression": compression(settings), **arguments}
     if trusted is None:
-        return api.insecure_channel(target(settings), **arguments)
-    return api.secure_channel(target(settings), trusted, **arguments)
+        return api.insecure_channel(target, **arguments)
+    return api.secure_channel(target, trusted, **arguments)
 
 
-def target(settings: Settings) -> str:
-    """What gRPC connects to. Host names of a list are resolved here: gRPC's list targets take IP addresses only."""
+def find_target(settings: Settings) -> str:
+    """What gRPC connects to. Host names of a list are resolved here: gRPC's list targets take IP addresses only.
+
+    Raises: ServerUnavailable if one of them is not known, or not yet; InvalidInput if it cannot be one.
+    """
     addresses = settings.addresses
     if len(addresses) == 1:
         return addresses[0].strip()
-    pairs = [pair for address in addresses for pair in _resolve(address.strip())]
+    pairs = [pair for address in addresses for pair in _resolve(address.strip(), settings.server)]
     if all(":" not in host for host, _ in pairs):
         return "ipv4:" + ",".join(f"{host}:{port}" for host, port in pairs)
     return "ipv6:" + ",".join(f"[{host if ':' in host else f'::ffff:{host}'}]:{port}" for host, port in pairs)
 
 
-def _resolve(address: str) -> list[tuple[str, int]]:
-    """The IP addresses that `host:port` means, with the port. Raises: InvalidInput."""
-    host, _, port = address.rpartition(":")
-    if not host or not port.isdecimal() or "/" in host:
-        raise InvalidInput(f"{address!r} in a list of addresses; expected host:port, such as 10.0.0.7:8500")
+def _resolve(address: str, server: str) -> list[tuple[str, int]]:
+    """The IP addresses that `host:port` means, with the port."""
+    host, port = host_and_port(address)
     try:
-        found = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM)
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except UnicodeError as error:  # of the encoding of names beyond ASCII
+        raise InvalidInput(f"{address!r} in the list of addresses is no host's name: {error}") from error
     except OSError as error:
-        raise InvalidInput(f"{address!r} in the list of addresses is not known: {error.strerror}") from error
+        raise ServerUnavailable(
+            f"{address!r} in the list of addresses is not known: {error.strerror}",
+            address=server,
+            hint="is the server's name right? `inkling wait` waits until it is known",
+        ) from error
     # One family a host is enough, or a server on both loopbacks would get two shares of the calls.
-    return [(str(info[4][0]), int(port)) for info in found if info[0] is found[0][0]]
+    return [(str(info[4][0]), port) for info in found if info[0] is found[0][0]]
 
 
 def options(settings: Settings) -> list[tuple[str, Any]]:
@@ -73,8 +78,14 @@ def options(settings: Settings) -> list[tuple[str, Any]]:
         # Pings go out under calls only: servers end connections that ping without.
         chosen.append(("grpc.keepalive_time_ms", round(settings.keepalive_s * 1000)))
         chosen.append(("grpc.keepalive_timeout_ms", KEEPALIVE_TIMEOUT_S * 1000))
-    if settings.tls and settings.tls.server_name:
-        chosen.append(("grpc.ssl_target_name_override", settings.tls.server_name))
+    name = settings.tls.server_name if settings.tls else ""
+    if len(settings.addresses) > 1 and not name:
+        # gRPC would take the list itself for the name that servers are called by, and have certificates for.
+        first = settings.addresses[0].strip()
+        chosen.append(("grpc.default_authority", first))
+        name = host_and_port(first)[0]
+    if settings.tls and name:
+        chosen.append(("grpc.ssl_target_name_override", name))
     return chosen
 
 
@@ -114,11 +125,14 @@ def compression(settings: Settings) -> grpc.Compression:
 
 
 def call_metadata(settings: Settings) -> tuple[tuple[str, str], ...] | None:
-    """What goes out with every call: the bearer token, asked for anew each time where it is a function."""
+    """What goes out with every call: the bearer token, asked for anew each time where it is a function.
+
+    Raises: InvalidInput, and what that function raises.
+    """
     token = settings.token
     if not token:
         return None
-    return (("authorization", f"Bearer {token if isinstance(token, str) else token()}"),)
+    return (("authorization", bearer(token if isinstance(token, str) else token())),)
 
 
 def time_left(settings: Settings, call: Call) -> float:

@@ -14,7 +14,8 @@
     ├── BadAnswer                    the server answered, but not in the protocol
     └── ServerError                  the server failed: every other status
 
-Errors made here before anything is sent have no `status`. All others keep gRPC's error as their cause.
+Those that are a call's failure have gRPC's `status`, and its error as their cause. Those that this client finds itself,
+before it sends anything or in what came back, have none.
 """
 
 import re
@@ -125,6 +126,7 @@ _BY_STATUS: dict[grpc.StatusCode, tuple[type[InklingError], str]] = {
     grpc.StatusCode.RESOURCE_EXHAUSTED: (ServerOverloaded, _BUSY),
     grpc.StatusCode.UNAUTHENTICATED: (AccessDenied, "give a valid token=, or a client certificate in tls=TLS(...)"),
     grpc.StatusCode.PERMISSION_DENIED: (AccessDenied, "these credentials may not do this"),
+    grpc.StatusCode.CANCELLED: (ServerError, "the server, or something on the way to it, ended the call: try again"),
     grpc.StatusCode.UNIMPLEMENTED: (
         NotSupported,
         "is this a TensorFlow Serving address, and is the service switched on there?",
@@ -188,6 +190,11 @@ def from_rpc_error(error: grpc.RpcError, call: Call, address: str) -> InklingErr
     if kind is MessageTooLarge:
         return _too_large(details, call, address)
     return kind(details, address=address, model=call.model, status=status, hint=hint)
+
+
+def closed(address: str, call: Call) -> InklingError:
+    """Of a call that `close()` ended, or came before."""
+    return InklingError("the client was closed", address=address, model=call.model, hint="make a new one")
 
 
 def bad_response(response: Any, call: Call, address: str) -> NoReturn:

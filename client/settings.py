@@ -1,6 +1,7 @@
 """The settings of a client: one frozen dataclass, whose fields are the keywords of `Client` and `AsyncClient`."""
 
 import os
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
@@ -9,6 +10,9 @@ from typing import Any
 from client.errors import InvalidInput
 
 MEBIBYTE = 1 << 20
+MAX_KEEPALIVE_S = 86_400
+MAX_TIMEOUT_S = 1e9  # 31 years; with 300, or infinity, gRPC takes the deadline to be over
+_SCHEME = re.compile(r"(dns|ipv4|ipv6|unix|unix-abstract|vsock|xds|google-c2p):")  # of a target in gRPC's own spelling
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -47,7 +51,8 @@ class Retry:
 class TLS:
     """Transport security. Each of the three PEM texts is given as bytes or as the path of a file.
 
-    With `certificate` and `key`, the client shows who it is too (mutual TLS).
+    With `certificate` and `key`, the client shows who it is too (mutual TLS). The servers of a list of addresses are
+    all held to one name: `server_name`, or the host of the first address.
     """
 
     ca: bytes | str | os.PathLike[str] | None = None  # authorities to trust; those that gRPC carries without
@@ -76,7 +81,8 @@ class Settings:
     """Where the server is and how to talk to it; checked once, when the client is made.
 
     `address` is `host:port`, any target that gRPC knows (`dns:///name:port` for all pods behind a headless service,
-    `unix:/path`), or a list of `host:port`. Calls go round all addresses that it means.
+    `unix:/path`), or a list of `host:port`. Calls go round all addresses that it means. The names in a list are looked
+    up once, at the first call.
     """
 
     address: str | Sequence[str] = "localhost:8500"
@@ -90,23 +96,29 @@ class Settings:
     max_rows: int = 512  # and of this many rows at most; the server's own limit is learnt when it names it
     max_in_flight: int = 4  # parts of one batch that are under way at once
     max_message_bytes: int = 64 * MEBIBYTE  # of one request or response; this client refuses larger ones
-    gzip: bool = False  # compress requests, and ask for compressed responses
+    gzip: bool = False  # compress requests; whether responses are is the server's choice
     keepalive_s: float = 30.0  # ping a silent connection under a call this often; 0 never
     tls: TLS | None = None  # plaintext without
-    token: str | Callable[[], str] | None = field(default=None, repr=False)  # bearer token, or what gives one per call
+    # A bearer token, or what gives one for each call; what it raises reaches the caller as it is.
+    token: str | Callable[[], str] | None = field(default=None, repr=False)
     token_over_plaintext: bool = False  # send the token without TLS too (a mesh encrypts, a tunnel, a test)
     interceptors: Sequence[Any] = ()  # gRPC's client interceptors: grpc's for Client, grpc.aio's for AsyncClient
 
     def __post_init__(self) -> None:
         """Raises: InvalidInput."""
         addresses = self.addresses
-        if not addresses or not all(isinstance(address, str) and address.strip() for address in addresses):
+        if not addresses or not all(isinstance(address, str) and _is_text(address.strip()) for address in addresses):
             raise InvalidInput(f"address {self.address!r}; expected host:port, such as localhost:8500, or several")
-        for name in ("timeout_s", "split_bytes", "max_rows", "max_in_flight", "max_message_bytes"):
+        for address in addresses if len(addresses) > 1 else ():
+            host_and_port(address)
+        check_timeout(self.timeout_s)
+        for name in ("split_bytes", "max_rows", "max_in_flight", "max_message_bytes"):
             if not getattr(self, name) > 0:
                 raise InvalidInput(f"{name}={getattr(self, name)}; expected more than 0")
-        if self.keepalive_s < 0:
-            raise InvalidInput(f"keepalive_s={self.keepalive_s}; expected 0 (no pings) or more")
+        if not 0 <= self.keepalive_s <= MAX_KEEPALIVE_S:
+            raise InvalidInput(f"keepalive_s={self.keepalive_s}; expected 0 (no pings) to {MAX_KEEPALIVE_S:,}")
+        if isinstance(self.token, str) and self.token:
+            bearer(self.token)
         if self.token and not self.tls and not self.token_over_plaintext:
             raise InvalidInput(
                 "a token was given, but no tls: it would cross the network in the clear; give tls=TLS(...), "
@@ -115,12 +127,40 @@ class Settings:
 
     @property
     def addresses(self) -> tuple[str, ...]:
-        """The addresses one by one: those of a list, or of a text with commas."""
+        """The addresses one by one: those of a list, or of a text with commas; a target of gRPC's is one."""
         if not isinstance(self.address, str):
             return tuple(self.address)
-        return (self.address,) if ":///" in self.address else tuple(self.address.split(","))
+        return (self.address,) if _SCHEME.match(self.address.strip()) else tuple(self.address.split(","))
 
     @property
     def server(self) -> str:
         """The address as text, for messages."""
         return ",".join(self.addresses)
+
+
+def host_and_port(address: str) -> tuple[str, int]:
+    """The two parts of one address of a list. Raises: InvalidInput."""
+    host, _, port = address.strip().rpartition(":")
+    if not host or "/" in host or _SCHEME.match(address.strip()) or not (port.isdecimal() and int(port) < 1 << 16):
+        raise InvalidInput(f"{address.strip()!r} in a list of addresses; expected host:port, such as 10.0.0.7:8500")
+    return host.strip("[]"), int(port)
+
+
+def check_timeout(timeout_s: float) -> float:
+    """`timeout_s` itself. Raises: InvalidInput."""
+    if not 0 < timeout_s <= MAX_TIMEOUT_S:
+        raise InvalidInput(f"timeout_s={timeout_s}; expected more than 0, and {MAX_TIMEOUT_S:,.0f} at most")
+    return timeout_s
+
+
+def bearer(token: str) -> str:
+    """What goes out for a token. Raises: InvalidInput, which does not show it."""
+    token = token.strip() if isinstance(token, str) else ""  # a file that it is read from ends with a newline
+    if not token or not token.isascii() or not token.isprintable():
+        raise InvalidInput("the token is empty, or not printable ASCII on one line; what was it read from?")
+    return f"Bearer {token}"
+
+
+def _is_text(text: str) -> bool:
+    """Whether it is something, and can be sent; bytes of a command line that are no UTF-8 cannot."""
+    return bool(text) and text.isprintable()

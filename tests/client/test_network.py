@@ -8,6 +8,7 @@ import socket
 import struct
 import threading
 import time
+from concurrent import futures
 
 import grpc
 import numpy as np
@@ -23,6 +24,7 @@ from client import (
     AsyncClient,
     Client,
     DeadlineExceeded,
+    InklingError,
     InvalidInput,
     MessageTooLarge,
     Retry,
@@ -320,6 +322,88 @@ def test_a_cancelled_task_cancels_its_call():
         asyncio.run(ask(server.address))
 
 
+@pytest.fixture
+def held():
+    """A server that holds each request to its end, and what is set when it has one."""
+    arrived, release = threading.Event(), threading.Event()
+
+    def behave(request, context):
+        arrived.set()
+        release.wait(30)
+        return predict(request, context)
+
+    with StubServer(Predict=behave) as server:
+        yield server, arrived
+        release.set()
+
+
+@pytest.mark.parametrize("rows", [1, 4], ids=["one call", "parts of a batch"])
+def test_closing_a_client_ends_its_calls_with_a_word(held, rows):
+    server, arrived = held
+    client = Client(server.address, max_rows=1)
+    closer = threading.Thread(target=lambda: arrived.wait(30) and client.close())
+    closer.start()
+    with pytest.raises(InklingError, match="the client was closed; make a new one"):
+        client.predict(np.zeros((rows, 28, 28), np.uint8), timeout_s=60)
+    closer.join()
+    with pytest.raises(InklingError, match="the client was closed"):
+        client.predict(IMAGES)
+
+
+@pytest.mark.parametrize("rows", [1, 4], ids=["one call", "parts of a batch"])
+@pytest.mark.parametrize("stamped", [False, True], ids=["plain", "with an interceptor"])
+def test_closing_an_async_client_does_so_too_and_cancels_no_task(held, rows, stamped):
+    server, arrived = held
+
+    async def ask():
+        client = AsyncClient(server.address, max_rows=1, interceptors=[AsyncStamp()] if stamped else [])
+        task = asyncio.create_task(client.predict(np.zeros((rows, 28, 28), np.uint8), timeout_s=60))
+        await asyncio.to_thread(arrived.wait, 30)
+        await client.close()
+        with pytest.raises(InklingError, match="the client was closed; make a new one"):
+            await task
+        with pytest.raises(InklingError, match="the client was closed"):
+            await client.predict(IMAGES)
+
+    asyncio.run(ask())
+
+
+def test_a_call_that_another_cancels_is_not_the_servers_failure():
+    with (
+        StubServer(Predict=failing((grpc.StatusCode.CANCELLED, "gone"))) as server,
+        Client(server.address) as client,
+        pytest.raises(InklingError, match="gone .CANCELLED.; the server, or something on the way to it"),
+    ):
+        client.predict(IMAGES)
+
+
+@pytest.mark.parametrize(("keepalive_s", "pinged"), [(0.1, True), (0, False)], ids=["on", "off"])
+def test_a_silent_connection_under_a_call_is_pinged(keepalive_s, pinged):
+    ping = b"\x00\x00\x08\x06\x00\x00\x00\x00\x00"  # the head of an HTTP/2 frame: 8 bytes, PING, no ACK
+    silent, pings = threading.Event(), []
+
+    def behave(request, context):
+        pings.append(silent.wait(10 if pinged else 1))
+        return predict(request, context)
+
+    class Watching(Counting):
+        def recv(self, size):
+            data = super().recv(size)
+            if ping in data:
+                silent.set()
+            return data
+
+    allowed = [("grpc.http2.min_ping_interval_without_data_ms", 1), ("grpc.http2.max_ping_strikes", 0)]
+    with StubServer(Predict=behave, options=allowed) as server, Proxy(server) as proxy:
+        carry = proxy._carry
+        proxy._carry = lambda source, sink: carry(
+            Watching(source, []) if sink.getpeername()[1] == server.port else source, sink
+        )
+        with Client(proxy.address, keepalive_s=keepalive_s) as client:
+            assert len(client.predict(IMAGES, timeout_s=30)) == 2
+        assert pings == [pinged]
+
+
 def test_the_first_failure_cancels_the_other_parts():
     cancelled = threading.Event()
 
@@ -398,7 +482,16 @@ def test_the_rest_of_a_list_takes_over_when_one_is_gone():
             assert len(client.predict(IMAGES)) == 2
 
 
-@pytest.mark.parametrize("address", ["localhost:{port}", "dns:///localhost:{port}", "ipv4:127.0.0.1:{port}"])
+@pytest.mark.parametrize(
+    "address",
+    [
+        "localhost:{port}",
+        "dns:///localhost:{port}",
+        "dns:localhost:{port}",
+        "ipv4:127.0.0.1:{port}",
+        "ipv4:127.0.0.1:{port},127.0.0.1:{port}",
+    ],
+)
 def test_one_address_may_be_any_target_of_grpc(address):
     with StubServer() as server, Client(address.format(port=server.port)) as client:
         assert len(client.predict(IMAGES)) == 2
@@ -410,7 +503,9 @@ def test_one_address_may_be_any_target_of_grpc(address):
         ("", "address ''; expected host:port"),
         ([], r"address \[\]; expected host:port"),
         (["localhost:8500", "localhost"], "'localhost' in a list of addresses; expected host:port"),
-        (["localhost:8500", "no-such-host.invalid:8500"], "'no-such-host.invalid:8500' in the list .* not known"),
+        (["localhost:8500", "localhost:70000"], "'localhost:70000' in a list of addresses"),
+        (["localhost:8500", "ipv4:127.0.0.1:8500"], "'ipv4:127.0.0.1:8500' in a list of addresses"),
+        ("\udcff:8500", r"address '\\udcff:8500'; expected host:port"),
     ],
 )
 def test_an_address_that_is_none_is_refused(address, message):
@@ -422,6 +517,9 @@ def test_an_address_that_is_none_is_refused(address, message):
     ("settings", "message"),
     [
         ({"timeout_s": 0}, "timeout_s=0; expected more than 0"),
+        ({"timeout_s": float("inf")}, "timeout_s=inf; expected more than 0, and 1,000,000,000 at most"),
+        ({"timeout_s": float("nan")}, "timeout_s=nan"),
+        ({"keepalive_s": float("inf")}, "keepalive_s=inf"),
         ({"max_rows": 0}, "max_rows=0"),
         ({"keepalive_s": -1}, "keepalive_s=-1"),
         ({"token": "secret"}, "no tls: it would cross the network in the clear"),
@@ -432,6 +530,51 @@ def test_settings_that_make_no_sense_are_refused(settings, message):
         Client("localhost:8500", **settings)
     with pytest.raises(InvalidInput, match="attempts=6; expected 1"):
         Retry(attempts=6)
+
+
+@pytest.fixture
+def late_name(monkeypatch):
+    """A host whose name is not known at first; the function that makes it so is returned."""
+    known, look_up = threading.Event(), socket.getaddrinfo
+
+    def getaddrinfo(host, *arguments, **named):
+        if host == "late.example" and not known.is_set():
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+        return look_up("127.0.0.1" if host == "late.example" else host, *arguments, **named)
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    return known.set
+
+
+@pytest.mark.parametrize("kind", [Client, AsyncClient])
+def test_a_name_of_a_list_that_is_not_known_is_a_server_that_is_away(kind, late_name):
+    with StubServer() as server:
+        message = r"'late.example:\d+' in the list of addresses is not known: Name.*is the server's name right\?"
+        with pytest.raises(ServerUnavailable, match=message) as caught:
+            call(kind, [server.address, f"late.example:{server.port}"], lambda client: client.predict(IMAGES))
+        assert caught.value.status is None
+
+
+@pytest.mark.parametrize("kind", [Client, AsyncClient])
+def test_waiting_until_ready_waits_for_the_names_of_a_list(kind, late_name):
+    with StubServer() as server:
+        starter = threading.Timer(0.3, late_name)
+        starter.start()
+        addresses = [server.address, f"late.example:{server.port}"]
+        assert call(kind, addresses, lambda client: client.wait_until_ready(timeout_s=30)).available == (1,)
+        starter.join()
+
+
+def test_calls_at_once_share_one_connection_from_the_first_on():
+    async def ask(address):
+        async with AsyncClient([address, address]) as client:
+            await asyncio.gather(*(client.predict(IMAGES) for _ in range(20)))
+
+    with StubServer() as server:
+        asyncio.run(ask(server.address))
+        with Client(server.address) as client, futures.ThreadPoolExecutor(8) as pool:
+            assert len(list(pool.map(lambda _: client.predict(IMAGES), range(20)))) == 20
+        assert len({context.peer() for context in server.contexts}) == 2  # one of each client
 
 
 def test_compressed_requests_are_read_and_smaller():
@@ -583,6 +726,24 @@ def test_tls_trusts_the_authority_it_is_given(authority, tmp_path, kind):
             assert len(call(kind, server.address, lambda client: client.predict(IMAGES), tls=TLS(ca=ca))) == 2
 
 
+@pytest.mark.parametrize("kind", [Client, AsyncClient])
+@pytest.mark.parametrize("name", ["", "inkling.example"], ids=["the first one's", "given"])
+def test_tls_holds_all_servers_of_a_list_to_one_name(authority, kind, name):
+    with (
+        secure_server(authority, name or "127.0.0.1") as first,
+        secure_server(authority, name or "127.0.0.1") as second,
+    ):
+        addresses = [first.address, second.address]
+        tls = TLS(ca=authority.pem(), server_name=name)
+
+        def ask(client):
+            return client.predict(np.zeros((200, 28, 28), np.uint8))
+
+        assert len(call(kind, addresses, ask, tls=tls, max_rows=1, wait_for_ready=True)) == 200
+        assert len(call(kind, addresses[::-1], ask, tls=tls, max_rows=1, wait_for_ready=True)) == 200
+        assert first.requests and second.requests
+
+
 def test_tls_refuses_a_stranger(authority):
     with (
         secure_server(Authority(), "127.0.0.1") as server,
@@ -636,6 +797,35 @@ def test_a_token_crosses_plaintext_only_when_told():
         client.predict(IMAGES)
         assert dict(server.contexts[0].invocation_metadata())["authorization"] == "Bearer secret"
         assert "secret" not in repr(client)
+
+
+@pytest.mark.parametrize("kind", [Client, AsyncClient])
+def test_a_token_from_a_file_may_end_with_a_newline(kind):
+    for token in ("secret\n", lambda: "secret\n"):
+        with StubServer() as server:
+            call(kind, server.address, lambda client: client.predict(IMAGES), token=token, token_over_plaintext=True)
+            assert dict(server.contexts[0].invocation_metadata())["authorization"] == "Bearer secret"
+
+
+@pytest.mark.parametrize("kind", [Client, AsyncClient])
+@pytest.mark.parametrize("token", ["a\nsecret", "gehe\u00edm secret", " "], ids=["two lines", "not ASCII", "empty"])
+def test_a_token_that_cannot_be_sent_is_refused_and_not_shown(kind, token):
+    for given in (token, lambda: token):
+        with StubServer() as server, pytest.raises(InvalidInput, match="the token is empty, or not print") as caught:
+            call(kind, server.address, lambda client: client.predict(IMAGES), token=given, token_over_plaintext=True)
+        assert "secret" not in str(caught.value) and not server.requests
+
+
+@pytest.mark.parametrize("kind", [Client, AsyncClient])
+def test_what_a_function_for_tokens_raises_reaches_the_caller(kind):
+    def token():
+        raise ValueError("the vault is locked")
+
+    for rows in (1, 4):
+        images = np.zeros((rows, 28, 28), np.uint8)
+        settings = {"token": token, "token_over_plaintext": True, "max_rows": 1}
+        with StubServer() as server, pytest.raises(ValueError, match="^the vault is locked$"):
+            call(kind, server.address, lambda client, images=images: client.predict(images), **settings)
 
 
 def test_a_refused_token_is_access_denied():
