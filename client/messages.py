@@ -1,9 +1,10 @@
 """Requests from arguments, and answers from responses: the only place that knows both."""
 
 import functools
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, ParamSpec, TypeVar
 
+import numpy as np
 from google.protobuf.message import DecodeError
 from numpy.typing import ArrayLike
 
@@ -28,8 +29,25 @@ from client.tensors import fill, to_array
 SIGNATURE_DEF = "signature_def"
 SIGNATURE_DEF_TYPE = "tensorflow.serving.SignatureDefMap"
 
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def _of_unicode(make: Callable[P, T]) -> Callable[P, T]:
+    """Refuses texts that no message can hold, such as names from a command line that is no UTF-8."""
+
+    @functools.wraps(make)
+    def made(*arguments: P.args, **named: P.kwargs) -> T:
+        try:
+            return make(*arguments, **named)
+        except UnicodeEncodeError as error:
+            raise InvalidInput(f"{error.object!r} cannot be sent: it is no Unicode text ({error.reason})") from error
+
+    return made
+
 
 @functools.lru_cache(maxsize=256)
+@_of_unicode
 def model_spec(
     model: str, *, version: int | None = None, label: str | None = None, signature: str = ""
 ) -> wire.ModelSpec:
@@ -38,12 +56,16 @@ def model_spec(
     if version is not None and label is not None:
         raise InvalidInput(f"version={version} and label={label!r} were given; give one of them")
     if version is not None:
-        spec.version.value = version
+        try:
+            spec.version.value = version
+        except ValueError as error:
+            raise InvalidInput(f"version={version}; expected an integer of 64 bits") from error
     if label is not None:
         spec.version_label = label
     return spec
 
 
+@_of_unicode
 def predict_request(
     spec: wire.ModelSpec, inputs: Mapping[str, ArrayLike | wire.TensorProto], outputs: Sequence[str] = ()
 ) -> wire.PredictRequest:
@@ -82,9 +104,19 @@ def prediction_of(outputs: Outputs, *, num_images: int) -> Prediction:
             f"the model gave classes {list(classes.shape)} and probabilities {list(probabilities.shape)} "
             f"for {num_images} images; expected [{num_images}] and [{num_images}, number of classes]"
         )
+    if classes.dtype.kind not in "iu" or probabilities.dtype.kind in "Oc":
+        raise BadAnswer(
+            f"the model gave classes of dtype {classes.dtype} and probabilities of dtype {probabilities.dtype}; "
+            "expected integers and real numbers"
+        )
+    if not np.isfinite(probabilities).all():
+        raise BadAnswer(
+            "the model gave probabilities that are NaN or infinite", hint="were its weights so when it was exported?"
+        )
     return Prediction(classes, probabilities, outputs.model, outputs.model_version)
 
 
+@_of_unicode
 def classify_request(
     spec: wire.ModelSpec, examples: Iterable[Mapping[str, Any]], context: Mapping[str, Any] | None
 ) -> wire.ClassificationRequest:
@@ -167,6 +199,13 @@ def enum_name(enum: Any, number: int) -> str:
     return str(enum.Name(number)) if number in enum.values() else str(number)
 
 
+@_of_unicode
+def health_request(service: str) -> wire.HealthCheckRequest:
+    """Raises: InvalidInput."""
+    return wire.HealthCheckRequest(service=service)
+
+
+@_of_unicode
 def reload_request(models: Iterable[ServedModel], metrics: Sequence[str]) -> wire.ReloadConfigRequest:
     """Raises: InvalidInput."""
     request = wire.ReloadConfigRequest(metric_names=metrics)

@@ -10,16 +10,23 @@ from client.errors import (
     OTHER_SERVER,
     BadAnswer,
     DeadlineExceeded,
-    InvalidInput,
     ModelNotFound,
     NotSupported,
     ServerError,
     ServerUnavailable,
 )
-from client.messages import enum_name, metadata_of, metadata_request, model_spec, reload_request, status_of
+from client.messages import (
+    enum_name,
+    health_request,
+    metadata_of,
+    metadata_request,
+    model_spec,
+    reload_request,
+    status_of,
+)
 from client.proto import wire_pb2 as wire
 from client.rpc import GET_MODEL_METADATA, GET_MODEL_STATUS, HEALTH, RELOAD, Call, model_text
-from client.settings import Settings
+from client.settings import Settings, check_timeout
 from client.steps import Pause, Steps, T
 
 FIRST_POLL_S = 0.05
@@ -64,7 +71,7 @@ class ModelOperations:
 
     def wait_until_ready(self, model: str | None, *, version: int | None, timeout_s: float) -> Steps[ModelStatus]:
         """See `client.Client.wait_until_ready`."""
-        deadline = time.monotonic() + timeout_s
+        deadline = time.monotonic() + check_timeout(timeout_s)
         spec = self._spec(model, version=version)
         pause, last = FIRST_POLL_S, "the server does not answer"
         while True:
@@ -86,9 +93,10 @@ class ModelOperations:
                         model=model_text(spec),
                         hint="the version does not load; the server's log says more",
                     )
-            if time.monotonic() + pause > deadline:
+            left = deadline - time.monotonic()
+            if left <= 0:
                 raise self._not_ready(spec, timeout_s, last)
-            yield Pause(pause)
+            yield Pause(min(pause, left))
             pause = min(2 * pause, LAST_POLL_S)
 
     def _not_ready(self, spec: wire.ModelSpec, timeout_s: float, last: str) -> DeadlineExceeded:
@@ -116,7 +124,7 @@ class ModelOperations:
 
     def health(self, service: str, *, timeout_s: float | None) -> Steps[str]:
         """See `client.Client.health`."""
-        request = wire.HealthCheckRequest(service=service)
+        request = health_request(service)
         try:
             response = yield Call(HEALTH, request, self._deadline(timeout_s))
         except NotSupported as error:
@@ -131,11 +139,7 @@ class ModelOperations:
 
     def _deadline(self, timeout_s: float | None) -> float | None:
         """When an operation must be done; None if only each of its requests has a deadline, the client's."""
-        if timeout_s is None:
-            return None
-        if not timeout_s > 0:
-            raise InvalidInput(f"timeout_s={timeout_s}; expected more than 0")
-        return time.monotonic() + timeout_s
+        return None if timeout_s is None else time.monotonic() + check_timeout(timeout_s)
 
     def _parse(self, parse: Callable[..., T], response: Any, spec: wire.ModelSpec, **arguments: Any) -> T:
         """What `parse` makes of a response; a BadAnswer says where the answer is from."""

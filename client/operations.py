@@ -81,10 +81,14 @@ class Operations(ModelOperations):
         prediction = yield from self.predict(
             page.images, model=model, version=version, label=label, timeout_s=timeout_s, check=None
         )
-        try:
-            return Reading.of(page, prediction.probabilities, model_version=prediction.model_version)
-        except ValueError as error:
-            raise BadAnswer(str(error), address=self._settings.server, model=prediction.model) from error
+
+        def reading() -> Reading:
+            try:
+                return Reading.of(page, prediction.probabilities, model_version=prediction.model_version)
+            except ValueError as error:
+                raise BadAnswer(str(error), address=self._settings.server, model=prediction.model) from error
+
+        return (yield Work(reading))
 
     def run(
         self,
@@ -190,7 +194,9 @@ class Operations(ModelOperations):
 
         def call(number: int) -> Call:
             part = parts[number]
-            return Call(PREDICT, predict_request(spec, take_rows(arrays, part), outputs), deadline, spec, rows=part)
+            return Call(
+                PREDICT, predict_request(spec, take_rows(inputs, arrays, part), outputs), deadline, spec, rows=part
+            )
 
         responses = yield SendAll(call, len(parts), self._settings.max_in_flight)
         return [self._parse(outputs_of, response, spec) for response in responses]

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from client.answers import Outputs
+from client.dtypes import name_of
 from client.errors import BadAnswer, InvalidInput
 from client.proto import wire_pb2 as wire
 from client.tensors import to_array, to_tensor
@@ -17,12 +18,16 @@ Inputs = Mapping[str, ArrayLike | wire.TensorProto]
 
 def as_arrays(inputs: Inputs) -> dict[str, NDArray[Any]]:
     """The inputs as arrays that can be cut. Raises: InvalidInput."""
-    return {
-        name: value
-        if isinstance(value, np.ndarray)
-        else to_array(value if isinstance(value, wire.TensorProto) else to_tensor(value))
-        for name, value in inputs.items()
-    }
+    arrays = {}
+    for name, value in inputs.items():
+        try:
+            if isinstance(value, np.ndarray):
+                arrays[name] = value
+            else:
+                arrays[name] = to_array(value if isinstance(value, wire.TensorProto) else to_tensor(value))
+        except (BadAnswer, InvalidInput) as error:
+            raise InvalidInput(f"input {name!r}: {error.details}") from error
+    return arrays
 
 
 def count_rows(inputs: Inputs) -> int:
@@ -76,9 +81,14 @@ def _num_bytes(value: ArrayLike | wire.TensorProto) -> int:
     return int(to_tensor(value).ByteSize())
 
 
-def take_rows(arrays: Mapping[str, NDArray[Any]], part: slice) -> dict[str, NDArray[Any]]:
-    """These rows of every input: views, no copies."""
-    return {name: array[part] for name, array in arrays.items()}
+def take_rows(inputs: Inputs, arrays: Mapping[str, NDArray[Any]], part: slice) -> Inputs:
+    """These rows of every input, given as such and as arrays: views, no copies. A tensor stays one of its own type."""
+    return {
+        name: to_tensor(arrays[name][part], name_of(value.dtype))
+        if isinstance(value, wire.TensorProto)
+        else arrays[name][part]
+        for name, value in inputs.items()
+    }
 
 
 def join_parts(results: Sequence[Outputs], rows: Sequence[int]) -> Outputs:

@@ -98,7 +98,10 @@ def _encode(item: Any) -> bytes:
     if isinstance(item, bytes):
         return item
     if isinstance(item, str):
-        return item.encode()
+        try:
+            return item.encode()
+        except UnicodeEncodeError as error:
+            raise InvalidInput(f"{item!r} cannot be sent: it is no Unicode text ({error.reason})") from error
     raise InvalidInput(f"an array of objects holds {item!r} ({type(item).__name__}); expected only str and bytes in it")
 
 

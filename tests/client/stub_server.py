@@ -13,8 +13,6 @@ import numpy as np
 from client import rpc, tensors
 from client.proto import wire_pb2 as wire
 
-SERVING = (rpc.PREDICT, rpc.CLASSIFY, rpc.GET_MODEL_METADATA, rpc.GET_MODEL_STATUS, rpc.RELOAD, rpc.HEALTH)
-
 
 class StubServer(grpc.GenericRpcHandler):
     """Answers each RPC by a function of (request, context); keeps what it was sent.

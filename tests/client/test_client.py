@@ -285,6 +285,71 @@ def test_run_splits_what_is_called_a_batch(start, make_client):
         client.run("m", {"x": np.zeros(2), "y": np.zeros(3)}, batched=True)
 
 
+@pytest.mark.parametrize("dtype", ["qint8", "bfloat16", "string", "int64"])
+def test_tensors_keep_their_type_in_the_parts_of_a_batch(start, make_client, dtype):
+    given = to_tensor(
+        ["a", "b", "c"] if dtype == "string" else np.array([1, 2, 3], np.float32 if dtype == "bfloat16" else np.int8),
+        dtype,
+    )
+    server = start(Predict=echo)
+    outputs = make_client(server, max_rows=1).run("m", {"x": given}, batched=True)
+    assert {request.inputs["x"].dtype for request in server.requests} == {given.dtype} and len(server.requests) == 3
+    assert outputs["x"].tolist() == ([b"a", b"b", b"c"] if dtype == "string" else [1, 2, 3])
+
+
+def test_a_broken_tensor_is_the_callers_mistake(start, make_client):
+    broken = to_tensor(np.zeros(4, np.float32))
+    broken.tensor_content = b"short"
+    server = start()
+    with pytest.raises(InvalidInput, match=r"input 'x': a tensor of float32 \[4\] has 5 bytes of content"):
+        make_client(server, max_rows=2).run("m", {"x": broken}, batched=True)
+    assert not server.requests
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda client: client.predict(IMAGES, model="\udcff"),
+        lambda client: client.predict(IMAGES, label="\udcff"),
+        lambda client: client.run("m", {"\udcff": IMAGES}),
+        lambda client: client.run("m", {"x": ["\udcff"]}),
+        lambda client: client.run("m", {"x": IMAGES}, outputs=["\udcff"]),
+        lambda client: client.classify({"\udcff": 1}),
+        lambda client: client.classify({"text": "\udcff"}),
+        lambda client: client.reload([ServedModel(name="\udcff", base_path="/models")]),
+        lambda client: client.health("\udcff"),
+    ],
+    ids=["model", "label", "input", "text", "output", "feature", "text of a feature", "served model", "service"],
+)
+def test_what_is_no_text_is_refused_before_sending(start, make_client, ask):
+    server = start()
+    with pytest.raises(InvalidInput, match=r"'\\udcff' cannot be sent: it is no Unicode text"):
+        ask(make_client(server))
+    assert not server.requests
+
+
+@pytest.mark.parametrize("version", [2**63, -(2**70)])
+def test_a_version_beyond_64_bits_is_refused(start, make_client, version):
+    with pytest.raises(InvalidInput, match=f"version={version}; expected an integer of 64 bits"):
+        make_client(start()).predict(IMAGES, version=version)
+
+
+@pytest.mark.parametrize(
+    ("outputs", "message"),
+    [
+        ({"probabilities": np.full((6, 10), np.nan, np.float32)}, "probabilities that are NaN or infinite"),
+        ({"probabilities": np.full((6, 10), "x")}, "probabilities of dtype object; expected integers and real"),
+        ({"classes": np.zeros(6, np.float32)}, "classes of dtype float32"),
+    ],
+    ids=["NaN", "text", "float classes"],
+)
+def test_probabilities_that_are_none_are_bad_answers(start, make_client, outputs, message):
+    good = {"classes": np.zeros(6, np.int64), "probabilities": np.full((6, 10), 0.1, np.float32)}
+    server = start(Predict=lambda request, context: predict_response(request, **good | outputs))
+    with pytest.raises(BadAnswer, match=message):
+        make_client(server).predict(IMAGES)
+
+
 def test_outputs_that_are_no_batch_are_not_joined(start, make_client):
     server = start(Predict=lambda request, context: predict_response(request, mean=np.float32(1)))
     with pytest.raises(BadAnswer, match=r"output 'mean' is no batch.*call run\(\) with batched=False"):
@@ -318,6 +383,10 @@ def test_classify_gives_labels_in_the_models_order(start, make_client):
     assert server.requests[0].model_spec.signature_name == "classify"
     with pytest.raises(InvalidInput, match="no examples to classify"):
         client.classify([])
+    with pytest.raises(InvalidInput, match="feature 'x' holds 9223372036854775808; expected 9223372036854775807"):
+        client.classify({"x": np.array([2**63], np.uint64)})
+    with pytest.raises(InvalidInput, match="feature 'x' is no list of values"):
+        client.classify({"x": [[1], [2, 3]]})
 
 
 def test_metadata_prints_as_a_table(start, make_client):

@@ -5,7 +5,7 @@ import time
 import numpy as np
 import pytest
 
-from client.errors import InvalidInput, ServerUnavailable
+from client.errors import DeadlineExceeded, InvalidInput, ServerUnavailable
 from client.operations import Operations
 from client.proto import wire_pb2 as wire
 from client.rpc import GET_MODEL_STATUS, PREDICT, Call
@@ -65,3 +65,23 @@ def test_waiting_is_asking_and_pausing_ever_longer():
         call = steps.send(None)
     assert pauses == sorted(pauses) and pauses[0] == 0.05 and pauses[-1] == 1.0
     assert finish(steps, status_response((1, "AVAILABLE", ""))).available == (1,)
+
+
+def test_waiting_goes_on_to_its_deadline_and_no_further():
+    steps = Operations(Settings()).wait_until_ready(None, version=None, timeout_s=0.4)
+    start, pauses = time.monotonic(), []
+    with pytest.raises(DeadlineExceeded, match="not ready after 0.4 s: version 1: LOADING"):
+        next(steps)
+        while True:
+            pauses.append(steps.send(status_response((1, "LOADING", ""))).seconds)
+            time.sleep(pauses[-1])
+            steps.send(None)
+    assert time.monotonic() - start >= 0.4 and sum(pauses) <= 0.4
+
+
+@pytest.mark.parametrize("timeout_s", [0, -1, float("inf"), float("nan")])
+def test_a_timeout_is_above_zero_and_finite(timeout_s):
+    with pytest.raises(InvalidInput, match="expected more than 0, and 1,000,000,000 at most"):
+        next(Operations(Settings()).wait_until_ready(None, version=None, timeout_s=timeout_s))
+    with pytest.raises(InvalidInput, match="expected more than 0, and 1,000,000,000 at most"):
+        next(Operations(Settings()).status(None, version=None, timeout_s=timeout_s))
