@@ -3,7 +3,6 @@
 import os
 import re
 import secrets
-import signal
 import socket
 import subprocess
 import sys
@@ -56,9 +55,11 @@ class Job:
 
     def kill(self):
         """SIGKILL to the driver and, since nobody else will, to the Ray processes that it started."""
-        family = [self.process, *psutil.Process(self.process.pid).children(recursive=True)]
+        family = []
+        with suppress(psutil.NoSuchProcess):
+            family = psutil.Process(self.process.pid).children(recursive=True)
         self.process.kill()
-        for member in family[1:]:
+        for member in family:
             with suppress(psutil.NoSuchProcess):
                 member.kill()
         self.process.wait()
@@ -125,17 +126,7 @@ class Cluster:
 
     def stop(self):
         for node in reversed(self.nodes):
-            family = []
-            with suppress(psutil.NoSuchProcess):
-                family = psutil.Process(node.process.pid).children(recursive=True)
-            node.process.send_signal(signal.SIGTERM)
-            with suppress(subprocess.TimeoutExpired):
-                node.process.wait(timeout=20)
-            for process in family:
-                with suppress(psutil.NoSuchProcess):
-                    process.kill()
-            node.process.kill()
-            node.process.wait()
+            node.kill()
         self.temporary.cleanup()
 
 
