@@ -40,10 +40,10 @@ test: $(READY) ## run all tests
 	$(BIN)/python -m pytest $(ARGS)
 
 test-fast: $(READY) ## run the tests that take seconds
-	$(BIN)/python -m pytest -m "not slow" $(ARGS)
+	$(BIN)/python -m pytest -m "not slow and not fuzz" $(ARGS)
 
 fuzz: $(READY) ## send 100,000 broken requests to the server instead of the few thousand of `make test`
-	INKLING_FUZZ_REQUESTS=100000 $(BIN)/python -m pytest --timeout 3600 tests/serving/test_fuzz.py
+	$(BIN)/python -m pytest -m fuzz tests/serving/test_fuzz.py $(ARGS)
 
 test-cluster: $(READY) ## train, serve and predict on the cluster of $KUBECONFIG, and take it all down again
 	INKLING_TEST_CLUSTER=1 $(BIN)/python -m pytest tests/k8s/test_cluster.py -rs $(ARGS)

@@ -1,14 +1,15 @@
 """Whatever is sent, the server answers, blames the sender, and answers the next good request.
 
-2,500 requests by default, the same ones every time; INKLING_FUZZ_REQUESTS=100000 sends so many, at random.
+2,500 requests, the same ones every time; the tests marked `fuzz`, for `make fuzz`, send 100,000 at random.
 """
 
 import base64
 import gzip
 import http.client
 import json
-import os
 import socket
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import grpc
 import pytest
@@ -25,7 +26,9 @@ from tensorflow_serving.apis import (
     regression_pb2,
 )
 
-REQUESTS = int(os.environ.get("INKLING_FUZZ_REQUESTS", "2500"))
+from tests.server_process import ServerProcess
+
+FEW, MANY = 2_500, 100_000
 TIMEOUT_S = 20
 PREDICTION = "/tensorflow.serving.PredictionService/"
 # All but HandleReloadConfigRequest: by chance that would take the models away.
@@ -52,15 +55,55 @@ OUR_FAULT = {grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN, grpc.StatusCode.
              grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.DATA_LOSS, grpc.StatusCode.CANCELLED}  # fmt: skip
 
 
-def share(part):
-    """Settings of a test that sends `part` of all requests."""
-    return settings(
-        max_examples=max(1, int(REQUESTS * part)),
-        deadline=None,
-        database=None,
-        derandomize="INKLING_FUZZ_REQUESTS" not in os.environ,
-        suppress_health_check=list(HealthCheck),
-    )
+@dataclass
+class Asked:
+    """The server that is asked, and `good`, which asks it what every server can answer, on both ports."""
+
+    server: ServerProcess
+    channel: grpc.Channel
+    good: Callable[[], None]
+
+
+@pytest.fixture
+def asked(predict, server, channel):
+    def good():
+        assert predict("half_plus_two", {"x": [[2.0]]})["y"].tolist() == [[3.0]]
+        status, body = post(server, "/v1/models/half_plus_two:predict", b'{"instances": [2.0]}')
+        assert status == 200 and json.loads(body) == {"predictions": [3.0]}
+        assert server.process.poll() is None
+
+    return Asked(server, channel, good)
+
+
+def fuzz(part, **strategies):
+    """Make a test of what checks one request: it sends `part` of all requests, few or, marked so, many."""
+
+    def decorate(check):
+        @pytest.mark.parametrize(
+            "total",
+            [
+                pytest.param(FEW, id="few"),
+                pytest.param(MANY, id="many", marks=[pytest.mark.fuzz, pytest.mark.timeout(3600)]),
+            ],
+        )
+        def test(asked, total):
+            @settings(
+                max_examples=int(total * part),
+                deadline=None,
+                database=None,
+                derandomize=total == FEW,
+                suppress_health_check=list(HealthCheck),
+            )
+            @given(**strategies)
+            def send(**drawn):
+                check(asked, **drawn)
+                asked.good()
+
+            send()
+
+        return test
+
+    return decorate
 
 
 words = st.one_of(st.sampled_from(ALIASES), st.text(max_size=8), st.just(""))
@@ -176,47 +219,29 @@ def method_of(request):
     return next(method for method, kind in METHODS.items() if isinstance(request, kind))
 
 
-@pytest.fixture
-def good(predict, server):
-    """Asks what every server can answer, on both ports."""
-
-    def ask():
-        assert predict("half_plus_two", {"x": [[2.0]]})["y"].tolist() == [[3.0]]
-        status, body = post(server, "/v1/models/half_plus_two:predict", b'{"instances": [2.0]}')
-        assert status == 200 and json.loads(body) == {"predictions": [3.0]}
-        assert server.process.poll() is None
-
-    return ask
+@fuzz(0.3, request_=predict_requests())
+def test_predict_requests_of_any_content(asked, request_):
+    rpc(asked.channel, f"{PREDICTION}Predict", request_.SerializeToString())
 
 
-@share(0.3)
-@given(request_=predict_requests())
-def test_predict_requests_of_any_content(channel, good, request_):
-    rpc(channel, f"{PREDICTION}Predict", request_.SerializeToString())
-    good()
+@fuzz(0.1, request_=example_requests())
+def test_example_requests_of_any_content(asked, request_):
+    rpc(asked.channel, method_of(request_), request_.SerializeToString())
 
 
-@share(0.1)
-@given(request_=example_requests())
-def test_example_requests_of_any_content(channel, good, request_):
-    rpc(channel, method_of(request_), request_.SerializeToString())
-    good()
-
-
-@share(0.1)
-@given(
+@fuzz(
+    0.1,
     request_=st.one_of(predict_requests(), example_requests()),
     method=st.sampled_from(sorted(METHODS)),
     cut=st.integers(0, 200),
     flip=st.integers(0, 400),
     tail=st.binary(max_size=10),
 )
-def test_messages_cut_short_or_damaged(channel, good, request_, method, cut, flip, tail):
+def test_messages_cut_short_or_damaged(asked, request_, method, cut, flip, tail):
     body = bytearray(request_.SerializeToString())
     if flip < len(body):
         body[flip] ^= 0xFF
-    rpc(channel, method, bytes(body[: len(body) - cut] if cut < len(body) else body) + tail)
-    good()
+    rpc(asked.channel, method, bytes(body[: len(body) - cut] if cut < len(body) else body) + tail)
 
 
 def post(server, path, body, headers=None, method="POST"):
@@ -272,59 +297,54 @@ def check_rest(server, path, body, headers=None, method="POST"):
     assert status < 500 or status == 501, f"{method} {path} {body!r}: {status} {answer!r}"
 
 
-@share(0.3)
-@given(request_=rest_requests())
-def test_rest_requests_of_any_content(server, good, request_):
-    check_rest(server, *request_)
-    good()
+@fuzz(0.3, request_=rest_requests())
+def test_rest_requests_of_any_content(asked, request_):
+    check_rest(asked.server, *request_)
 
 
-@share(0.1)
-@given(
+@fuzz(
+    0.1,
     request_=rest_requests(),
     cut=st.integers(0, 60),
     insert=st.binary(max_size=4),
     place=st.integers(0, 200),
     encoding=st.sampled_from([None, None, "gzip", "wrong"]),
 )
-def test_rest_bodies_cut_short_or_damaged(server, good, request_, cut, insert, place, encoding):
+def test_rest_bodies_cut_short_or_damaged(asked, request_, cut, insert, place, encoding):
     path, body = request_
     body = body[:place] + insert + body[place : max(place, len(body) - cut)]
     headers = {"Content-Encoding": "gzip"} if encoding else {}
-    check_rest(server, path, gzip.compress(body) if encoding == "gzip" else body, headers)
-    good()
+    check_rest(asked.server, path, gzip.compress(body) if encoding == "gzip" else body, headers)
 
 
-@share(0.05)
-@given(
+@fuzz(
+    0.05,
     path=st.text(st.characters(min_codepoint=33, max_codepoint=126), max_size=40),
     method=st.sampled_from(["GET", "POST", "PUT", "OPTIONS", "HEAD", "PATCH"]),
     prefix=st.sampled_from(["/", "/v1/", "/v1/models/", "/v1/models/half_plus_two"]),
 )
-def test_paths_of_any_kind(server, good, path, method, prefix):
-    check_rest(server, prefix + path, b"", method=method)
-    good()
+def test_paths_of_any_kind(asked, path, method, prefix):
+    check_rest(asked.server, prefix + path, b"", method=method)
 
 
-@share(0.05)
-@given(
+@fuzz(
+    0.05,
     data=st.one_of(
         st.binary(max_size=60), st.binary(max_size=40).map(lambda b: b"POST /v1/models/x:predict HTTP/1.1\r\n" + b)
-    )
+    ),
 )
-def test_bytes_that_are_no_http(server, good, data):
-    with socket.create_connection(("127.0.0.1", server.rest_port), timeout=TIMEOUT_S) as connection:
+def test_bytes_that_are_no_http(asked, data):
+    with socket.create_connection(("127.0.0.1", asked.server.rest_port), timeout=TIMEOUT_S) as connection:
         connection.sendall(data)
         connection.shutdown(socket.SHUT_WR)
         while connection.recv(65536):
             pass
-    good()
 
 
 @pytest.mark.parametrize("opening", ["[", '{"a":', '{"instances":['])
 @pytest.mark.parametrize("depth", [64, 1_000, 100_000])
-def test_nesting_of_any_depth(server, good, opening, depth):
-    check_rest(server, "/v1/models/half_plus_two:predict", opening.encode() * depth)
+def test_nesting_of_any_depth(asked, opening, depth):
+    check_rest(asked.server, "/v1/models/half_plus_two:predict", opening.encode() * depth)
     body = b'{"instances": ' + b"[" * depth + b"1" + b"]" * depth + b"}"
-    check_rest(server, "/v1/models/open_convolution:predict", body)
-    good()
+    check_rest(asked.server, "/v1/models/open_convolution:predict", body)
+    asked.good()
