@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo train serve web test test-fast fuzz test-cluster lint format check bench proto manifests images lock clean
+.PHONY: help setup demo train serve web test test-slow fuzz test-cluster lint format check bench proto manifests images lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,11 +36,11 @@ serve: $(READY) ## serve what is in models/ on gRPC 8500 and REST 8501
 web: $(READY) ## the page to draw on, in front of a server that runs
 	$(BIN)/python -m client web $(ARGS)
 
-test: $(READY) ## run all tests
-	$(BIN)/python -m pytest $(ARGS)
-
-test-fast: $(READY) ## run the tests that take seconds
+test: $(READY) ## pass the tests
 	$(BIN)/python -m pytest -m "not slow and not fuzz" $(ARGS)
+
+test-slow: $(READY) ## pass the tests that `make test` leaves out: faults, clusters, containers, fresh installs
+	$(BIN)/python -m pytest -m slow $(ARGS)
 
 fuzz: $(READY) ## send 100,000 broken requests to the server instead of the few thousand of `make test`
 	$(BIN)/python -m pytest -m fuzz tests/serving/test_fuzz.py $(ARGS)
@@ -57,7 +57,7 @@ format: $(READY) ## put the code into its format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-check: lint test ## what CI runs
+check: lint test test-slow ## what CI runs
 
 bench: $(READY) ## measure training, serving, client and reading, each beside what else there is
 	$(BIN)/python -m benchmarks.train_throughput

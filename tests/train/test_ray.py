@@ -11,7 +11,6 @@ from tests.train.ray_processes import ENVIRONMENT, ROOT, SMALL, TOKEN, Job, chec
 from train import checkpoint
 from train.run_folder import RunFolder
 
-pytestmark = pytest.mark.slow
 NO_DROPOUT = ["--dropout", "0", "0", "--epochs", "3", "--learning-rate", "3e-4"]
 
 
@@ -72,6 +71,7 @@ def ray_cluster(tmp_path_factory):
         yield started
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_a_job_waits_for_nodes_and_runs_where_inkling_is_not_installed(ray_cluster, one_worker, digits_file, tmp_path):
     arguments = ["--address", ray_cluster.address, "--num-workers", "3", "--cpus-per-worker", "1", "--wait"]
@@ -86,6 +86,7 @@ def test_a_job_waits_for_nodes_and_runs_where_inkling_is_not_installed(ray_clust
     assert_same_run(weights(tmp_path, "joined"), one_worker)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_a_driver_outside_the_cluster_joins_through_ray_client(ray_cluster, digits_file, tmp_path):
     arguments = ["--address", ray_cluster.client_address, "--num-workers", "1", "--epochs", "2", "--no-publish"]
@@ -108,6 +109,7 @@ def submit(ray_cluster, folder, *arguments):
     return status, output
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_ray_job_submit_runs_the_repository_as_it_is(ray_cluster, digits_file, tmp_path):
     places = ["--storage", tmp_path / "runs", "--model-dir", tmp_path / "models", "--name", "submitted"]
@@ -119,6 +121,7 @@ def test_ray_job_submit_runs_the_repository_as_it_is(ray_cluster, digits_file, t
     assert checkpoint_steps(tmp_path / "runs/submitted")
 
 
+@pytest.mark.slow
 def test_a_submitted_job_does_not_write_where_nothing_is_kept(ray_cluster, tmp_path):
     status, output = submit(ray_cluster, tmp_path, "--name", "lost")
     assert status == 1
