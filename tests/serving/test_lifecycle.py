@@ -92,12 +92,13 @@ def test_the_drain_ends_after_its_time(several):
 def test_a_second_sigint_stops_at_once(several):
     with ServerProcess(*several) as server, grpc.insecure_channel(server.address) as channel:
         stub = stub_of(channel)
-        stub.Predict.future(slow_request(20 * ROUNDS_FOR_SECONDS), timeout=300)
+        endless = stub.Predict.future(slow_request(20 * ROUNDS_FOR_SECONDS), timeout=300)
         wait_until_running(server, stub)
         server.process.send_signal(signal.SIGINT)
         server.wait_for_log("draining")
         server.process.send_signal(signal.SIGINT)
         assert server.process.wait(10) == 130
+        assert endless.exception(60) is not None
 
 
 def answer_when_there(stub, request, timeout_s=60):
