@@ -9,8 +9,8 @@ of 64 and 256 at 4 callers, REST against gRPC at batches of 32, and ten times th
 Each point is measured some times over, and the best of them counts: what else the machine does can only slow it down.
 
 Peers are installed into build/serving_peers/ when they are first measured; one that does not install or start is
-skipped with a line, as is one that fails while it is measured; with --results the others' figures are kept then too. The
-model is the one that `make demo` publishes.
+skipped with a line, as is one that fails while it is measured; with --results the others' figures are kept then too.
+The model is the one that `make demo` publishes.
 """
 
 import argparse
