@@ -204,18 +204,19 @@ def _train_on_ray(
     config: TrainConfig, job: JobConfig, dataset: Dataset, run: RunFolder, emit: Callable[[Event], None]
 ) -> dict[str, Any]:
     from train import launch
+    from train import workers as cluster
 
-    def plan() -> launch.Workers:
-        return launch.plan_workers(
-            launch.node_resources(),
+    def plan() -> "cluster.Workers":
+        return cluster.plan_workers(
+            cluster.node_resources(),
             num_workers=job.num_workers,
             cpus=job.cpus_per_worker,
             gpus=job.gpus_per_worker,
             global_batch_size=config.global_batch_size,
         )
 
-    with launch.requested_nodes(job.num_workers, job.cpus_per_worker, job.gpus_per_worker, wait=job.wait):
-        workers = launch.wait_for_workers(plan, wait=job.wait, emit=emit)
+    with cluster.requested_nodes(job.num_workers, job.cpus_per_worker, job.gpus_per_worker, wait=job.wait):
+        workers = cluster.wait_for_workers(plan, wait=job.wait, emit=emit)
     launch.check_storage(run)
     _check_jit(config, gpus=workers.gpus)
     config.per_replica_batch_size(workers.num_workers * (workers.gpus or job.cpu_replicas))
