@@ -4,6 +4,8 @@ The result goes to standard output and nothing else does; errors are one line on
 """
 
 import argparse
+import inspect
+import io
 import os
 import signal
 import sys
@@ -11,12 +13,11 @@ from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import Any, NoReturn
 
-from client import commands
+from client import commands, connection_flags
+from client.connection_flags import positive
 from client.errors import DeadlineExceeded, InklingError, InvalidInput, ServerUnavailable
-from client.settings import TLS
 
 OK, FAILED, USAGE, AWAY, INTERRUPTED, PIPE_CLOSED = 0, 1, 2, 3, 130, 141
-DEFAULT_SERVER = "localhost:8500"
 
 DESCRIPTION = """Read handwriting, by asking an Inkling or TensorFlow Serving server.
 
@@ -27,7 +28,7 @@ DESCRIPTION = """Read handwriting, by asking an Inkling or TensorFlow Serving se
     inkling metadata                       its signatures
     inkling wait --timeout 120             wait until the model is served
     inkling bench --concurrency 32         put load on the server and measure it
-    inkling web                            draw in the browser; has its own --help"""
+    inkling web                            draw in the browser"""
 
 EPILOG = """environment:
   INKLING_SERVER  the server's address where --server is not given (localhost:8500 without both)
@@ -43,17 +44,14 @@ exit status:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status, as --help lists it."""
-    arguments = list(sys.argv[1:] if arguments is None else arguments)
     # gRPC's core writes its own log lines to standard error; errors are reported here, once.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     signal.signal(signal.SIGTERM, _interrupt)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="surrogateescape")  # a file's name goes out in the bytes that it came in
     try:
-        if arguments[:1] == ["web"]:
-            from client.web.cli import main as web_main  # it needs the extra `web`
-
-            return web_main(arguments[1:])
         flags = _parser().parse_args(arguments)
-        status: int = flags.command(flags, _settings(flags))
+        status: int = flags.command(flags, connection_flags.settings(flags))
         sys.stdout.flush()
         return status
     except (ServerUnavailable, DeadlineExceeded) as error:
@@ -94,12 +92,12 @@ def _parser() -> argparse.ArgumentParser:
         added = subparsers.add_parser(
             name,
             help=summary,
-            description=commands.__dict__[name].__doc__,
+            description=inspect.getdoc(command),
             epilog=EPILOG,
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         added.set_defaults(command=command)
-        _add_connection(added)
+        connection_flags.add_connection(added)
         return added
 
     read = add("read", commands.read, "print what is written in pictures")
@@ -127,60 +125,22 @@ def _parser() -> argparse.ArgumentParser:
     wait.add_argument("--model-version", type=int, metavar="N", help="wait for this version; for any without")
 
     bench = add("bench", commands.bench, "put load on the server and measure it")
-    bench.add_argument("--concurrency", type=_positive(int), default=16, help="calls under way at once (%(default)s)")
-    bench.add_argument("--batch-size", type=_positive(int), default=1, help="images in each call (%(default)s)")
-    bench.add_argument("--duration", type=_positive(float), default=10.0, help="seconds to measure (%(default)s)")
+    bench.add_argument("--concurrency", type=positive(int), default=16, help="calls under way at once (%(default)s)")
+    bench.add_argument("--batch-size", type=positive(int), default=1, help="images in each call (%(default)s)")
+    bench.add_argument("--duration", type=positive(float), default=10.0, help="seconds to measure (%(default)s)")
     bench.add_argument("--warmup", type=float, default=1.0, help="seconds of load before that (%(default)s)")
     bench.add_argument("--images", metavar="ARRAY", help=".npy file to take images from; noise without")
     bench.add_argument("--json", action="store_true", help="one JSON object")
     _add_model(bench)
 
-    subparsers.add_parser("web", help="draw in the browser", add_help=False)
+    web = add("web", commands.web, "draw in the browser")
+    web.set_defaults(timeout=5.0)
+    web.add_argument("--host", default="127.0.0.1", help="listen here; 0.0.0.0 for other machines too (%(default)s)")
+    web.add_argument("--port", type=int, default=8600, help="(%(default)s)")
     return parser
-
-
-def _add_connection(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("the server")
-    group.add_argument("--server", metavar="HOST:PORT", help="address; several with commas between them")
-    group.add_argument("--model", default="mnist", help="name of the model (%(default)s)")
-    group.add_argument(
-        "--timeout", type=_positive(float), default=10.0, metavar="SECONDS", help="deadline of each call (%(default)s)"
-    )
-    group.add_argument("--tls", action="store_true", help="use TLS; the other tls flags do so too")
-    group.add_argument("--tls-ca", metavar="FILE", help="authorities to trust, as PEM")
-    group.add_argument("--tls-cert", metavar="FILE", help="the client's own certificate, as PEM")
-    group.add_argument("--tls-key", metavar="FILE", help="its key, as PEM")
-    group.add_argument("--tls-name", metavar="NAME", help="name in the server's certificate, if not the address")
-    group.add_argument("--token-over-plaintext", action="store_true", help="send INKLING_TOKEN without TLS too")
 
 
 def _add_model(parser: argparse.ArgumentParser) -> None:
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--model-version", type=int, metavar="N", help="version of the model; the newest without")
     which.add_argument("--label", help="version of the model, by its label")
-
-
-def _positive(kind: type[Any]) -> Callable[[str], Any]:
-    def parse(text: str) -> Any:
-        value = kind(text)
-        if not value > 0:
-            raise argparse.ArgumentTypeError(f"{text} is not above 0")
-        return value
-
-    parse.__name__ = kind.__name__  # argparse names it in "invalid int value"
-    return parse
-
-
-def _settings(flags: argparse.Namespace) -> dict[str, Any]:
-    """The client's settings: flags first, then the environment."""
-    tls = None
-    if flags.tls or flags.tls_ca or flags.tls_cert or flags.tls_key or flags.tls_name:
-        tls = TLS(ca=flags.tls_ca, certificate=flags.tls_cert, key=flags.tls_key, server_name=flags.tls_name or "")
-    return {
-        "address": flags.server or os.environ.get("INKLING_SERVER") or DEFAULT_SERVER,
-        "model": flags.model,
-        "timeout_s": flags.timeout,
-        "tls": tls,
-        "token": os.environ.get("INKLING_TOKEN") or None,
-        "token_over_plaintext": flags.token_over_plaintext,
-    }

@@ -6,6 +6,7 @@ import dataclasses
 import io
 import json
 import sys
+import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,12 +18,22 @@ from client.answers import ModelStatus
 from client.asynchronous import AsyncClient
 from client.bench import measure
 from client.blocking import Client
-from client.errors import DeadlineExceeded, InklingError, InvalidInput, ServerUnavailable
+from client.errors import (
+    AccessDenied,
+    DeadlineExceeded,
+    InklingError,
+    InvalidInput,
+    ModelNotFound,
+    NotSupported,
+    ServerUnavailable,
+    SignatureNotFound,
+)
 
 if TYPE_CHECKING:
     from client.reading import Reading
 
 STDIN = "-"
+OF_THE_SERVER = (ServerUnavailable, DeadlineExceeded, ModelNotFound, SignatureNotFound, AccessDenied, NotSupported)
 SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 
 Settings = dict[str, Any]
@@ -49,18 +60,17 @@ def read(flags: argparse.Namespace, settings: Settings) -> int:
             try:
                 source = sys.stdin.buffer.read() if picture == STDIN else picture
                 reading = client.read(source, version=flags.model_version, label=flags.label)
+                progress.clear()
+                _print_reading(picture, reading, as_json=flags.json, named=many)
                 if drawing:
                     drawing.parent.mkdir(parents=True, exist_ok=True)
                     reading.draw().save(drawing)
-            except (ServerUnavailable, DeadlineExceeded, ImportError, BrokenPipeError):
+            except (*OF_THE_SERVER, ImportError, BrokenPipeError):
                 raise  # the next picture would fare no better
             except (InklingError, OSError, ValueError) as error:
                 progress.clear()
                 complain(f"{_name(picture)}: {error}")
                 failures += 1
-            else:
-                progress.clear()
-                _print_reading(picture, reading, as_json=flags.json, named=many)
     return 1 if failures else 0
 
 
@@ -152,10 +162,11 @@ def predict(flags: argparse.Namespace, settings: Settings) -> int:
 
 def _load(name: str) -> NDArray[Any]:
     """The array in a .npy file. Raises: InvalidInput, OSError."""
-    source = io.BytesIO(sys.stdin.buffer.read()) if name == STDIN else name
     try:
-        array: NDArray[Any] = np.load(source, allow_pickle=False)  # a pickle could run anything
-    except (ValueError, EOFError) as error:
+        # Opened here, as numpy leaves a file open that it takes for an archive of arrays.
+        with io.BytesIO(sys.stdin.buffer.read()) if name == STDIN else open(name, "rb") as source:
+            array: NDArray[Any] = np.load(source, allow_pickle=False)  # a pickle could run anything
+    except (ValueError, EOFError, MemoryError, zipfile.BadZipFile) as error:
         raise InvalidInput(f"{_name(name)} is no .npy file of numbers: {error}") from error
     if not isinstance(array, np.ndarray):
         raise InvalidInput(f"{name} holds several arrays (.npz); expected one (.npy)")
@@ -218,3 +229,18 @@ def bench(flags: argparse.Namespace, settings: Settings) -> int:
     if report.errors:
         complain("; ".join(report.examples.values()))
     return 1 if report.errors else 0
+
+
+def web(flags: argparse.Namespace, settings: Settings) -> int:
+    """Serve a page to draw numbers on, which are read as they are drawn.
+
+    The page talks to the model server by gRPC; the browser needs nothing but the page's address.
+    """
+    client = AsyncClient(**settings)
+    try:
+        import cv2  # noqa: F401 - found missing now rather than at the first drawing
+
+        from client.web.page_server import serve
+    except ImportError as error:
+        raise ImportError(f"{error.name} is not installed; pip install 'inkling[web]'") from error
+    return serve(client, host=flags.host, port=flags.port)

@@ -1,7 +1,7 @@
-"""The web page's server: four files, one call that reads a picture, two that tell how things stand.
+"""The web page's server: a handful of files, one call that reads a picture, two that tell how things stand.
 
     GET  /          the page; its scripts and styles lie beside it under fixed names
-    POST /read      a picture's bytes in, its reading out, with the 28 x 28 images that the model saw
+    POST /read      a picture's bytes in, its reading out, with each digit's 28 x 28 pixels as the model saw it
     GET  /status    whether the model server answers, and with which version
     GET  /healthz   whether this process does
 
@@ -12,13 +12,11 @@ This one is a few kilobytes without a build step, works without a network, and k
 
 import asyncio
 import base64
-import io
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib import resources
 from typing import Any
 
-from PIL import Image
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
@@ -28,7 +26,7 @@ from starlette.routing import Route
 
 from client import AsyncClient
 from client.errors import DeadlineExceeded, InklingError, InvalidInput, ModelNotFound, ServerUnavailable
-from client.image_open import FORMATS
+from client.image_open import open_header
 from client.reading import Reading
 from client.web.config import WebConfig
 
@@ -55,12 +53,12 @@ SECURITY_HEADERS = {
 AWAY = (ServerUnavailable, DeadlineExceeded, ModelNotFound)
 
 
-def make_app(config: WebConfig) -> Starlette:
-    """The ASGI application; it asks the model server for as long as it runs."""
+def make_app(client: AsyncClient, config: WebConfig) -> Starlette:
+    """The ASGI application; it has `client` ask the model server, and closes it at its end."""
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        async with AsyncClient(config.server, model=config.model, tls=config.tls, timeout_s=config.timeout_s) as client:
+        async with client:
             app.state.reader = _Reader(client, config)
             yield
 
@@ -153,7 +151,7 @@ async def _body(request: Request, limit: int) -> bytes:
 def _pixels(body: bytes) -> int:
     """What the picture's header says, before anything is decoded; 0 if it says nothing, which `read` complains of."""
     try:
-        with Image.open(io.BytesIO(body), formats=FORMATS) as image:
+        with open_header(body) as image:
             return image.width * image.height
     except Exception:  # as many kinds as Pillow has decoders
         return 0
@@ -169,14 +167,15 @@ def _with_images(reading: Reading) -> dict[str, Any]:
 
 async def _status(request: Request) -> Response:
     reader: _Reader = request.app.state.reader
-    about = {"server": reader.config.server, "model": reader.config.model}
+    client = reader.client
+    about = {"server": client.server, "model": client.model}
     try:
-        status = await reader.client.status(timeout_s=min(2.0, reader.config.timeout_s))
+        status = await client.status(timeout_s=min(2.0, client.timeout_s))
     except InklingError as error:
         return _answer({**about, "available": False, "reason": str(error)})
     versions = status.available
     if not versions:
-        return _answer({**about, "available": False, "reason": f"no version of {reader.config.model} is ready"})
+        return _answer({**about, "available": False, "reason": f"no version of {client.model} is ready"})
     return _answer({**about, "available": True, "version": max(versions)})
 
 

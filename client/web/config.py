@@ -2,21 +2,15 @@
 
 from dataclasses import dataclass
 
-from client.settings import TLS
-
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WebConfig:
-    """Where the page is served, and which model reads."""
+    """Where the page is served, and how much it takes."""
 
-    server: str = "localhost:8500"  # gRPC address of the model server
-    model: str = "mnist"
     host: str = "127.0.0.1"
     port: int = 8600
-    timeout_s: float = 5.0  # for the model server's answer
-    tls: TLS | None = None
     max_upload_bytes: int = 20 * 2**20
     max_pixels: int = 16_000_000  # the page itself sends 4 million at most; decoded, these take 150 MB while it is read
     concurrent_readings: int = 2  # each takes a thread and some tens of milliseconds of a core

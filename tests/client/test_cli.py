@@ -2,6 +2,7 @@
 
 import json
 import os
+import pty
 import signal
 import subprocess
 import sys
@@ -147,6 +148,53 @@ def test_read_draws(server, digit, tmp_path, capsys):
     assert status == 2 and "more than once" in errors
 
 
+def test_a_drawing_that_cannot_be_saved_hides_no_reading(server, digit, tmp_path, capsys):
+    (tmp_path / "file").touch()
+    status, output, errors = run(capsys, "read", digit, "--draw", str(tmp_path / "file" / "out.png"))
+    assert (status, output) == (1, "7\n") and "error: " in errors and errors.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [(grpc.StatusCode.NOT_FOUND, "Could not find any versions"), (grpc.StatusCode.PERMISSION_DENIED, "not you")],
+)
+def test_what_every_picture_would_meet_is_said_once(digit, capsys, code, words):
+    with StubServer(Predict=failing(*[(code, words)] * 3)) as server:
+        status, output, errors = run(capsys, "read", digit, digit, digit, "--server", server.address)
+        assert (status, output, errors.count(words), len(server.requests)) == (1, "", 1, 1)
+
+
+def test_names_that_are_no_unicode_come_out_as_they_are(server, digit, tmp_path):
+    folder = os.fsencode(tmp_path / "scans")
+    os.mkdir(folder)
+    for name in (b"\xff.png", b"b.png"):
+        Path(os.fsdecode(folder + b"/" + name)).write_bytes(Path(digit).read_bytes())
+    output, errors = process("read", os.fsdecode(folder)).communicate(timeout=60)
+    assert (output, errors) == (folder + b"/b.png:7\n" + folder + b"/\xff.png:7\n", b"")
+    output, _ = process("read", os.fsdecode(folder), "--json").communicate(timeout=60)
+    names = [json.loads(line)["picture"] for line in output.splitlines()]
+    assert names == [os.fsdecode(folder + b"/b.png"), os.fsdecode(folder + b"/\xff.png")]
+
+
+def test_a_folder_shows_how_far_it_is_on_a_terminal(server, digit, tmp_path):
+    folder = tmp_path / "scans"
+    folder.mkdir()
+    for name in ("a.png", "b.png"):
+        (folder / name).write_bytes(Path(digit).read_bytes())
+    ours, theirs = pty.openpty()
+    child = subprocess.Popen(
+        [sys.executable, "-m", "client", "read", str(folder)], cwd=ROOT, stdout=subprocess.PIPE, stderr=theirs
+    )
+    os.close(theirs)
+    output, _ = child.communicate(timeout=60)
+    shown = os.read(ours, 1 << 16).decode()
+    os.close(ours)
+    assert output.decode() == f"{folder}/a.png:7\n{folder}/b.png:7\n"
+    steps = [step for step in shown.split("\r\x1b[K") if step]
+    assert steps == [f"1/2 {folder}/a.png", f"2/2 {folder}/b.png"]
+    assert shown.endswith("\r\x1b[K")  # nothing of it stays
+
+
 def test_an_empty_folder_is_wrong_usage(server, tmp_path, capsys):
     status, output, errors = run(capsys, "read", str(tmp_path))
     assert (status, output) == (2, "") and errors.startswith(f"error: folder {tmp_path} has no pictures (.bmp,")
@@ -225,13 +273,24 @@ def test_bench_counts_errors_by_status(capsys):
         (["bench", "--server", "127.0.0.1:1", "--timeout", "2"], 3, "is the server running there?"),
         (["predict", "/no/such.npy"], 1, "error: /no/such.npy: No such file or directory\n"),
         (["predict", str(ROOT / "pyproject.toml")], 2, "pyproject.toml is no .npy file of numbers"),
+        (["predict", "{zip}"], 2, "zip.npy is no .npy file of numbers"),
         (["status", "--server", "a,b"], 2, "'a' in a list of addresses; expected host:port"),
+        (["status", "--server", "\udcff:80"], 2, "address '\\udcff:80'; expected host:port"),
+        (["status", "--model", "\udcff"], 2, "'\\udcff' cannot be sent: it is no Unicode text"),
+        (["metadata", "--model-version", "1180591620717411303424"], 2, "expected an integer of 64 bits"),
+        (
+            ["wait", "--server", "127.0.0.1:1,no-such-host.invalid:1", "--timeout", "0.5"],
+            3,
+            "not ready after 0.5 s: 'no",
+        ),
         (["status", "--tls-cert", "x"], 2, "one of certificate and key"),
         (["status", "--tls-ca", "/no/such.pem"], 2, "tls ca '/no/such.pem' cannot be read"),
     ],
 )
-def test_errors_are_one_line_and_have_a_status(arguments, status, message, capsys, monkeypatch):
+def test_errors_are_one_line_and_have_a_status(arguments, status, message, capsys, monkeypatch, tmp_path):
     monkeypatch.delenv("INKLING_SERVER", raising=False)
+    (tmp_path / "zip.npy").write_bytes(b"PK\x03\x04 and no more")
+    arguments = [argument.format(zip=tmp_path / "zip.npy") for argument in arguments]
     found, output, errors = run(capsys, *arguments)
     assert (found, output) == (status, "")
     assert message in errors and errors.startswith("error: ") and errors.count("\n") == 1
@@ -251,14 +310,24 @@ def test_a_token_is_read_from_the_environment_and_kept_off_plaintext(server, cap
     assert dict(server.contexts[-1].invocation_metadata())["authorization"] == "Bearer secret"
 
 
-@pytest.mark.parametrize("arguments", [[], ["nonsense"], ["predict"], ["bench", "--concurrency", "0"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["nonsense"],
+        ["predict"],
+        ["bench", "--concurrency", "0"],
+        ["status", "--timeout", "inf"],
+        ["web", "--timeout", "0"],
+    ],
+)
 def test_wrong_usage_ends_with_status_2(arguments, capsys):
     with pytest.raises(SystemExit) as ended:
         main(arguments)
     assert ended.value.code == 2 and "usage: inkling" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("command", ["read", "predict", "status", "metadata", "wait", "bench"])
+@pytest.mark.parametrize("command", ["read", "predict", "status", "metadata", "wait", "bench", "web"])
 def test_every_help_lists_environment_and_exit_status(command, capsys):
     with pytest.raises(SystemExit) as ended:
         main([command, "--help"])

@@ -9,6 +9,7 @@ import json
 import pytest
 from PIL import Image
 
+from tests.client.stub_server import StubServer
 from tests.client.test_reading import PICTURES, TRUTH
 from tests.client.web_process import WebProcess
 from tests.server_process import free_ports
@@ -135,6 +136,30 @@ def test_an_address_in_use_is_an_error_in_one_line(web):
     second = WebProcess("--server", "127.0.0.1:1", port=web.port)
     code, errors = second.run_to_the_end()
     assert code == 1 and "address already in use" in errors
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (("--server", "a,b"), "error: 'a' in a list of addresses; expected host:port"),
+        (("--tls-ca", "/no/such.pem"), "error: tls ca '/no/such.pem' cannot be read"),
+        (("--tls-cert", "me.pem"), "error: tls has one of certificate and key"),
+    ],
+    ids=["address", "authorities", "certificate"],
+)
+def test_what_cannot_be_right_is_said_before_it_serves(flags, message):
+    code, errors = WebProcess(*flags).run_to_the_end()
+    assert code == 2 and errors.startswith(message) and errors.count("\n") == 1
+
+
+def test_a_token_goes_to_the_model_server_and_never_in_the_clear_unless_told(monkeypatch):
+    monkeypatch.setenv("INKLING_TOKEN", "secret")
+    with StubServer() as server:
+        code, errors = WebProcess("--server", server.address).run_to_the_end()
+        assert code == 2 and "it would cross the network in the clear" in errors
+        with WebProcess("--server", server.address, "--token-over-plaintext") as web:
+            assert json.loads(get(web, "/status")[2])["available"] is True
+        assert dict(server.contexts[0].invocation_metadata())["authorization"] == "Bearer secret"
 
 
 def test_sigterm_ends_it_in_good_order(digit_server):

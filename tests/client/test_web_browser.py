@@ -3,7 +3,9 @@
 Needs Chromium (Debian: `apt-get install chromium`). With INKLING_SCREENSHOTS=<folder>, pictures of the page are kept.
 """
 
+import base64
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -152,6 +154,82 @@ def test_a_picture_file_is_read(open_page, web):
         assert surface["x"] <= box["x"] and box["x"] + box["width"] <= surface["x"] + surface["width"]
 
 
+def test_a_finger_draws_and_a_second_one_does_not_disturb_it(open_page, web):
+    page = open_page(web, PHONE, has_touch=True, is_mobile=True)
+    surface = page.locator("#canvas").bounding_box()
+    x, y = surface["x"] + surface["width"] / 2, surface["y"] + surface["height"] / 2
+    session = page.context.new_cdp_session(page)  # Playwright's own touches only tap
+
+    def touch(kind, *points):
+        points = [{"x": x + dx, "y": y + dy, "id": number} for number, (dx, dy) in enumerate(points)]
+        session.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+
+    touch("touchStart", (0, -70))
+    touch("touchStart", (0, -60), (60, 0))
+    for step in range(-50, 80, 10):
+        touch("touchMove", (0, step), (60 + step / 5, 0))
+    touch("touchEnd")
+    expect(page.locator("#text")).to_have_text("1")
+    expect(page.locator("#canvas")).to_have_attribute("aria-label", "Drawing surface, 1 strokes, read as 1")
+    assert page.evaluate("scrollY") == 0  # the page did not scroll under the finger
+
+
+@pytest.mark.parametrize("way", ["drop", "paste"])
+def test_a_picture_that_is_dropped_or_pasted_is_read(open_page, web, way):
+    page = open_page(web)
+    content = base64.b64encode((PICTURES / "two_lines.jpg").read_bytes()).decode()
+    transfer = page.evaluate_handle(
+        """content => {
+            const bytes = Uint8Array.from(atob(content), (c) => c.charCodeAt(0));
+            const transfer = new DataTransfer();
+            transfer.items.add(new File([bytes], "two_lines.jpg", { type: "image/jpeg" }));
+            return transfer;
+        }""",
+        content,
+    )
+    if way == "drop":
+        page.dispatch_event("#surface", "dragenter", {"dataTransfer": transfer})
+        expect(page.locator("#surface")).to_have_class(re.compile("dragging"))
+        page.dispatch_event("#surface", "drop", {"dataTransfer": transfer})
+        expect(page.locator("#surface")).not_to_have_class(re.compile("dragging"))
+    else:
+        page.evaluate("data => dispatchEvent(new ClipboardEvent('paste', { clipboardData: data }))", transfer)
+    expect(page.locator("#text")).to_have_text(TRUTH["two_lines.jpg"])
+
+
+def test_undo_in_the_middle_of_a_stroke_ends_it(open_page, web):
+    page = open_page(web)
+    page.locator("#canvas").focus()
+    page.keyboard.press("Space")
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("Control+z")
+    for _ in range(4):
+        page.keyboard.press("ArrowUp")  # moves the pen, which is up
+    expect(page.locator("#text")).to_have_text("Nothing to read yet")
+    expect(page.get_by_role("button", name="Undo")).to_be_disabled()
+    page.keyboard.press("Space")
+    for _ in range(12):
+        page.keyboard.press("ArrowDown")
+    page.keyboard.press("Space")
+    expect(page.locator("#text")).to_have_text("1")
+
+
+def test_a_page_that_is_told_to_come_again_does(open_page, web):
+    page = open_page(web)
+    answers = iter([429, 429])
+
+    def refuse_twice(route):
+        if next(answers, None):
+            route.fulfill(status=429, json={"error": "too many pictures at once; try again in a moment"})
+        else:
+            route.continue_()
+
+    page.route("**/read", refuse_twice)
+    draw(page, digits_that_look_like("7"))
+    expect(page.locator("#text")).to_have_text("7")
+    expect(page.get_by_role("alert")).to_be_hidden()
+
+
 def test_what_is_no_picture_is_said_to_be_none(open_page, web, tmp_path):
     page = open_page(web)
     path = tmp_path / "notes.txt"
@@ -209,6 +287,20 @@ def test_a_server_that_goes_away_and_comes_back_is_told_and_the_drawing_is_kept(
         expect(page.locator("#status-text")).to_have_text("server away")
         page.get_by_role("button", name="Clear").click()
         draw(page, digits_that_look_like("7"))
+        page.evaluate(
+            """() => {
+                const alert = document.getElementById("alert");
+                window.changes = [];
+                const keep = () => changes.push([performance.now(), alert.hidden, alert.textContent]);
+                new MutationObserver(keep).observe(alert, { attributes: true, childList: true });
+            }"""
+        )
         server.start()
+        expect(page.get_by_role("alert")).to_have_text("The server is back.", timeout=60_000)
         expect(page.locator("#text")).to_have_text("7", timeout=60_000)
+        expect(page.get_by_role("alert")).to_be_hidden()
+        changes = page.evaluate("changes")
+        shown = next(time for time, hidden, text in changes if not hidden and text == "The server is back.")
+        gone = next(time for time, hidden, _ in changes if hidden and time > shown)
+        assert gone - shown > 3500  # ms: the reading leaves it there
         expect(page.locator("#status-text")).to_contain_text("version 1")

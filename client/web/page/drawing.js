@@ -39,14 +39,14 @@ export class Drawing {
   undo() {
     if (this.strokes.length) this.strokes.pop();
     else this.picture = null;
+    this.#endStroke();
     this.#changed(true);
   }
 
   clear() {
     this.strokes = [];
     this.picture = null;
-    this.current = null;
-    if (this.cursor) this.cursor.down = false;
+    this.#endStroke();
     this.#changed(true);
   }
 
@@ -69,6 +69,7 @@ export class Drawing {
     const bitmap = await createImageBitmap(file, { imageOrientation: "from-image" });
     this.strokes = [];
     this.picture = bitmap;
+    this.#endStroke();
     this.#changed(true);
   }
 
@@ -99,6 +100,12 @@ export class Drawing {
     const across = (x) => sent.left + x * sent.scale;
     const down = (y) => sent.top + y * sent.scale;
     return { left: across(left), top: down(top), width: (right - left) * sent.scale, height: (bottom - top) * sent.scale };
+  }
+
+  /** What is under way goes no further: the stroke that it would go on is gone. */
+  #endStroke() {
+    this.current = null;
+    if (this.cursor) this.cursor.down = false;
   }
 
   #down(event) {

@@ -6,6 +6,7 @@ import { Server } from "./server.js";
 
 const WHILE_DRAWING_MS = 220;
 const AFTER_A_STROKE_MS = 40;
+const WHEN_BUSY_MS = 1000;
 
 const by = (id) => document.getElementById(id);
 const drawing = new Drawing({ surface: by("surface"), canvas: by("canvas"), pen: by("pen"), changed });
@@ -24,7 +25,7 @@ function changed(finished) {
     timer = 0;
     view.clear();
     describe("");
-    if (server.available !== false) hideAlert();
+    if (server.available !== false) hideTrouble();
   } else if (finished) {
     clearTimeout(timer);
     timer = setTimeout(ask, AFTER_A_STROKE_MS);
@@ -37,22 +38,23 @@ async function ask() {
   if (asking || drawing.empty) return;
   asking = true;
   const asked = version;
-  let again = false;
+  let again = 0;
   try {
     const reading = await server.read(await drawing.blob());
     if (!drawing.empty) {
       view.show(reading, true);
       describe(reading.text);
-      if (server.available !== false) hideAlert();
+      if (server.available !== false) hideTrouble();
     }
   } catch (error) {
     // When the server is away, the drawing is kept and asked about again when it is back.
-    if (!error.away) showAlert(`This could not be read: ${error.message}`);
+    if (error.busy) again = WHEN_BUSY_MS;
+    else if (!error.away) showAlert(`This could not be read: ${error.message}`);
   } finally {
     asking = false;
-    again = asked !== version;
   }
-  if (again) timer ||= setTimeout(ask, AFTER_A_STROKE_MS);
+  if (asked !== version) again ||= AFTER_A_STROKE_MS;
+  if (again) timer ||= setTimeout(ask, again);
 }
 
 function describe(text) {
@@ -72,7 +74,7 @@ function showState(state, before) {
   if (before?.available === false) {
     showAlert("The server is back.");
     by("alert").classList.add("good");
-    setTimeout(() => by("alert").classList.contains("good") && hideAlert(), 4000);
+    setTimeout(() => by("alert").classList.contains("good") && (by("alert").hidden = true), 4000);
   }
   if (!drawing.empty) ask();
 }
@@ -84,8 +86,9 @@ function showAlert(message, title = "") {
   by("alert").hidden = false;
 }
 
-function hideAlert() {
-  by("alert").hidden = true;
+/** Good news stay for their time. */
+function hideTrouble() {
+  if (!by("alert").classList.contains("good")) by("alert").hidden = true;
 }
 
 async function open(file) {

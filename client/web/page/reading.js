@@ -1,4 +1,4 @@
-// Shows a reading: the text, its doubts, and each digit with the image the model saw and ten bars.
+// Shows a reading: the text, its doubts, and each digit as the model saw it, with ten bars.
 
 const percent = (p) => (p >= 0.9995 ? "100 %" : `${(100 * p).toFixed(p >= 0.1 ? 0 : 1)} %`);
 const kind = (digit) => (digit.is_digit ? (digit.doubtful ? "doubtful" : "") : "nodigit");
@@ -56,9 +56,9 @@ function marksOf(reading) {
 }
 
 function digitCard(digit) {
-  const saw = element("canvas", { width: 28, height: 28, title: "What the model saw: 28 × 28 pixels" });
+  const saw = element("canvas", { width: 28, height: 28, title: "As the model saw it: 28 × 28 pixels. It saw it upright too; the bars are the mean" });
   saw.setAttribute("role", "img");
-  saw.setAttribute("aria-label", "The 28 by 28 pixels that the model saw");
+  saw.setAttribute("aria-label", "The digit in the 28 by 28 pixels that the model saw");
   paint28(saw, digit.image);
   const label = element("div", { className: "label", textContent: shown(digit) });
   label.append(element("small", { textContent: percent(digit.probability) }));

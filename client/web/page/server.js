@@ -14,7 +14,7 @@ export class Server {
     addEventListener("online", () => this.check());
   }
 
-  /** The reading of an image file; throws an Error, with `away` where no server answered. */
+  /** The reading of an image file; throws an Error, with `away` where no server answered, `busy` if not just now. */
   async read(blob) {
     const response = await this.#fetch("read", { method: "POST", body: blob });
     const answer = await response.json().catch(() => ({ error: `the page's server answered ${response.status}` }));
@@ -23,7 +23,7 @@ export class Server {
       return answer;
     }
     if (answer.away) this.#tell({ ...this.last, available: false, reason: answer.error });
-    throw Object.assign(new Error(answer.error), { away: Boolean(answer.away) });
+    throw Object.assign(new Error(answer.error), { away: Boolean(answer.away), busy: response.status === 429 });
   }
 
   async check() {
