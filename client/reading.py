@@ -69,13 +69,17 @@ class Reading:
         Args:
             probabilities: [n, 10].
 
-        Raises: ValueError if they are not [n, 10].
+        Raises: ValueError if they are not [n, 10], or not finite.
         """
         expected = (len(page.images), 10)
         if probabilities.shape != expected:
             raise ValueError(
                 f"probabilities have shape {list(probabilities.shape)}, expected {list(expected)}: ten classes for "
                 "each of page.images; is the model one that reads digits?"
+            )
+        if not np.isfinite(probabilities).all():
+            raise ValueError(
+                "some probabilities are NaN or infinite; were the model's weights so when it was exported?"
             )
         views = probabilities.astype(np.float64).reshape(-1, VIEWS, 10)
         together = views.mean(axis=1)

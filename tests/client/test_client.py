@@ -337,17 +337,28 @@ def test_a_version_beyond_64_bits_is_refused(start, make_client, version):
 @pytest.mark.parametrize(
     ("outputs", "message"),
     [
-        ({"probabilities": np.full((6, 10), np.nan, np.float32)}, "probabilities that are NaN or infinite"),
         ({"probabilities": np.full((6, 10), "x")}, "probabilities of dtype object; expected integers and real"),
         ({"classes": np.zeros(6, np.float32)}, "classes of dtype float32"),
     ],
-    ids=["NaN", "text", "float classes"],
+    ids=["text", "float classes"],
 )
 def test_probabilities_that_are_none_are_bad_answers(start, make_client, outputs, message):
     good = {"classes": np.zeros(6, np.int64), "probabilities": np.full((6, 10), 0.1, np.float32)}
     server = start(Predict=lambda request, context: predict_response(request, **good | outputs))
     with pytest.raises(BadAnswer, match=message):
         make_client(server).predict(IMAGES)
+
+
+def test_a_picture_is_not_read_by_probabilities_that_are_no_numbers(start, make_client):
+    def behave(request, context):
+        rows = request.inputs["images"].tensor_shape.dim[0].size
+        nan = np.full((rows, 10), np.nan, np.float32)
+        return predict_response(request, classes=np.zeros(rows, np.int64), probabilities=nan)
+
+    picture = np.zeros((28, 28), np.uint8)
+    picture[4:24, 13:15] = 255
+    with pytest.raises(BadAnswer, match="model mnist at .*: some probabilities are NaN or infinite"):
+        make_client(start(Predict=behave)).read(picture)
 
 
 def test_outputs_that_are_no_batch_are_not_joined(start, make_client):
