@@ -35,7 +35,7 @@ POINTS = ((1, 1), (1, 8), (1, 32), (1, 128), (64, 4), (256, 4))  # images a requ
 REST_POINTS = ((32, 4),)
 ALSO_GRPC = REST_POINTS  # measured for gRPC too, to compare
 SIZES_IN_PROCESS = (1, 32, 64, 256)
-OVERLOAD_BATCH, OVERLOAD_FACTOR, OVERLOAD_S = 64, 10, 8.0
+OVERLOAD_SIZES, OVERLOAD_FACTOR, OVERLOAD_S = (64, 256), 10, 8.0
 
 
 def images(count: int) -> np.ndarray:
@@ -80,9 +80,11 @@ def _best(server: Running, body: bytes, callers: int, effort: Effort) -> dict[st
 
 
 def overload(contestant: Contestant, model: Path, effort: Effort) -> dict[str, Any]:
-    """Ten times the load that can be answered, in an open loop: what still is, and how fast a no comes.
+    """Ten times the load that can be answered, in an open loop: what still is, and how fast a no comes, by images.
 
-    The server has one half of the CPUs and the client the other, so that the flood's sender costs the server nothing.
+    A no costs about the same whatever it refuses, so it weighs less against larger requests; one client process cannot
+    send single images at ten times the rate at which they are answered. The server has one half of the CPUs and the
+    client the other, so that the flood's sender costs the server nothing.
     """
     cpus = sorted(os.sched_getaffinity(0))
     half = max(1, len(cpus) // 2)
@@ -90,20 +92,24 @@ def overload(contestant: Contestant, model: Path, effort: Effort) -> dict[str, A
         with _on_cpus(cpus[:half]):
             server = stack.enter_context(running(contestant, model))
         stack.enter_context(_on_cpus(cpus[half:] or cpus))
-        body = server.body(images(OVERLOAD_BATCH))
-        peak = _best(server, body, 16, effort)
-        rate = OVERLOAD_FACTOR * peak["requests_per_s"]
-        flood = server.load(body, "--rate", str(rate), "--seconds", str(OVERLOAD_S), "--timeout-s", "60")
-        result = {
-            "peak_requests_per_s": peak["requests_per_s"],
-            "offered_requests_per_s": (sum(flood["statuses"].values())) / OVERLOAD_S,
-            "goodput_requests_per_s": flood["requests_per_s"],
-            "shed_p50_ms": flood["failed_p50_ms"],
-            "shed_p99_ms": flood["failed_p99_ms"],
-            "statuses": flood["statuses"],
-            "peak_memory_mb": server.peak_memory_mb(),
-        }
-    _say(f"  {result}")
+        results = {str(count): _flood(server, count, effort) for count in OVERLOAD_SIZES}
+        return {"sizes": results, "peak_memory_mb": server.peak_memory_mb()}
+
+
+def _flood(server: Running, count: int, effort: Effort) -> dict[str, Any]:
+    body = server.body(images(count))
+    peak = _best(server, body, 16, effort)
+    rate = OVERLOAD_FACTOR * peak["requests_per_s"]
+    flood = server.load(body, "--rate", str(rate), "--seconds", str(OVERLOAD_S), "--timeout-s", "60")
+    result = {
+        "peak_requests_per_s": peak["requests_per_s"],
+        "offered_requests_per_s": (sum(flood["statuses"].values())) / OVERLOAD_S,
+        "goodput_requests_per_s": flood["requests_per_s"],
+        "shed_p50_ms": flood["failed_p50_ms"],
+        "shed_p99_ms": flood["failed_p99_ms"],
+        "statuses": flood["statuses"],
+    }
+    _say(f"  {count:>3} images: {result}")
     return result
 
 
