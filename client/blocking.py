@@ -84,7 +84,7 @@ class Client(Settings):
     ) -> "Reading":
         """What is written in a picture: its digits in lines, each with its place and probability.
 
-        Pictures other than single 28×28 images need OpenCV: `pip install 'inkling[image]'`.
+        Pictures other than single 28×28 images need OpenCV, which the extra `image` brings.
 
         Args:
             picture: a path, the bytes of a file, a file, a Pillow image, or uint8 [height, width], [height, width, 3]

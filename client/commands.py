@@ -242,5 +242,7 @@ def web(flags: argparse.Namespace, settings: Settings) -> int:
 
         from client.web.page_server import serve
     except ImportError as error:
-        raise ImportError(f"{error.name} is not installed; pip install 'inkling[web]'") from error
+        raise ImportError(
+            f"{error.name} is not installed; install Inkling with its extra: pip install '.[web]'"
+        ) from error
     return serve(client, host=flags.host, port=flags.port)

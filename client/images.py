@@ -4,7 +4,7 @@
     -> MNIST's form (image_form)
 
 A picture of 28 x 28 pixels is one digit and needs Pillow and NumPy only; for any other, OpenCV does the image work
-(`pip install 'inkling[image]'`). Nothing here knows what the digits are: `client.reading` asks the classifier about
+(the extra `image`). Nothing here knows what the digits are: `client.reading` asks the classifier about
 `Page.images` and chooses.
 """
 
@@ -90,7 +90,7 @@ def find_digits(source: PictureSource) -> Page:
     except ImportError as error:
         raise ImageExtraMissing(
             f"a picture of {picture.shape[1]} x {picture.shape[0]} pixels needs OpenCV to find its digits ({error}); "
-            "pip install 'inkling[image]', or give single digits of 28 x 28 pixels"
+            "pip install opencv-python-headless, or give single digits of 28 x 28 pixels"
         ) from error
     ink = image_ink.find_ink(picture)
     if ink is None:

@@ -1,6 +1,6 @@
 """Serve a TFLite model, with --prefer_tflite_model: `model.tflite` in a version's folder.
 
-Needs `ai-edge-litert` (`pip install 'inkling[tflite]'`) or takes TensorFlow's own interpreter. An interpreter can run
+Needs `ai-edge-litert` (the extra `tflite`) or takes TensorFlow's own interpreter. An interpreter can run
 one request at a time and is resized to the shape of each, so there is a pool of them.
 """
 
