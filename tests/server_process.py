@@ -12,6 +12,7 @@ from pathlib import Path
 from types import TracebackType
 
 import grpc
+import psutil
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 ROOT = Path(__file__).parents[1]
@@ -121,6 +122,11 @@ class ServerProcess:
     def log_text(self) -> str:
         """What the process has written to stdout and stderr."""
         return Path(self._log.name).read_text(errors="replace")
+
+    def cpu_s(self) -> float:
+        """The processor time that the process has had, in seconds."""
+        times = psutil.Process(self.process.pid).cpu_times()
+        return float(times.user + times.system)
 
     def memory_mb(self) -> float:
         """The process's resident memory, in 10^6 bytes. Linux only."""
