@@ -14,8 +14,7 @@ SHOWN_ROWS = 20
 class Outputs(dict[str, NDArray[Any]]):
     """The outputs of a signature by name, and which model they are from."""
 
-    def __init__(self, arrays: Mapping[str, NDArray[Any]], *, model: str, model_version: int, signature: str) -> None:
-        super().__init__(arrays)
+    def __init__(self, *, model: str, model_version: int, signature: str) -> None:
         self.model = model
         self.model_version = model_version
         self.signature = signature

@@ -10,7 +10,7 @@ import grpc.aio
 from numpy.typing import ArrayLike
 
 from client.answers import Classification, ModelMetadata, ModelStatus, Outputs, Prediction, ServedModel
-from client.channel import call_metadata, connect, credentials, find_target, time_left
+from client.channel import call_arguments, connect, credentials, find_target
 from client.errors import InklingError, InvalidInput, bad_response, closed, from_rpc_error
 from client.operations import Operations
 from client.proto import wire_pb2 as wire
@@ -214,14 +214,9 @@ class AsyncClient(Settings):
 
     async def _send(self, call: Call) -> Any:
         stubs = self._stubs or await self._open(call)
-        metadata = call_metadata(self)
+        arguments = call_arguments(self, call)
         try:
-            response = await stubs[call.rpc](
-                call.request,
-                timeout=time_left(self, call),
-                metadata=metadata,
-                wait_for_ready=call.wait_for_ready,
-            )
+            response = await stubs[call.rpc](call.request, **arguments)
         except grpc.RpcError as error:
             raise from_rpc_error(error, call, self.server) from error
         except asyncio.CancelledError as error:

@@ -11,7 +11,7 @@ import grpc
 from numpy.typing import ArrayLike
 
 from client.answers import Classification, ModelMetadata, ModelStatus, Outputs, Prediction, ServedModel
-from client.channel import call_metadata, connect, credentials, find_target, time_left
+from client.channel import call_arguments, connect, credentials, find_target
 from client.errors import InklingError, InvalidInput, bad_response, closed, from_rpc_error
 from client.operations import Operations
 from client.proto import wire_pb2 as wire
@@ -266,7 +266,7 @@ class Client(Settings):
 
     def _send(self, call: Call) -> Any:
         stubs = self._stubs or self._open(call)
-        arguments = self._arguments(call)
+        arguments = call_arguments(self, call)
         try:
             response = stubs[call.rpc](call.request, **arguments)
         except (grpc.RpcError, ValueError) as error:
@@ -284,7 +284,7 @@ class Client(Settings):
             for number in waiting:
                 call = step.call(number)
                 stubs = self._stubs or self._open(call)
-                arguments = self._arguments(call)
+                arguments = call_arguments(self, call)
                 try:
                     future = stubs[call.rpc].future(call.request, **arguments)
                 except ValueError as error:
@@ -310,13 +310,6 @@ class Client(Settings):
             for _, future in under_way.values():
                 future.cancel()
         return responses
-
-    def _arguments(self, call: Call) -> dict[str, Any]:
-        return {
-            "timeout": time_left(self, call),
-            "metadata": call_metadata(self),
-            "wait_for_ready": call.wait_for_ready,
-        }
 
     def _failure(self, error: Exception, call: Call) -> InklingError:
         """The error of the tree for what gRPC raised."""

@@ -124,17 +124,17 @@ def compression(settings: Settings) -> grpc.Compression:
     return grpc.Compression.Gzip if settings.gzip else grpc.Compression.NoCompression
 
 
-def call_metadata(settings: Settings) -> tuple[tuple[str, str], ...] | None:
-    """What goes out with every call: the bearer token, asked for anew each time where it is a function.
+def call_arguments(settings: Settings, call: Call) -> dict[str, Any]:
+    """What gRPC is given with a call's request. Raises: InvalidInput, and what a function that gives tokens raises."""
+    return {
+        "timeout": settings.timeout_s if call.deadline is None else max(call.deadline - time.monotonic(), 0.0),
+        "metadata": _metadata(settings) if settings.token else None,
+        "wait_for_ready": call.wait_for_ready,
+    }
 
-    Raises: InvalidInput, and what that function raises.
-    """
+
+def _metadata(settings: Settings) -> tuple[tuple[str, str], ...]:
+    """The bearer token, asked for anew each time where it is a function."""
     token = settings.token
-    if not token:
-        return None
+    assert token is not None
     return (("authorization", bearer(token if isinstance(token, str) else token())),)
-
-
-def time_left(settings: Settings, call: Call) -> float:
-    """The call's timeout in seconds, if it is made now."""
-    return settings.timeout_s if call.deadline is None else max(call.deadline - time.monotonic(), 0.0)

@@ -242,7 +242,5 @@ def web(flags: argparse.Namespace, settings: Settings) -> int:
 
         from client.web.page_server import serve
     except ImportError as error:
-        raise ImportError(
-            f"{error.name} is not installed; the extra `web` brings it: pip install '.[web]'"
-        ) from error
+        raise ImportError(f"{error.name} is not installed; the extra `web` brings it: pip install '.[web]'") from error
     return serve(client, host=flags.host, port=flags.port)

@@ -40,9 +40,13 @@ def _of_unicode(make: Callable[P, T]) -> Callable[P, T]:
         try:
             return make(*arguments, **named)
         except UnicodeEncodeError as error:
-            raise InvalidInput(f"{error.object!r} cannot be sent: it is no Unicode text ({error.reason})") from error
+            raise _no_unicode(error) from error
 
     return made
+
+
+def _no_unicode(error: UnicodeEncodeError) -> InvalidInput:
+    return InvalidInput(f"{error.object!r} cannot be sent: it is no Unicode text ({error.reason})")
 
 
 @functools.lru_cache(maxsize=256)
@@ -64,30 +68,32 @@ def model_spec(
     return spec
 
 
-@_of_unicode
 def predict_request(
     spec: wire.ModelSpec, inputs: Mapping[str, ArrayLike | wire.TensorProto], outputs: Sequence[str] = ()
 ) -> wire.PredictRequest:
     """Raises: InvalidInput."""
-    request = wire.PredictRequest(model_spec=spec, output_filter=outputs)
-    for name, value in inputs.items():
-        try:
+    name = ""
+    try:
+        request = wire.PredictRequest(model_spec=spec, output_filter=outputs)
+        for name, value in inputs.items():
             fill(request.inputs[name], value)
-        except InvalidInput as error:
-            raise InvalidInput(f"input {name!r}: {error.details}") from error
+    except UnicodeEncodeError as error:
+        raise _no_unicode(error) from error
+    except InvalidInput as error:
+        raise InvalidInput(f"input {name!r}: {error.details}") from error
     return request
 
 
 def outputs_of(response: wire.PredictResponse) -> Outputs:
     """Raises: BadAnswer."""
-    spec = response.model_spec
-    arrays, found = {}, response.outputs
+    spec, found = response.model_spec, response.outputs
+    outputs = Outputs(model=spec.name, model_version=spec.version.value, signature=spec.signature_name)
     for name in found:  # not items(): protobuf's is several times slower
         try:
-            arrays[name] = to_array(found[name])
+            outputs[name] = to_array(found[name])
         except BadAnswer as error:
             raise BadAnswer(f"output {name!r}: {error.details}") from error
-    return Outputs(arrays, model=spec.name, model_version=spec.version.value, signature=spec.signature_name)
+    return outputs
 
 
 def prediction_of(outputs: Outputs, *, num_images: int) -> Prediction:

@@ -59,7 +59,8 @@ class Operations(ModelOperations):
         """See `client.Client.predict`."""
         array = as_images(images)
         spec = self._spec(model, version=version, label=label)
-        outputs = yield from self._run(spec, {"images": array}, (), batched=True, timeout_s=timeout_s, check=check)
+        several = len(array) > 1  # one image needs no plan for its parts
+        outputs = yield from self._run(spec, {"images": array}, (), batched=several, timeout_s=timeout_s, check=check)
         return self._parse(prediction_of, outputs, spec, num_images=len(array))
 
     def read(

@@ -104,4 +104,6 @@ def join_parts(results: Sequence[Outputs], rows: Sequence[int]) -> Outputs:
                 f"{[list(piece.shape) for piece in pieces[:3]]}...; call run() with batched=False"
             )
         joined[name] = np.concatenate(pieces)
-    return Outputs(joined, model=first.model, model_version=first.model_version, signature=first.signature)
+    outputs = Outputs(model=first.model, model_version=first.model_version, signature=first.signature)
+    outputs.update(joined)
+    return outputs

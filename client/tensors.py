@@ -142,12 +142,9 @@ def to_array(tensor: TensorProto) -> Array:
     Raises: BadAnswer if the tensor is no whole tensor, or of a type that nothing installed holds.
     """
     number = tensor.dtype
-    shape, size = _read_shape(tensor.tensor_shape.SerializeToString())
-    if number == STRING:
+    shape, size, dtype, read_list = _form(number, tensor.tensor_shape.SerializeToString())
+    if read_list is None:
         return _strings(tensor, shape, size)
-    dtype, read_list = _form(number)
-    if size * dtype.itemsize > MAX_TENSOR_BYTES:
-        raise BadAnswer(f"a tensor claims to be {name_of(number)} {list(shape)}: more than a message can hold")
     content = tensor.tensor_content
     if content:
         array = _from_content(content, number, dtype, shape, size)
@@ -157,19 +154,28 @@ def to_array(tensor: TensorProto) -> Array:
     return _bfloat16(array) if number == wire.DT_BFLOAT16 else array
 
 
-@functools.cache
-def _form(number: wire.DataType) -> tuple[np.dtype[Any], "_ListReader"]:
-    """The dtype of elements of this type, bits for bfloat16, and what reads the typed list that holds them."""
+@functools.lru_cache(maxsize=1024)
+def _form(
+    number: wire.DataType, shape_proto: bytes
+) -> "tuple[tuple[int, ...], int, np.dtype[Any], _ListReader | None]":
+    """How a tensor of this type and serialized TensorShapeProto is to be read. The same ones come again and again.
+
+    Returns: its shape, its number of elements, their dtype (bits for bfloat16), and what reads the typed list that
+        holds them; None for strings.
+    """
+    shape, size = _read_shape(shape_proto)
+    if number == STRING:
+        return shape, size, np.dtype(object), None
     try:
         dtype = _BITS if number == wire.DT_BFLOAT16 else to_numpy(number)
     except InvalidInput as error:
         raise BadAnswer(error.details) from error
-    return dtype, _LISTS.get(number, _int_list)
+    if size * dtype.itemsize > MAX_TENSOR_BYTES:
+        raise BadAnswer(f"a tensor claims to be {name_of(number)} {list(shape)}: more than a message can hold")
+    return shape, size, dtype, _LISTS.get(number, _int_list)
 
 
-@functools.lru_cache(maxsize=1024)
 def _read_shape(data: bytes) -> tuple[tuple[int, ...], int]:
-    """The shape in a serialized TensorShapeProto, and its number of elements. The same ones come again and again."""
     proto = wire.TensorShapeProto.FromString(data)
     shape = tuple(dim.size for dim in proto.dim)
     if proto.unknown_rank or any(size < 0 for size in shape):
