@@ -6,7 +6,8 @@ of 64 and 256 at 4 callers, REST against gRPC at batches of 32, and ten times th
     python -m benchmarks.serving                                  all of it: about a quarter of an hour, writes docs/
     python -m benchmarks.serving --only inkling naive --rounds 1  some of it: printed, nothing is written
 
-Each point is measured some times over, and the best of them counts: what else the machine does can only slow it down.
+All are measured in turn, round after round, and the best of each point counts: what else the machine does can only slow
+it down, and falls on all of them.
 
 Peers are installed into build/serving_peers/ when they are first measured; one that does not install or start is
 skipped with a line, as is one that fails while it is measured; with --results the others' figures are kept then too.
@@ -15,13 +16,13 @@ The model is the one that `make demo` publishes.
 
 import argparse
 import contextlib
+import dataclasses
 import datetime
 import json
 import os
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,7 @@ REST_POINTS = ((32, 4),)
 ALSO_GRPC = REST_POINTS  # measured for gRPC too, to compare
 SIZES_IN_PROCESS = (1, 32, 64, 256)
 OVERLOAD_SIZES, OVERLOAD_FACTOR, OVERLOAD_S = (64, 256), 10, 8.0
+OVERLOAD_QUEUE = "--max_queued_requests=64"  # which the flood fills in the first second
 
 
 def images(count: int) -> np.ndarray:
@@ -45,26 +47,18 @@ def images(count: int) -> np.ndarray:
     return np.where(random.random((count, 28, 28)) < 0.2, ink, 0).astype(np.uint8)
 
 
-@dataclass(frozen=True, slots=True)
-class Effort:
-    """How long a point is measured."""
-
-    seconds: float
-    rounds: int
-
-
-def measure(contestant: Contestant, model: Path, effort: Effort) -> dict[str, Any]:
+def measure(contestant: Contestant, model: Path, seconds: float) -> dict[str, Any]:
     """All points of one contestant, by `<images>x<callers>`, and its peak memory."""
     points: tuple[tuple[int, int], ...] = REST_POINTS if contestant.name == "inkling_rest" else POINTS
     if contestant.name == "inkling":
         points += ALSO_GRPC
     with running(contestant, model) as server:
-        results = {f"{count}x{callers}": _point(server, count, callers, effort) for count, callers in points}
+        results = {f"{count}x{callers}": _point(server, count, callers, seconds) for count, callers in points}
         return {"points": results, "peak_memory_mb": server.peak_memory_mb()}
 
 
-def _point(server: Running, count: int, callers: int, effort: Effort) -> dict[str, Any]:
-    load = _best(server, server.body(images(count)), callers, effort)
+def _point(server: Running, count: int, callers: int, seconds: float) -> dict[str, Any]:
+    load = _closed_loop(server, server.body(images(count)), callers, seconds)
     load["images_per_s"] = load["requests_per_s"] * count
     _say(
         f"  {count:>3} images, {callers:>3} callers: {load['requests_per_s']:7.0f} requests/s "
@@ -74,12 +68,11 @@ def _point(server: Running, count: int, callers: int, effort: Effort) -> dict[st
     return load
 
 
-def _best(server: Running, body: bytes, callers: int, effort: Effort) -> dict[str, Any]:
-    options = ("--callers", str(callers), "--seconds", str(effort.seconds))
-    return max((server.load(body, *options) for _ in range(effort.rounds)), key=lambda load: load["requests_per_s"])
+def _closed_loop(server: Running, body: bytes, callers: int, seconds: float) -> dict[str, Any]:
+    return server.load(body, "--callers", str(callers), "--seconds", str(seconds))
 
 
-def overload(contestant: Contestant, model: Path, effort: Effort) -> dict[str, Any]:
+def overload(contestant: Contestant, model: Path, seconds: float) -> dict[str, Any]:
     """Ten times the load that can be answered, in an open loop: what still is, and how fast a no comes, by images.
 
     A no costs about the same whatever it refuses, so it weighs less against larger requests; one client process cannot
@@ -92,13 +85,13 @@ def overload(contestant: Contestant, model: Path, effort: Effort) -> dict[str, A
         with _on_cpus(cpus[:half]):
             server = stack.enter_context(running(contestant, model))
         stack.enter_context(_on_cpus(cpus[half:] or cpus))
-        results = {str(count): _flood(server, count, effort) for count in OVERLOAD_SIZES}
+        results = {str(count): _flood(server, count, seconds) for count in OVERLOAD_SIZES}
         return {"sizes": results, "peak_memory_mb": server.peak_memory_mb()}
 
 
-def _flood(server: Running, count: int, effort: Effort) -> dict[str, Any]:
+def _flood(server: Running, count: int, seconds: float) -> dict[str, Any]:
     body = server.body(images(count))
-    peak = _best(server, body, 16, effort)
+    peak = _closed_loop(server, body, 16, seconds)
     rate = OVERLOAD_FACTOR * peak["requests_per_s"]
     flood = server.load(body, "--rate", str(rate), "--seconds", str(OVERLOAD_S), "--timeout-s", "60")
     result = {
@@ -153,7 +146,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, default=Path("models/mnist"), help="folder of the version folders")
     parser.add_argument("--seconds", type=float, default=2.0, help="measured time of each point in a round")
-    parser.add_argument("--rounds", type=int, default=3, help="measurements of each point; the best counts")
+    parser.add_argument("--rounds", type=int, default=3, help="times that all are measured, one after the other")
     parser.add_argument("--only", nargs="+", choices=names, metavar="NAME", help=f"some of: {', '.join(names)}")
     parser.add_argument("--results", type=Path, help="JSON file to add to; with all of them there, docs/ is written")
     parser.add_argument("--note", default="", help="a sentence for the page, about the machine or the run")
@@ -165,27 +158,33 @@ def main() -> None:
     results["date"] = datetime.date.today().isoformat()
     results["note"] = arguments.note
     results["versions"] = {name: metadata.version(name) for name in ("tensorflow", "grpcio")}
-    for name in arguments.only or names:
-        _say(name)
-        try:
-            results[name] = _result(name, model, Effort(arguments.seconds, arguments.rounds))
-        except (RuntimeError, TimeoutError, subprocess.CalledProcessError) as error:
-            _say(f"  skipped: {error}")
-            results[name] = {"skipped": str(error).splitlines()[0]}
-        if path:
-            path.write_text(json.dumps(results, indent=1) + "\n")
+    for number in range(arguments.rounds):
+        for name in arguments.only or names:
+            _say(f"{name}, round {number + 1}")
+            try:
+                result = _result(name, model, arguments.seconds)
+            except (RuntimeError, TimeoutError, subprocess.CalledProcessError) as error:
+                _say(f"  skipped: {error}")
+                result = {"skipped": str(error).splitlines()[0]}
+            results[name] = result if number == 0 else serving_report.merged(results[name], result)
+            if path:
+                path.write_text(json.dumps(results, indent=1) + "\n")
     print(serving_report.markdown(results))
     if set(names) <= results.keys():
         serving_report.write(results, ROOT / "docs")
 
 
-def _result(name: str, model: Path, effort: Effort) -> dict[str, Any]:
+def _result(name: str, model: Path, seconds: float) -> dict[str, Any]:
     if name == "in_process":
         return in_process(model)
     by_name = {contestant.name: contestant for contestant in CONTESTANTS}
     if name == "overload":
-        return overload(by_name["inkling"], model, effort)
-    return measure(by_name[name], model, effort)
+        ours = by_name["inkling"]
+        assert ours.command is not None
+        command = ours.command
+        flooded = dataclasses.replace(ours, command=lambda *places: [*command(*places), OVERLOAD_QUEUE])
+        return overload(flooded, model, seconds)
+    return measure(by_name[name], model, seconds)
 
 
 if __name__ == "__main__":

@@ -87,6 +87,28 @@ def _rest(results: dict[str, Any]) -> str:
     )
 
 
+def merged(before: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
+    """What two rounds of one contestant come to: the better of each point, and the larger memory."""
+    if "skipped" in now or "skipped" in before:
+        return now if "skipped" in before else before
+    better: dict[str, Any] = {}
+    for name, value in now.items():
+        if not isinstance(value, dict):
+            better[name] = max(value, before[name])
+        elif (rate := _rate(value)) is None:
+            better[name] = merged(before[name], value)
+        else:
+            better[name] = value if rate > (_rate(before[name]) or 0) else before[name]
+    return better
+
+
+def _rate(point: dict[str, Any]) -> float | None:
+    for name in ("goodput_requests_per_s", "requests_per_s", "images_per_s"):
+        if name in point:
+            return float(point[name])
+    return None
+
+
 def _overload(results: dict[str, Any]) -> str:
     found = results.get("overload")
     if not found or "skipped" in found:
