@@ -126,24 +126,12 @@ class Handlers:
     ) -> classification_pb2.ClassificationResponse:
         """Classify; raises ServingError."""
         _require_spec(request)
-        return await self._infer(
-            request,
-            request.model_spec,
-            "Classify",
-            lambda model: inference.classify(model, request, check_method=self._check_method),
-            count=_example_count(request.input),
-        )
+        return await self._infer_examples(request, request.model_spec, "Classify", inference.classify)
 
     async def regress(self, request: regression_pb2.RegressionRequest) -> regression_pb2.RegressionResponse:
         """Regress; raises ServingError."""
         _require_spec(request)
-        return await self._infer(
-            request,
-            request.model_spec,
-            "Regress",
-            lambda model: inference.regress(model, request, check_method=self._check_method),
-            count=_example_count(request.input),
-        )
+        return await self._infer_examples(request, request.model_spec, "Regress", inference.regress)
 
     async def multi_inference(
         self, request: inference_pb2.MultiInferenceRequest
@@ -156,13 +144,8 @@ class Handlers:
             raise invalid_argument("Found ModelSpec with an empty model name.")
         if len(names) > 1:
             raise invalid_argument("All ModelSpecs in a MultiInferenceRequest must access the same model name.")
-        return await self._infer(
-            request,
-            request.tasks[0].model_spec,
-            "MultiInference",
-            lambda model: inference.multi_inference(model, request, check_method=self._check_method),
-            count=_example_count(request.input),
-        )
+        spec = request.tasks[0].model_spec
+        return await self._infer_examples(request, spec, "MultiInference", inference.multi_inference)
 
     def get_model_metadata(
         self, request: get_model_metadata_pb2.GetModelMetadataRequest
@@ -275,6 +258,15 @@ class Handlers:
     def _refuse_if_draining(self) -> None:
         if self.draining:
             raise unavailable("The server is shutting down; send the request to another one")
+
+    async def _infer_examples(
+        self, request: Any, spec: model_pb2.ModelSpec, api: str, answer: Callable[..., Awaitable[Response]]
+    ) -> Response:
+        """`_infer` for the RPCs whose input is examples."""
+        count = _example_count(request.input)
+        return await self._infer(
+            request, spec, api, lambda model: answer(model, request, check_method=self._check_method), count=count
+        )
 
     async def _infer(
         self,
