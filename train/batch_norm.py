@@ -48,7 +48,7 @@ def fused_batch_norm(
         epsilon=epsilon,
         is_training=True,
     )
-    count = tf.cast(tf.size(x) // tf.shape(x)[-1], tf.float32)
+    count = _count(x)
     # The kernel estimates the variance of a population (n - 1); the layer normalises with, and keeps, the batch's own.
     biased = variance * (count - 1.0) / count
     return outputs, tf.stop_gradient(mean), tf.stop_gradient(biased)
@@ -67,28 +67,79 @@ def synchronized_batch_norm(
     def normalise(
         x: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor
     ) -> tuple[tuple[tf.Tensor, tf.Tensor, tf.Tensor], Callable[..., Any]]:
-        values = tf.cast(x, tf.float32)
-        local_mean, local_variance = tf.nn.moments(values, axes=[0, 1, 2])
+        _, local_mean, local_variance = fused_batch_norm(x, gamma, beta, epsilon)
         local = tf.stack([local_mean, local_variance, tf.square(local_mean)])
         mean, within, mean_of_squares = tf.unstack(_all_reduce(tf.distribute.ReduceOp.MEAN, local))
         variance = within + tf.maximum(mean_of_squares - tf.square(mean), 0.0)
-        inverse = tf.math.rsqrt(variance + epsilon)
-        normalised = (values - mean) * inverse
 
         def gradient(upstream: tf.Tensor, *_: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-            slope = tf.cast(upstream, tf.float32)
-            beta_slope = tf.reduce_sum(slope, axis=[0, 1, 2])
-            gamma_slope = tf.reduce_sum(slope * normalised, axis=[0, 1, 2])
-            count = tf.cast(tf.size(x) // tf.shape(x)[-1], tf.float32)
-            local = tf.stack([beta_slope, gamma_slope]) / count
-            slope_mean, along = tf.unstack(_all_reduce(tf.distribute.ReduceOp.MEAN, local))
-            x_slope = gamma * inverse * (slope - slope_mean - normalised * along)
-            return tf.cast(x_slope, x.dtype), gamma_slope, beta_slope
+            # On a GPU the kernel wants what only its own forward pass knows; there XLA fuses the plain form.
+            slopes = elementwise_slopes if tf.config.list_logical_devices("GPU") else fused_slopes
+            x_slope, gamma_slope, beta_slope = slopes(upstream, x, gamma, mean, variance, epsilon)
+            local = tf.stack([gamma_slope, beta_slope]) / _count(x)
+            missing = (
+                (local - _all_reduce(tf.distribute.ReduceOp.MEAN, local)) * gamma * tf.math.rsqrt(variance + epsilon)
+            )
+            # The two sums in x_slope were this replica's own; this makes them everybody's.
+            x_slope += _apply(x, missing[0], missing[1], mean, variance, epsilon)
+            return x_slope, gamma_slope, beta_slope
 
-        return (tf.cast(normalised * gamma + beta, x.dtype), mean, variance), gradient
+        return (_apply(x, gamma, beta, mean, variance, epsilon), mean, variance), gradient
 
     outputs, mean, variance = normalise(x, gamma, beta)
     return outputs, tf.stop_gradient(mean), tf.stop_gradient(variance)
+
+
+Slopes = tuple[tf.Tensor, tf.Tensor, tf.Tensor]
+
+
+def fused_slopes(
+    upstream: tf.Tensor, x: tf.Tensor, gamma: tf.Tensor, mean: tf.Tensor, variance: tf.Tensor, epsilon: float
+) -> Slopes:
+    """The gradients of x, gamma and beta as one replica sees them, in one kernel: on a CPU only.
+
+    Args:
+        upstream: the gradient of the output; like x.
+        mean, variance: what x was normalised with; float32 [channels].
+    """
+    x_slope, gamma_slope, beta_slope, *_ = tf.raw_ops.FusedBatchNormGradV3(
+        y_backprop=upstream,
+        x=x,
+        scale=gamma,
+        reserve_space_1=mean,
+        reserve_space_2=variance,
+        reserve_space_3=tf.zeros([0]),
+        epsilon=epsilon,
+        is_training=True,
+    )
+    return x_slope, gamma_slope, beta_slope
+
+
+def elementwise_slopes(
+    upstream: tf.Tensor, x: tf.Tensor, gamma: tf.Tensor, mean: tf.Tensor, variance: tf.Tensor, epsilon: float
+) -> Slopes:
+    """As `fused_slopes`, on any device."""
+    slope = tf.cast(upstream, tf.float32)
+    inverse = tf.math.rsqrt(variance + epsilon)
+    normalised = (tf.cast(x, tf.float32) - mean) * inverse
+    beta_slope = tf.reduce_sum(slope, axis=[0, 1, 2])
+    gamma_slope = tf.reduce_sum(slope * normalised, axis=[0, 1, 2])
+    x_slope = gamma * inverse * (slope - (beta_slope + normalised * gamma_slope) / _count(x))
+    return tf.cast(x_slope, x.dtype), gamma_slope, beta_slope
+
+
+def _apply(
+    x: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor, mean: tf.Tensor, variance: tf.Tensor, epsilon: float
+) -> tf.Tensor:
+    """`gamma * (x - mean) / sqrt(variance + epsilon) + beta`, in one kernel."""
+    return tf.raw_ops.FusedBatchNormV3(
+        x=x, scale=gamma, offset=beta, mean=mean, variance=variance, epsilon=epsilon, is_training=False
+    ).y
+
+
+def _count(x: tf.Tensor) -> tf.Tensor:
+    """How many values each channel of x has."""
+    return tf.cast(tf.size(x) // tf.shape(x)[-1], tf.float32)
 
 
 def _all_reduce(how: tf.distribute.ReduceOp, value: tf.Tensor) -> tf.Tensor:

@@ -105,7 +105,7 @@ def make_run_steps(
     ]
     trainable = state.model.trainable_variables
 
-    def replica_step(images: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def replica_step(images: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
         replica = tf.distribute.get_replica_context().replica_id_in_sync_group
         for number, generator in enumerate(dropouts):
             generator.state.value.assign(
@@ -126,21 +126,26 @@ def make_run_steps(
         state.optimizer.apply(gradients, trainable)
         state.move_average(config.average_decay)
         hits = tf.reduce_sum(tf.cast(tf.argmax(logits, axis=1) == labels, tf.float32))
-        return loss, hits / config.global_batch_size
+        return tf.stack([loss, hits / config.global_batch_size])
 
+    num_local = len(strategy.extended.worker_devices)
     jit_compile = config.jit_compile
     if jit_compile is None:
         jit_compile = bool(tf.config.list_logical_devices("GPU"))
     step = tf.function(replica_step, jit_compile=True) if jit_compile else replica_step
 
+    def over_workers(totals: tf.Tensor) -> tf.Tensor:
+        context = tf.distribute.get_replica_context()
+        return context.all_reduce(tf.distribute.ReduceOp.SUM, totals / num_local)
+
     @tf.function
     def run(iterator: Any, num_steps: tf.Tensor) -> tf.Tensor:
         results = tf.TensorArray(tf.float32, num_steps, element_shape=[2])
         for i in tf.range(num_steps):
-            loss, accuracy = strategy.run(step, args=next(iterator))
-            totals = [strategy.reduce(tf.distribute.ReduceOp.SUM, value, axis=None) for value in (loss, accuracy)]
-            results = results.write(i, tf.stack(totals))
-        return results.stack()
+            metrics = strategy.run(step, args=next(iterator))
+            results = results.write(i, tf.add_n(strategy.experimental_local_results(metrics)))
+        # Once for all steps: a reduction over workers in each would have the faster one wait again.
+        return strategy.experimental_local_results(strategy.run(over_workers, args=(results.stack(),)))[0]
 
     def run_steps(iterator: Any, num_steps: int) -> StepMetrics:
         results = run(iterator, tf.constant(num_steps)).numpy()

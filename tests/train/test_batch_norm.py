@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from train.batch_norm import BatchNormalization
+from train.batch_norm import BatchNormalization, elementwise_slopes, fused_slopes
 
 SHAPE = (12, 5, 6, 3)
 
@@ -79,3 +79,12 @@ def test_weights_move_to_keras_own_layer(batch):
     ours(batch[0], training=True)
     theirs.set_weights(ours.get_weights())
     np.testing.assert_allclose(theirs(batch[0], training=False), ours(batch[0], training=False), atol=1e-6)
+
+
+def test_the_gradient_for_gpus_is_the_kernels(batch):
+    x, upstream = map(tf.constant, batch)
+    mean, variance = tf.nn.moments(x, [0, 1, 2])
+    # Not quite this batch's statistics, as those of all replicas are not.
+    arguments = (upstream, x, tf.constant([0.5, 1.0, 2.0]), mean + 0.1, variance * 1.2, 1e-3)
+    for found, expected in zip(elementwise_slopes(*arguments), fused_slopes(*arguments), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
