@@ -14,6 +14,8 @@ SHOWN_ROWS = 20
 class Outputs(dict[str, NDArray[Any]]):
     """The outputs of a signature by name, and which model they are from."""
 
+    __slots__ = ("model", "model_version", "signature")
+
     def __init__(self, *, model: str, model_version: int, signature: str) -> None:
         self.model = model
         self.model_version = model_version

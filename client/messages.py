@@ -4,8 +4,9 @@ import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ParamSpec, TypeVar
 
+import numpy as np
 from google.protobuf.message import DecodeError
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from client.answers import (
     Classification,
@@ -19,13 +20,15 @@ from client.answers import (
     TensorSpec,
     VersionStatus,
 )
-from client.dtypes import name_of
+from client.dtypes import STRING, name_of, of_array
 from client.errors import BadAnswer, InvalidInput
 from client.examples import to_example
 from client.proto import wire_pb2 as wire
-from client.tensors import fill, to_array
+from client.tensors import content_of, fill, to_array
 
 SIGNATURE_DEF = "signature_def"
+# Bytes of an array up to which parsing a request, all but the array prepared, is quicker than setting its fields.
+SMALL = 1 << 16
 SIGNATURE_DEF_TYPE = "tensorflow.serving.SignatureDefMap"
 
 P = ParamSpec("P")
@@ -74,6 +77,14 @@ def predict_request(
     """Raises: InvalidInput."""
     name = ""
     try:
+        if len(inputs) == 1 and not outputs:
+            [(name, value)] = inputs.items()
+            if isinstance(value, np.ndarray) and value.nbytes <= SMALL:
+                array: NDArray[Any] = value
+                number = of_array(array.dtype)
+                if number != STRING:
+                    head = _head(spec.SerializeToString(), name, array.dtype, array.shape)
+                    return wire.PredictRequest.FromString(head + content_of(array, number))
         request = wire.PredictRequest(model_spec=spec, output_filter=outputs)
         for name, value in inputs.items():
             fill(request.inputs[name], value)
@@ -82,6 +93,15 @@ def predict_request(
     except InvalidInput as error:
         raise InvalidInput(f"input {name!r}: {error.details}") from error
     return request
+
+
+@functools.lru_cache(maxsize=256)
+def _head(spec: bytes, name: str, dtype: np.dtype[Any], shape: tuple[int, ...]) -> bytes:
+    """The bytes of a request for one array, up to the array's own, which are the last of such a request."""
+    request = wire.PredictRequest(model_spec=wire.ModelSpec.FromString(spec))
+    fill(request.inputs[name], np.zeros(shape, dtype))
+    data = request.SerializeToString()
+    return data[: len(data) - len(request.inputs[name].tensor_content)]
 
 
 def outputs_of(response: wire.PredictResponse) -> Outputs:

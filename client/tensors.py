@@ -60,7 +60,7 @@ def fill(tensor: TensorProto, value: ArrayLike | TensorProto, dtype: str | None 
     if number == STRING:
         tensor.string_val.extend([_encode(item) for item in array.ravel().tolist()])
     else:
-        tensor.tensor_content = _elements(array, number).tobytes()
+        tensor.tensor_content = content_of(array, number)
 
 
 def _as_array(value: Any) -> Array:
@@ -103,6 +103,11 @@ def _encode(item: Any) -> bytes:
         except UnicodeEncodeError as error:
             raise InvalidInput(f"{item!r} cannot be sent: it is no Unicode text ({error.reason})") from error
     raise InvalidInput(f"an array of objects holds {item!r} ({type(item).__name__}); expected only str and bytes in it")
+
+
+def content_of(array: Array, number: wire.DataType) -> bytes:
+    """The array's elements as a tensor of type `number` carries them. Raises: InvalidInput if they are no such."""
+    return _elements(array, number).tobytes()
 
 
 def _elements(array: Array, number: wire.DataType) -> Array:

@@ -131,6 +131,32 @@ def test_a_predict_request_is_what_upstream_makes():
     assert ours.SerializeToString(deterministic=True) == theirs.SerializeToString(deterministic=True)
 
 
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.arange(2 * 28 * 28, dtype=np.uint8).reshape(2, 28, 28),
+        np.arange(6, dtype=">f4").reshape(2, 3),
+        np.asfortranarray(np.arange(6, dtype=np.int64).reshape(2, 3)),
+        np.array(2.5),
+        np.zeros((0, 4), np.float16),
+        np.array([True, False]),
+        np.array(["a", "b"]),
+        np.zeros(messages.SMALL + 1, np.uint8),
+    ],
+    ids=["images", "big endian", "columns first", "scalar", "empty", "bool", "strings", "large"],
+)
+def test_upstream_reads_a_request_for_one_array(array):
+    spec = messages.model_spec("mnist", label="stable")
+    for values in (array, np.flip(array)):  # all but the content of the second one is known
+        theirs = assert_same_bytes(messages.predict_request(spec, {"x": values}), predict_pb2.PredictRequest)
+        assert (theirs.model_spec.name, theirs.model_spec.version_label) == ("mnist", "stable")
+        assert list(theirs.inputs) == ["x"]
+        found = tf.make_ndarray(theirs.inputs["x"])
+        expected = np.char.encode(values).astype(object) if values.dtype.kind == "U" else values
+        assert found.dtype == expected.dtype.newbyteorder("=")
+        np.testing.assert_array_equal(found, expected)
+
+
 @pytest.mark.parametrize("context", [None, {"lang": "de"}], ids=["examples alone", "with context"])
 def test_a_classify_request_holds_tf_examples(context):
     features = {"bytes": b"\x89PNG\0", "text": "ä", "list": ["a", b"b"], "int": 7, "bool": True, "floats": [0.5, 2.0]}
