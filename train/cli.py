@@ -26,7 +26,7 @@ from train.config import Augmentation, Policy, TrainConfig
 from train.hardware import trains_in_bfloat16
 from train.progress import Display, Message
 
-OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
+OK, FAILED, USAGE, INTERRUPTED, PIPE_CLOSED = 0, 1, 2, 130, 141
 
 RUN_HELP = """Train the digit CNN on Ray, write a report, publish a SavedModel.
 
@@ -82,7 +82,7 @@ class PublishFlags:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit status: 0 done, 1 failed, 2 wrong usage, 130 interrupted."""
+    """Run the command line; returns the exit status: 0 done, 1 failed, 2 usage, 130 interrupted, 141 output closed."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     commands: dict[str, Callable[[list[str]], int]] = {"preview": preview, "evaluate": evaluate, "publish": publish}
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -96,6 +96,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return command(arguments)
     except KeyboardInterrupt:
         return INTERRUPTED
+    except BrokenPipeError:
+        # What is left in the buffer cannot be written at exit either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return PIPE_CLOSED
     except (ValueError, RuntimeError, OSError) as error:
         if "--verbose" in arguments:
             traceback.print_exc()

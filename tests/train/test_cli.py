@@ -149,6 +149,14 @@ def test_mistakes_are_told_in_a_line(tmp_path, arguments, status, message):
     assert message in done.stderr and "Traceback" not in done.stderr
 
 
+def test_a_reader_that_leaves_is_no_error(tmp_path):
+    command = [sys.executable, "-m", "train", "--help"]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 141
+
+
 def test_help_teaches(tmp_path):
     done = inkling("--help", cwd=tmp_path, check=0)
     for word in ("--num-workers", "passes over the training set", "python -m train publish", "--rotation-degrees"):
