@@ -271,7 +271,8 @@ def latency_table(rows: list[dict[str, Any]]) -> str:
         "client": "Client.predict",
         "tensorflow": "generated stub, tf.make_tensor_proto",
     }
-    head = ("one call after the other, µs", *(f"{row['images']:,} images" for row in rows), "over the stub, 1 image")
+    sizes = [f"{row['images']:,} image{'s' if row['images'] > 1 else ''}" for row in rows]
+    head = ("one call after the other, µs", *sizes, "over the stub, 1 image")
     lines = [
         (
             title,
