@@ -405,12 +405,14 @@ def test_a_silent_connection_under_a_call_is_pinged(keepalive_s, pinged):
 
 
 def test_the_first_failure_cancels_the_other_parts():
-    cancelled = threading.Event()
+    under_way, cancelled = threading.Event(), threading.Event()
 
     def behave(request, context):
         if 1 in request.inputs["images"].tensor_content:
+            under_way.wait(30)
             context.abort(grpc.StatusCode.INTERNAL, "one")
         context.add_callback(cancelled.set)
+        under_way.set()
         cancelled.wait(30)
         return predict(request, context)
 
