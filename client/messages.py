@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeGuard, TypeVar
 
 import numpy as np
 from google.protobuf.message import DecodeError
@@ -27,9 +27,10 @@ from client.proto import wire_pb2 as wire
 from client.tensors import content_of, fill, to_array
 
 SIGNATURE_DEF = "signature_def"
+SIGNATURE_DEF_TYPE = "tensorflow.serving.SignatureDefMap"
+
 # Bytes of an array up to which parsing a request, all but the array prepared, is quicker than setting its fields.
 SMALL = 1 << 16
-SIGNATURE_DEF_TYPE = "tensorflow.serving.SignatureDefMap"
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -79,12 +80,8 @@ def predict_request(
     try:
         if len(inputs) == 1 and not outputs:
             [(name, value)] = inputs.items()
-            if isinstance(value, np.ndarray) and value.nbytes <= SMALL:
-                array: NDArray[Any] = value
-                number = of_array(array.dtype)
-                if number != STRING:
-                    head = _head(spec.SerializeToString(), name, array.dtype, array.shape)
-                    return wire.PredictRequest.FromString(head + content_of(array, number))
+            if _is_small(value):
+                return _small_request(spec, name, value)
         request = wire.PredictRequest(model_spec=spec, output_filter=outputs)
         for name, value in inputs.items():
             fill(request.inputs[name], value)
@@ -93,6 +90,16 @@ def predict_request(
     except InvalidInput as error:
         raise InvalidInput(f"input {name!r}: {error.details}") from error
     return request
+
+
+def _is_small(value: object) -> TypeGuard[NDArray[Any]]:
+    return isinstance(value, np.ndarray) and value.nbytes <= SMALL and of_array(value.dtype) != STRING
+
+
+def _small_request(spec: wire.ModelSpec, name: str, array: NDArray[Any]) -> wire.PredictRequest:
+    """The request for one array of numbers, the usual one, in less time than setting field by field takes."""
+    head = _head(spec.SerializeToString(), name, array.dtype, array.shape)
+    return wire.PredictRequest.FromString(head + content_of(array, of_array(array.dtype)))
 
 
 @functools.lru_cache(maxsize=256)

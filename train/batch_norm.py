@@ -77,11 +77,10 @@ def synchronized_batch_norm(
             slopes = elementwise_slopes if tf.config.list_logical_devices("GPU") else fused_slopes
             x_slope, gamma_slope, beta_slope = slopes(upstream, x, gamma, mean, variance, epsilon)
             local = tf.stack([gamma_slope, beta_slope]) / _count(x)
-            missing = (
-                (local - _all_reduce(tf.distribute.ReduceOp.MEAN, local)) * gamma * tf.math.rsqrt(variance + epsilon)
-            )
-            # The two sums in x_slope were this replica's own; this makes them everybody's.
-            x_slope += _apply(x, missing[0], missing[1], mean, variance, epsilon)
+            # The two means in x_slope are this replica's own; what is added makes them everybody's.
+            excess = local - _all_reduce(tf.distribute.ReduceOp.MEAN, local)
+            scale, offset = tf.unstack(excess * gamma * tf.math.rsqrt(variance + epsilon))
+            x_slope += _apply(x, scale, offset, mean, variance, epsilon)
             return x_slope, gamma_slope, beta_slope
 
         return (_apply(x, gamma, beta, mean, variance, epsilon), mean, variance), gradient
@@ -90,12 +89,9 @@ def synchronized_batch_norm(
     return outputs, tf.stop_gradient(mean), tf.stop_gradient(variance)
 
 
-Slopes = tuple[tf.Tensor, tf.Tensor, tf.Tensor]
-
-
 def fused_slopes(
     upstream: tf.Tensor, x: tf.Tensor, gamma: tf.Tensor, mean: tf.Tensor, variance: tf.Tensor, epsilon: float
-) -> Slopes:
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """The gradients of x, gamma and beta as one replica sees them, in one kernel: on a CPU only.
 
     Args:
@@ -117,7 +113,7 @@ def fused_slopes(
 
 def elementwise_slopes(
     upstream: tf.Tensor, x: tf.Tensor, gamma: tf.Tensor, mean: tf.Tensor, variance: tf.Tensor, epsilon: float
-) -> Slopes:
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """As `fused_slopes`, on any device."""
     slope = tf.cast(upstream, tf.float32)
     inverse = tf.math.rsqrt(variance + epsilon)

@@ -128,15 +128,10 @@ def make_run_steps(
         hits = tf.reduce_sum(tf.cast(tf.argmax(logits, axis=1) == labels, tf.float32))
         return tf.stack([loss, hits / config.global_batch_size])
 
-    num_local = len(strategy.extended.worker_devices)
     jit_compile = config.jit_compile
     if jit_compile is None:
         jit_compile = bool(tf.config.list_logical_devices("GPU"))
     step = tf.function(replica_step, jit_compile=True) if jit_compile else replica_step
-
-    def over_workers(totals: tf.Tensor) -> tf.Tensor:
-        context = tf.distribute.get_replica_context()
-        return context.all_reduce(tf.distribute.ReduceOp.SUM, totals / num_local)
 
     @tf.function
     def run(iterator: Any, num_steps: tf.Tensor) -> tf.Tensor:
@@ -145,7 +140,7 @@ def make_run_steps(
             metrics = strategy.run(step, args=next(iterator))
             results = results.write(i, tf.add_n(strategy.experimental_local_results(metrics)))
         # Once for all steps: a reduction over workers in each would have the faster one wait again.
-        return strategy.experimental_local_results(strategy.run(over_workers, args=(results.stack(),)))[0]
+        return _sum_over_workers(strategy, results.stack())
 
     def run_steps(iterator: Any, num_steps: int) -> StepMetrics:
         results = run(iterator, tf.constant(num_steps)).numpy()
@@ -153,3 +148,14 @@ def make_run_steps(
         return StepMetrics(results[:, 0], results[:, 1])
 
     return run_steps
+
+
+def _sum_over_workers(strategy: tf.distribute.Strategy, value: tf.Tensor) -> tf.Tensor:
+    """The sum of what each worker has in `value`."""
+    num_local = len(strategy.extended.worker_devices)
+
+    def reduce(value: tf.Tensor) -> tf.Tensor:
+        # Each of a worker's replicas adds its share of the same value.
+        return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, value / num_local)
+
+    return strategy.experimental_local_results(strategy.run(reduce, args=(value,)))[0]
