@@ -9,6 +9,10 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 
+# The tests are about this code on any machine, and run beside each other: of processes that share a GPU, the first
+# takes its memory. Those of tests/train/test_gpu.py undo this.
+os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
+
 
 @pytest.fixture(scope="session")
 def digit_models(tmp_path_factory) -> Path:

@@ -11,6 +11,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from train.strategy import runs_on_gpus
+
 
 class BatchNormalization(keras.layers.BatchNormalization):
     """`keras.layers.BatchNormalization` over the channels of [n, height, width, channels], faster to train."""
@@ -62,6 +64,7 @@ def synchronized_batch_norm(
     The gradient is the closed form of Ioffe and Szegedy, "Batch normalization", ICML 2015, section 3, with its two sums
     taken over all replicas: one all-reduce forward, one back. Arguments and results as `fused_batch_norm`.
     """
+    on_gpu = runs_on_gpus(tf.distribute.get_strategy())
 
     @tf.custom_gradient
     def normalise(
@@ -73,9 +76,7 @@ def synchronized_batch_norm(
         variance = within + tf.maximum(mean_of_squares - tf.square(mean), 0.0)
 
         def gradient(upstream: tf.Tensor, *_: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-            # On a GPU the kernel wants what only its own forward pass knows; there XLA fuses the plain form.
-            slopes = elementwise_slopes if tf.config.list_logical_devices("GPU") else fused_slopes
-            x_slope, gamma_slope, beta_slope = slopes(upstream, x, gamma, mean, variance, epsilon)
+            x_slope, gamma_slope, beta_slope = fused_slopes(upstream, x, gamma, mean, variance, epsilon, on_gpu=on_gpu)
             local = tf.stack([gamma_slope, beta_slope]) / _count(x)
             # The two means in x_slope are this replica's own; what is added makes them everybody's.
             excess = local - _all_reduce(tf.distribute.ReduceOp.MEAN, local)
@@ -90,38 +91,34 @@ def synchronized_batch_norm(
 
 
 def fused_slopes(
-    upstream: tf.Tensor, x: tf.Tensor, gamma: tf.Tensor, mean: tf.Tensor, variance: tf.Tensor, epsilon: float
+    upstream: tf.Tensor,
+    x: tf.Tensor,
+    gamma: tf.Tensor,
+    mean: tf.Tensor,
+    variance: tf.Tensor,
+    epsilon: float,
+    *,
+    on_gpu: bool,
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """The gradients of x, gamma and beta as one replica sees them, in one kernel: on a CPU only.
+    """The gradients of x, gamma and beta as one replica sees them, in one kernel.
 
     Args:
         upstream: the gradient of the output; like x.
         mean, variance: what x was normalised with; float32 [channels].
     """
+    # The kernel takes what its own forward pass would have left for it; cuDNN's leaves the inverse deviation.
+    left = tf.math.rsqrt(variance + epsilon) if on_gpu else variance
     x_slope, gamma_slope, beta_slope, *_ = tf.raw_ops.FusedBatchNormGradV3(
         y_backprop=upstream,
         x=x,
         scale=gamma,
         reserve_space_1=mean,
-        reserve_space_2=variance,
+        reserve_space_2=left,
         reserve_space_3=tf.zeros([0]),
         epsilon=epsilon,
         is_training=True,
     )
     return x_slope, gamma_slope, beta_slope
-
-
-def elementwise_slopes(
-    upstream: tf.Tensor, x: tf.Tensor, gamma: tf.Tensor, mean: tf.Tensor, variance: tf.Tensor, epsilon: float
-) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """As `fused_slopes`, on any device."""
-    slope = tf.cast(upstream, tf.float32)
-    inverse = tf.math.rsqrt(variance + epsilon)
-    normalised = (tf.cast(x, tf.float32) - mean) * inverse
-    beta_slope = tf.reduce_sum(slope, axis=[0, 1, 2])
-    gamma_slope = tf.reduce_sum(slope * normalised, axis=[0, 1, 2])
-    x_slope = gamma * inverse * (slope - (beta_slope + normalised * gamma_slope) / _count(x))
-    return tf.cast(x_slope, x.dtype), gamma_slope, beta_slope
 
 
 def _apply(

@@ -78,7 +78,7 @@ class TrainConfig:
     augmentation: Augmentation = field(default_factory=lambda: POLICIES["digits"])
     plain_epochs: int = 0  # the last ones, which take the images as they are and not augmented
     precision: Precision = "float32"  # what convolutions compute in; variables stay float32
-    jit_compile: bool | None = None  # compile the step with XLA; None: on GPUs only, on CPUs it is slower
+    jit_compile: bool | None = None  # compile the step with XLA; None: on one GPU (on CPUs it is slower)
     deterministic: bool = False  # only ops that give the same bits each time
     seed: int = 0  # of the initial weights, the order, the augmentation and the dropout
     checkpoint_every_steps: int = 500  # beside the one at each epoch's end

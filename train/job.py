@@ -170,7 +170,8 @@ def _train_here(
 
     from train import loop, strategy
 
-    _check_jit(config, gpus=len(tf.config.list_physical_devices("GPU")))
+    gpus = len(tf.config.list_physical_devices("GPU"))
+    _check_jit(config, gpus=gpus, replicas=gpus)
     strategy.configure_tensorflow(
         num_threads=job.cpus_per_worker or os.cpu_count() or 1,
         cpu_replicas=job.cpu_replicas,
@@ -218,7 +219,7 @@ def _train_on_ray(
     with cluster.requested_nodes(job.num_workers, job.cpus_per_worker, job.gpus_per_worker, wait=job.wait):
         workers = cluster.wait_for_workers(plan, wait=job.wait, emit=emit)
     launch.check_storage(run)
-    _check_jit(config, gpus=workers.gpus)
+    _check_jit(config, gpus=workers.gpus, replicas=workers.num_workers * workers.gpus)
     config.per_replica_batch_size(workers.num_workers * (workers.gpus or job.cpu_replicas))
     emit(Message(f"Ray: {workers}"))
     return launch.fit(
@@ -234,9 +235,13 @@ def _train_on_ray(
     )
 
 
-def _check_jit(config: TrainConfig, *, gpus: int) -> None:
+def _check_jit(config: TrainConfig, *, gpus: int, replicas: int) -> None:
     if config.jit_compile and not gpus:
-        raise ValueError("--jit-compile compiles the step with XLA for GPUs, and there are none here; leave it out")
+        raise ValueError("--jit-compile compiles the step with XLA for a GPU, and there are none here; leave it out")
+    if config.jit_compile and replicas > 1:
+        raise ValueError(
+            f"--jit-compile compiles the step of a single replica with XLA, and there would be {replicas}; leave it out"
+        )
 
 
 def _finish(

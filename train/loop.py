@@ -26,7 +26,7 @@ from train.recalibrate import make_recalibrate
 from train.run_folder import RunFolder
 from train.shards import ExampleOrder
 from train.step import StepMetrics, TrainState, make_run_steps
-from train.strategy import is_chief
+from train.strategy import is_chief, predict_in_full_float32
 
 
 class TrainingDiverged(RuntimeError):
@@ -105,6 +105,7 @@ def train(
             clock.pause()
         if events:
             events.write(history[-2:], state.step)
+    predict_in_full_float32()
     return Outcome(state.step, predict(dataset.test_images), clock.seconds)
 
 

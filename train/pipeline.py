@@ -10,6 +10,7 @@ from train import augment
 from train.config import TrainConfig
 from train.data import Dataset
 from train.shards import ExampleOrder, step_seed
+from train.strategy import runs_on_gpus
 
 
 def training_batches(
@@ -21,22 +22,25 @@ def training_batches(
         per-replica batch size and the seed is the step's, the same on all replicas.
     """
     num_replicas = strategy.num_replicas_in_sync
+    # A GPU's step leaves all of the worker's CPUs to the input; on CPUs it would only take them from the step.
+    ahead = tf.config.threading.get_inter_op_parallelism_threads() if runs_on_gpus(strategy) else 1
 
     def of_worker(context: tf.distribute.InputContext) -> tf.data.Dataset:
         local = num_replicas // context.num_input_pipelines
         first = context.input_pipeline_id * local
         steps = tf.data.Dataset.range(first_step, last_step)
-        return replica_batches(config, dataset, steps, replicas=range(first, first + local), num_replicas=num_replicas)
+        replicas = range(first, first + local)
+        return replica_batches(config, dataset, steps, replicas=replicas, num_replicas=num_replicas, ahead=ahead)
 
     return strategy.distribute_datasets_from_function(of_worker)
 
 
 def replica_batches(
-    config: TrainConfig, dataset: Dataset, steps: tf.data.Dataset, *, replicas: range, num_replicas: int
+    config: TrainConfig, dataset: Dataset, steps: tf.data.Dataset, *, replicas: range, num_replicas: int, ahead: int = 1
 ) -> tf.data.Dataset:
     """The slices that `replicas`, of `num_replicas` in all, take of `steps`: a worker's elements, its replicas in turn.
 
-    Elements are as `training_batches` says.
+    Elements are as `training_batches` says; `ahead` more than there are replicas are made side by side.
     """
     order = ExampleOrder(len(dataset.train_labels), config.global_batch_size, config.seed)
     size = config.per_replica_batch_size(num_replicas)
@@ -72,7 +76,7 @@ def replica_batches(
     slices = steps.flat_map(
         lambda step: tf.data.Dataset.range(replicas.start, replicas.stop).map(lambda replica: (step, replica))
     )
-    batches = slices.map(batch_of, num_parallel_calls=len(replicas) + 1, deterministic=True)
+    batches = slices.map(batch_of, num_parallel_calls=len(replicas) + ahead, deterministic=True)
     options = tf.data.Options()
     options.autotune.enabled = False
-    return batches.prefetch(2 * len(replicas)).with_options(options)
+    return batches.prefetch(len(replicas) + ahead).with_options(options)

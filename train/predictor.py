@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from train.data import DataError
 from train.run_folder import open_storage
+from train.strategy import predict_in_full_float32
 
 BATCH_SIZE = 500
 
@@ -90,5 +91,6 @@ def _forward_of(model: keras.Model) -> Callable[[tf.Tensor], tf.Tensor]:
 
 
 def _in_batches(forward: Callable[[tf.Tensor], tf.Tensor], images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    predict_in_full_float32()
     starts = range(0, len(images), BATCH_SIZE)
     return np.concatenate([forward(tf.constant(images[i : i + BATCH_SIZE])).numpy() for i in starts])

@@ -132,6 +132,7 @@ def _verify(folder: Path, images: NDArray[np.uint8], probabilities: NDArray[np.f
             **os.environ,
             "PYTHONPATH": os.pathsep.join(p for p in sys.path if p),
             "TF_CPP_MIN_LOG_LEVEL": "3",
+            "TF_FORCE_GPU_ALLOW_GROWTH": "true",
         }
         done = subprocess.run(command, capture_output=True, text=True, env=environment)
     if done.returncode:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from train.config import TrainConfig
 from train.model import build_model, logits_model
+from train.strategy import runs_on_gpus
 
 
 def replica_loss(
@@ -130,7 +131,7 @@ def make_run_steps(
 
     jit_compile = config.jit_compile
     if jit_compile is None:
-        jit_compile = bool(tf.config.list_logical_devices("GPU"))
+        jit_compile = runs_on_gpus(strategy) and num_replicas == 1
     step = tf.function(replica_step, jit_compile=True) if jit_compile else replica_step
 
     @tf.function

@@ -29,7 +29,10 @@ def configure_tensorflow(*, num_threads: int, cpu_replicas: int, seed: int, dete
 
 
 def make_strategy() -> tf.distribute.Strategy:
-    """`MultiWorkerMirroredStrategy` if TF_CONFIG names several workers, else `MirroredStrategy` over local devices."""
+    """`MultiWorkerMirroredStrategy` if TF_CONFIG names several workers, else `MirroredStrategy` over local devices.
+
+    One device alone has nothing to mirror, and XLA does not compile `MirroredStrategy`'s merges of replicas.
+    """
     workers = json.loads(os.environ.get("TF_CONFIG", "{}")).get("cluster", {}).get("worker", [])
     if len(workers) > 1:
         gpus = tf.config.list_physical_devices("GPU")
@@ -39,7 +42,18 @@ def make_strategy() -> tf.distribute.Strategy:
         )
         return tf.distribute.MultiWorkerMirroredStrategy(communication_options=options)
     devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
-    return tf.distribute.MirroredStrategy([device.name for device in devices])
+    names = [device.name for device in devices]
+    return tf.distribute.MirroredStrategy(names) if len(names) > 1 else tf.distribute.OneDeviceStrategy(names[0])
+
+
+def runs_on_gpus(strategy: tf.distribute.Strategy) -> bool:
+    """Whether this process's replicas compute on GPUs."""
+    return all("GPU" in device for device in strategy.extended.worker_devices)
+
+
+def predict_in_full_float32() -> None:
+    """From here on have GPUs multiply float32 as CPUs do; by default they round to TensorFloat-32, of 10 bits."""
+    tf.config.experimental.enable_tensor_float_32_execution(False)
 
 
 def is_chief(strategy: tf.distribute.Strategy) -> bool:

@@ -68,7 +68,7 @@ def small_config():
 
 @pytest.fixture(scope="session")
 def one_replica():
-    return tf.distribute.MirroredStrategy(["CPU:0"])
+    return tf.distribute.OneDeviceStrategy("CPU:0")
 
 
 @pytest.fixture(scope="session")

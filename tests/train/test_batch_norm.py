@@ -3,7 +3,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from train.batch_norm import BatchNormalization, elementwise_slopes, fused_slopes
+from tests.train.slopes import slopes_by_definition
+from train.batch_norm import BatchNormalization, fused_slopes
 
 SHAPE = (12, 5, 6, 3)
 
@@ -81,10 +82,11 @@ def test_weights_move_to_keras_own_layer(batch):
     np.testing.assert_allclose(theirs(batch[0], training=False), ours(batch[0], training=False), atol=1e-6)
 
 
-def test_the_gradient_for_gpus_is_the_kernels(batch):
+def test_the_gradient_is_that_of_other_statistics_than_the_batchs_own(batch):
     x, upstream = map(tf.constant, batch)
-    mean, variance = tf.nn.moments(x, [0, 1, 2])
-    # Not quite this batch's statistics, as those of all replicas are not.
-    arguments = (upstream, x, tf.constant([0.5, 1.0, 2.0]), mean + 0.1, variance * 1.2, 1e-3)
-    for found, expected in zip(elementwise_slopes(*arguments), fused_slopes(*arguments), strict=True):
-        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+    moments = tf.nn.moments(x, [0, 1, 2])
+    mean, variance = moments[0] + 0.1, moments[1] * 1.2  # as those of all replicas are not quite this batch's
+    gamma, epsilon = tf.constant([0.5, 1.0, 2.0]), 1e-3
+    found = fused_slopes(upstream, x, gamma, mean, variance, epsilon, on_gpu=False)
+    for slope, expected in zip(found, slopes_by_definition(*batch, gamma, mean, variance, epsilon), strict=True):
+        np.testing.assert_allclose(slope, expected, rtol=1e-4, atol=1e-5)

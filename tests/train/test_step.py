@@ -68,6 +68,14 @@ def test_two_replicas_take_the_same_steps_as_one(small_config, digits, one_repli
     check_replicas_agree(two, two_replicas)
 
 
+def test_a_step_that_xla_compiled_is_the_same(small_config, digits, one_replica):
+    config = dataclasses.replace(small_config, learning_rate=3e-4, deterministic=False)
+    plain, plain_metrics = train_steps(config, digits, one_replica)
+    compiled, compiled_metrics = train_steps(dataclasses.replace(config, jit_compile=True), digits, one_replica)
+    np.testing.assert_allclose(compiled_metrics.loss, plain_metrics.loss, rtol=1e-3)
+    assert compiled.step == plain.step == compiled.optimizer.iterations.numpy()
+
+
 def test_loss_falls(small_config, digits, one_replica):
     _, metrics = train_steps(dataclasses.replace(small_config, widths=(16, 16, 16, 16)), digits, one_replica, 40)
     assert metrics.loss[-5:].mean() < 0.5 * metrics.loss[:5].mean()
