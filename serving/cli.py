@@ -75,8 +75,8 @@ def _serve(parsed: Parsed) -> int:
         if "rest_api_port" not in parsed.given:
             config = dataclasses.replace(config, rest_api_port=DEFAULT_REST_PORT)
         logger.info("serving %s from %s on gRPC %d and REST %d", names, folder, config.port, config.rest_api_port)
-    from serving import server  # with TensorFlow it takes seconds to import, which a bad flag need not pay
-
+    with logs.standard_error_shut():
+        from serving import server  # with TensorFlow it takes seconds to import, which a bad flag need not pay
     return server.run(config, folder)
 
 

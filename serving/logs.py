@@ -4,12 +4,15 @@ In JSON every line that a request caused carries the request's id, and every req
 the caller's (`x-request-id`, as HTTP header or gRPC metadata) or a new one.
 """
 
+import contextlib
 import contextvars
 import json
 import logging
+import os
 import re
 import sys
 import uuid
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -36,6 +39,20 @@ def configure(log_format: str) -> None:
     root.handlers[:] = [handler]
     root.setLevel(logging.INFO)
     requests.setLevel(logging.INFO if log_format == "json" else logging.WARNING)
+
+
+@contextlib.contextmanager
+def standard_error_shut() -> Iterator[None]:
+    """Drop what is printed, by C++ too: TensorFlow's first lines know no log level, and no JSON."""
+    sys.stderr.flush()
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
 
 class JsonFormatter(logging.Formatter):
