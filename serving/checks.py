@@ -39,11 +39,11 @@ class InputSpec:
         return cls(alias, info.name, info.dtype, numpy_dtype(info.dtype), shape, default)
 
 
-def check(specs: Sequence[InputSpec], inputs: Mapping[str, Array], *, elementwise: bool) -> list[Array]:
+def check(specs: Sequence[InputSpec], inputs: Mapping[str, Array], *, trailing_ones_optional: bool) -> list[Array]:
     """The inputs in the order of `specs`.
 
     Args:
-        elementwise: whether the signature's graph works value by value.
+        trailing_ones_optional: whether inputs may leave out last dimensions of size 1.
 
     Raises: ServingError INVALID_ARGUMENT with TensorFlow Serving's text where it has one.
     """
@@ -55,12 +55,12 @@ def check(specs: Sequence[InputSpec], inputs: Mapping[str, Array], *, elementwis
         assert array is not None, spec.alias
         if array.dtype != spec.dtype:
             raise _wrong_dtype(index, spec, array)
-        _check_shape(spec, array, elementwise=elementwise)
+        _check_shape(spec, array, trailing_ones_optional=trailing_ones_optional)
         arrays.append(array)
     return arrays
 
 
-def _check_shape(spec: InputSpec, array: Array, *, elementwise: bool) -> None:
+def _check_shape(spec: InputSpec, array: Array, *, trailing_ones_optional: bool) -> None:
     if spec.shape is None:
         if spec.ranks is not None and array.ndim not in spec.ranks:
             raise invalid_argument(
@@ -71,7 +71,7 @@ def _check_shape(spec: InputSpec, array: Array, *, elementwise: bool) -> None:
     if fits(array.shape, spec.shape):
         return
     missing = (1,) * (len(spec.shape) - array.ndim)
-    if elementwise and array.ndim and missing and fits(array.shape + missing, spec.shape):
+    if trailing_ones_optional and missing and fits(array.shape + missing, spec.shape):
         return
     raise invalid_argument(
         f"Input {spec.alias} has the wrong shape: expected {list(spec.shape)}, got {list(array.shape)}"

@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     if (binary := _binary(parsed.config)) is not None:
         try:
-            _exec_binary(binary, [*flags.without_ours(arguments), *_flags_for_models(parsed)])
+            _exec_binary(binary, [*flags.for_the_real_binary(parsed), *_flags_for_models(parsed)])
         except FlagError as error:
             print(error, file=sys.stderr)
             return BAD_FLAGS
@@ -122,7 +122,11 @@ def _models_in(folder: Path) -> list[str]:
 
 
 def _version() -> str:
-    return (
-        f"TensorFlow ModelServer: Inkling {metadata.version('inkling')}\n"
-        f"TensorFlow Library: {metadata.version('tensorflow')}"
-    )
+    return f"TensorFlow ModelServer: Inkling {_installed('inkling')}\nTensorFlow Library: {_installed('tensorflow')}"
+
+
+def _installed(distribution: str) -> str:
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:  # run from its folder, or under another name such as tf-nightly
+        return "unknown"

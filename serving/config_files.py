@@ -165,7 +165,8 @@ def _parse(text: str, message: AnyMessage, path: str) -> AnyMessage:
     try:
         return text_format.Parse(text, message)
     except text_format.ParseError as error:
-        raise invalid_argument(f"Invalid protobuf file: '{path}': {error}") from error
+        kind = message.DESCRIPTOR.full_name.replace("inkling.serving", "tensorflow.serving")
+        raise invalid_argument(f"Invalid protobuf file: '{path}': Error parsing text-format {kind}: {error}") from error
 
 
 def read_models(path: str) -> ModelServerConfig:

@@ -87,7 +87,7 @@ class Model:
         Raises: ServingError.
         """
         outputs = self._outputs(signature, output_filter)
-        arrays = check(signature.inputs, inputs, elementwise=signature.elementwise)
+        arrays = check(signature.inputs, inputs, trailing_ones_optional=signature.trailing_ones_optional)
         size = common_rows(arrays)
         if self._options.batching is not None:
             self._check_batchable(arrays, size)

@@ -52,7 +52,7 @@ class ServerConfig:
     num_unload_threads: int = 0  # unloads at once; 0: one
     saved_model_tags: str = "serve"  # tags of the graph to load, with commas between
     prefer_tflite_model: bool = False  # serve model.tflite where a version has one
-    num_tflite_pools: int = 1  # pools of TFLite interpreters
+    num_tflite_pools: int = os.cpu_count() or 1  # pools of TFLite interpreters
     num_tflite_interpreters_per_pool: int = 1  # interpreters in each
     enable_model_warmup: bool = True  # run assets.extra/tf_serving_warmup_requests before a version serves
     num_request_iterations_for_warmup: int = 0  # run each warm-up request so often; 0: once
@@ -229,19 +229,11 @@ def _read(name: str, kind: object, text: str) -> bool | int | float | str:
         raise FlagError(f"--{name}={text} is not usable: expected {expected}") from None
 
 
-def without_ours(arguments: Sequence[str]) -> list[str]:
-    """`arguments` without the flags that only this server has."""
-    kept: list[str] = []
-    skip_value = False
-    for argument in arguments:
-        name, equals, _ = argument.removeprefix("--").partition("=")
-        if skip_value and not argument.startswith("--"):
-            skip_value = False
-            continue
-        skip_value = argument.startswith("--") and name in OURS and not equals
-        if not (argument.startswith("--") and name in OURS):
-            kept.append(argument)
-    return kept
+def for_the_real_binary(parsed: Parsed) -> list[str]:
+    """`parsed` as the real binary reads it: `--flag=value`, booleans as true and false; without our own flags."""
+    given = {name: value for name, value in parsed.given.items() if name not in OURS}
+    spelled = {name: str(value).lower() if isinstance(value, bool) else value for name, value in given.items()}
+    return [*(f"--{name}={value}" for name, value in spelled.items()), *parsed.unknown]
 
 
 def usage() -> str:

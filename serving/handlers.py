@@ -6,6 +6,7 @@ what has not begun by then is not computed.
 """
 
 import asyncio
+import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeVar
@@ -36,6 +37,8 @@ from serving.observer import Labels, Observer, RequestLog
 from serving.servables import Version
 from serving.signatures import DEFAULT_SIGNATURE
 from serving.tensors import Array, to_proto
+
+logger = logging.getLogger(__name__)
 
 Response = TypeVar("Response")
 LOGS = {  # the field of a PredictionLog that holds each RPC
@@ -223,7 +226,11 @@ class Handlers:
             await self._apply(config, can_wait=can_wait)
 
     async def _apply(self, config: ModelServerConfig, *, can_wait: bool) -> None:
-        if config.WhichOneof("config") == "custom_model_config":
+        kind = config.WhichOneof("config")
+        if kind is None:  # a file that is just being written, say
+            logger.info("Taking no action for empty config.")
+            return
+        if kind == "custom_model_config":
             raise failed_precondition(
                 "Cannot transition to requested config. It is only legal to transition from one ModelConfigList to "
                 "another."
@@ -242,7 +249,7 @@ class Handlers:
         failures = []
         for name, servable in self._manager.servables.items():
             errors = [version for version in servable.versions.values() if version.error is not None]
-            if not servable.available() and errors:
+            if not servable.loaded() and errors:
                 worst = max(errors, key=lambda version: version.number)
                 failures.append(f"{{name: {name} version: {worst.number}}} due to error: {worst.error}")
         return failures

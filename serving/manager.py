@@ -6,6 +6,7 @@ The rules, for every model:
 - A version is loaded when the policy wants it and it is whole (source.py, versions.py), and served once it is loaded
   and warm.
 - A version that is not wanted any more goes once one that is wanted is available; what is in flight on it ends first.
+- After a change of the base path what was there answers until something of the new one does.
 - A version that does not load is reported with its error and tried again, after the retry interval or when its files
   change; meanwhile the policy chooses among the others. It never takes the place of one that works.
 """
@@ -81,8 +82,8 @@ class Manager:
                 raise not_found(f"Servable not found for request: Latest({name})")
             model = available[0].model
         else:
-            found = servable.versions.get(version) if servable else None
-            if found is None or found.state != AVAILABLE:
+            found = servable.answering(version) if servable else None
+            if found is None:
                 raise not_found(f"Servable not found for request: Specific({name}, {version})")
             model = found.model
         assert model is not None
@@ -97,7 +98,8 @@ class Manager:
         labels = {name: dict(config.version_labels) for name, config in chosen.items()}
         old_labels = {name: dict(servable.config.version_labels) for name, servable in self._servables.items()}
         for name in set(self._servables) - set(chosen):
-            for version in self._servables.pop(name).versions.values():
+            gone = self._servables.pop(name)
+            for version in (*gone.versions.values(), *gone.former):
                 self._retire(version, name)
         for name, config in chosen.items():
             config = ModelConfig.FromString(config.SerializeToString())
@@ -106,9 +108,7 @@ class Manager:
             if name not in self._servables:
                 self._servables[name] = Servable(config)
             elif self._servables[name].config.base_path != config.base_path:
-                for version in self._servables[name].versions.values():
-                    self._retire(version, name)
-                self._servables[name] = Servable(config)
+                self._servables[name] = Servable(config, former=self._servables[name].available())
             else:
                 self._servables[name].config = config
         await self.poll()
@@ -151,7 +151,7 @@ class Manager:
                 await asyncio.wait(tasks)
                 await self.poll()  # a version that failed makes room for another
             elif any(
-                self._servables[name].settling and not self._servables[name].available()
+                self._servables[name].settling and not self._servables[name].loaded()
                 for name in names
                 if name in self._servables
             ):
@@ -273,11 +273,15 @@ class Manager:
 
     def _sweep(self, name: str, servable: Servable, *, everything: bool = False) -> None:
         """Retire what is not wanted, once something that is wanted answers; `everything`: even without that."""
-        available = servable.available()
+        available = servable.loaded()
         if everything or any(version.number in servable.aspired for version in available):
             for version in available:
                 if version.number not in servable.aspired:
                     self._retire(version, name)
+        if available:
+            for version in servable.former:
+                self._retire(version, name)
+            servable.former.clear()
 
     def _failed(self, name: str, version: Version, error: Exception, files: Snapshot | None) -> None:
         if not isinstance(error, ServingError):
@@ -316,7 +320,9 @@ class Manager:
         await asyncio.get_running_loop().run_in_executor(self._loading, model.close)
         version.state = END
         logger.info("unloaded %s version %d", name, version.number)
-        self._observer.model_unloaded(model_name=name, version=version.number)
+        current = self._servables.get(name)
+        if current is None or current.answering(version.number) is None:  # or else another path's has the number now
+            self._observer.model_unloaded(model_name=name, version=version.number)
         await self.announce()
 
     def _forget(self, servable: Servable, listed: Container[int]) -> None:

@@ -1,6 +1,7 @@
 """The models of a server and their versions, as the manager knows them and GetModelStatus tells them."""
 
 import asyncio
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from tensorflow_serving.apis.get_model_status_pb2 import ModelVersionStatus
@@ -45,8 +46,21 @@ class Servable:
     notice: str = ""  # what the log said last, so as not to repeat it at each poll
     settling: bool = False  # a version is there and still changing
     aspired: frozenset[int] = frozenset()  # what the policy chose at the last look
+    former: list[Version] = field(default_factory=list)  # of its base path before, until one of this path answers
 
     def available(self) -> list[Version]:
         """The versions that answer, newest first."""
-        found = [version for version in self.versions.values() if version.state == AVAILABLE]
-        return sorted(found, key=lambda version: version.number, reverse=True)
+        return self.loaded() or _available(self.former)
+
+    def loaded(self) -> list[Version]:
+        """Those of the present base path, newest first."""
+        return _available(self.versions.values())
+
+    def answering(self, number: int) -> Version | None:
+        """The version of this number, if it answers."""
+        return next((version for version in self.available() if version.number == number), None)
+
+
+def _available(versions: Iterable[Version]) -> list[Version]:
+    found = [version for version in versions if version.state == AVAILABLE]
+    return sorted(found, key=lambda version: version.number, reverse=True)

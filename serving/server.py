@@ -21,6 +21,7 @@ from typing import Any, NoReturn
 import grpc
 from grpc_health.v1 import health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
+from tensorflow_serving.apis import model_service_pb2, prediction_service_pb2  # noqa: F401, reflection describes them
 from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
 
 from serving import config_files, grpc_api, rest_api

@@ -32,7 +32,7 @@ class Signature:
     definition: SignatureDef
     inputs: tuple[InputSpec, ...]  # by alias, sorted
     outputs: tuple[str, ...]  # aliases, sorted
-    elementwise: bool  # every operation works value by value
+    trailing_ones_optional: bool  # inputs may leave out last dimensions of size 1
     rows_independent: bool  # several requests in one run get what each would get alone
 
     def tensor_names(self, outputs: Sequence[str]) -> list[str]:
@@ -84,7 +84,8 @@ def _make_signature(
     aliases = tuple(sorted(definition.outputs))
     outputs = [definition.outputs[alias].name for alias in aliases]
     if runtime.graph_def is None:
-        return Signature(name, definition, inputs, aliases, elementwise=False, rows_independent=False)
+        # TensorFlow Lite's interpreter takes whatever has as many values.
+        return Signature(name, definition, inputs, aliases, trailing_ones_optional=True, rows_independent=False)
     input_names = [spec.tensor_name for spec in inputs]
     found = facts(runtime.graph_def, input_names, outputs)
     if not found.elementwise:
@@ -94,7 +95,7 @@ def _make_signature(
         definition,
         inputs,
         aliases,
-        elementwise=found.elementwise,
+        trailing_ones_optional=found.elementwise,  # such a graph computes the same without them
         rows_independent=_rows_are_independent(found, definition, inputs, runtime, outputs, samples, name),
     )
 
@@ -122,5 +123,9 @@ def _rows_are_independent(
         return False
     if not row_probe.has_rows(definition):
         return False
-    function = runtime.function([spec.tensor_name for spec in inputs], outputs)
+    try:
+        function = runtime.function([spec.tensor_name for spec in inputs], outputs)
+    except ServingError as error:  # a sparse output, say; the other signatures can be served all the same
+        logger.info("requests for %s are run one by one: %s", name, error)
+        return False
     return row_probe.rows_are_independent(function, inputs, samples, name=name)

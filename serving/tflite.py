@@ -131,6 +131,10 @@ def _info(details: dict[str, Any]) -> TensorInfo:
 
 def _invoke(interpreter: Any, inputs: Sequence[str], values: Sequence[Array], outputs: Sequence[str]) -> list[Array]:
     details = _details(interpreter)
+    values = [
+        value.reshape(value.shape + (1,) * (len(details[name]["shape"]) - value.ndim))
+        for name, value in zip(inputs, values, strict=True)
+    ]
     for name, value in zip(inputs, values, strict=True):
         if tuple(details[name]["shape"]) != value.shape:
             interpreter.resize_tensor_input(details[name]["index"], value.shape)

@@ -73,17 +73,20 @@ async def replay(records: list[PredictionLog], model: Model, *, path: str, itera
 
     Raises: ServingError.
     """
-    for record in records:
-        started = time.perf_counter()
-        code = grpc.StatusCode.OK
-        try:
+    if not records:
+        return
+    started, replayed, code = time.perf_counter(), 0, grpc.StatusCode.OK
+    try:
+        for record in records:
+            replayed += 1
             for _ in range(max(1, iterations)):
                 await _replay_one(record, model)
-        except ServingError as error:
-            code = error.code
-            raise
-        finally:
-            observer.warmup_finished(model_path=path, code=code, latency_s=time.perf_counter() - started, records=1)
+    except ServingError as error:
+        code = error.code
+        raise
+    finally:
+        latency_s = time.perf_counter() - started
+        observer.warmup_finished(model_path=path, code=code, latency_s=latency_s, records=replayed)
 
 
 async def _replay_one(record: PredictionLog, model: Model) -> None:

@@ -123,9 +123,14 @@ class TrainConfig:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "TrainConfig":
-        """The config that `to_json` wrote; raises TypeError on a field that this version does not know."""
+        """The config that `to_json` wrote; raises ValueError if another version wrote it, with other fields."""
         lists = {name: tuple(value) for name, value in values.items() if isinstance(value, list)}
-        return cls(**{**values, **lists, "augmentation": Augmentation(**values["augmentation"])})
+        try:
+            return cls(**{**values, **lists, "augmentation": Augmentation(**values["augmentation"])})
+        except (TypeError, KeyError) as error:
+            raise ValueError(
+                f"the run was begun by another version of Inkling ({error}); go on with that one"
+            ) from None
 
 
 def quick() -> TrainConfig:

@@ -48,17 +48,31 @@ class JobConfig:
         for name, least in limits.items():
             value = getattr(self, name)
             check(self, name, value is None or value >= least, f"{least} or more")
+        if self.in_process:
+            for name in ("num_workers", "gpus_per_worker", "address", "wait"):
+                given = getattr(self, name) != JobConfig.__dataclass_fields__[name].default
+                check(self, name, not given, "nothing beside --in-process, which trains without Ray")
         named = NAME.fullmatch(self.model_name) is not None
         check(self, "model_name", named, "letters, digits, '.', '_' and '-', 100 at most")
 
     def resume_command(self) -> str:
         """What to type to go on with the run."""
         default = JobConfig()
-        flags = [("storage", "--storage"), ("address", "--address")]
-        changed = [
-            f" {flag} {getattr(self, name)}" for name, flag in flags if getattr(self, name) != getattr(default, name)
+        places = (
+            "storage",
+            "address",
+            "num_workers",
+            "cpus_per_worker",
+            "gpus_per_worker",
+            "cpu_replicas",
+            "in_process",
+        )
+        changed = {name: getattr(self, name) for name in places if getattr(self, name) != getattr(default, name)}
+        flags = [
+            "--" + name.replace("_", "-") + (f" {value}" if value is not True else "")
+            for name, value in changed.items()
         ]
-        return f"python -m train --resume {self.name}{''.join(changed)}"
+        return " ".join([f"python -m train --resume {self.name}", *flags])
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,6 +233,10 @@ def _train_on_ray(
     with cluster.requested_nodes(job.num_workers, job.cpus_per_worker, job.gpus_per_worker, wait=job.wait):
         workers = cluster.wait_for_workers(plan, wait=job.wait, emit=emit)
     launch.check_storage(run)
+    if workers.num_workers > 1 and job.cpu_replicas > 1:
+        raise ValueError(
+            f"--cpu-replicas {job.cpu_replicas} splits a single worker, and there are {workers.num_workers}"
+        )
     _check_jit(config, gpus=workers.gpus, replicas=workers.num_workers * workers.gpus)
     config.per_replica_batch_size(workers.num_workers * (workers.gpus or job.cpu_replicas))
     emit(Message(f"Ray: {workers}"))
@@ -332,10 +350,15 @@ def publish_run(
     if step is None or not str(step).isdecimal() or int(step) not in steps:
         raise JobError(f"run {name!r} has no checkpoint {which!r}; it has: {', '.join(map(str, steps)) or 'none'}")
     path = stored["job"]["data"]
+    dataset = data.load(Path(path) if path else None)
+    if dataset.checksum() != stored["job"]["data_sha256"]:
+        raise JobError(
+            f"{path or 'MNIST'} is not what run {name!r} was trained on any more; put the old data back there"
+        )
     return publish_checkpoint(
         run,
         config,
-        data.load(Path(path) if path else None),
+        dataset,
         checkpoint.load(run, int(step)),
         model_dir=model_dir,
         model_name=model_name or stored["job"]["model_name"],

@@ -84,7 +84,7 @@ def _check_listening(address: str) -> None:
 
 
 def check_storage(run: RunFolder) -> None:
-    """Raise ValueError unless every node that can hold a worker sees the run's folder, which is here already."""
+    """Raise ValueError unless every node that can hold a worker sees the run's folder, which the driver sees."""
     if run.local is None:
         return
 
@@ -92,16 +92,17 @@ def check_storage(run: RunFolder) -> None:
     def sees(path: str) -> bool:
         return os.path.exists(path)
 
+    # A driver that came by ray:// is on no node.
+    here = None if ray.util.client.ray.is_connected() else ray.get_runtime_context().get_node_id()
     nodes = [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU", 0) >= 1]
-    if len(nodes) < 2:
-        return
+    nodes = [node for node in nodes if node["NodeID"] != here]
     path = f"{run.path}/config.json"
     found = ray.get([sees.options(scheduling_strategy=_on_node(node["NodeID"])).remote(path) for node in nodes])
     blind = [node["NodeManagerAddress"] for node, seen in zip(nodes, found, strict=True) if not seen]
     if blind:
         raise ValueError(
-            f"node {', '.join(blind)} does not see the run's folder {run}: with several nodes, --storage must be a "
-            "folder that all of them mount, or a URI such as s3://bucket/runs"
+            f"node {', '.join(blind)} does not see the run's folder {run}: --storage must be a folder that this "
+            "machine and all nodes mount, or a URI such as s3://bucket/runs"
         )
 
 
@@ -140,6 +141,7 @@ def fit(
             "name": run.name,
             "cpu_replicas": cpu_replicas,
             "num_threads": workers.cpus,
+            "num_gpus": workers.gpus,
             "queue": queue,
         },
         scaling_config=ray.train.ScalingConfig(
@@ -214,8 +216,16 @@ class _FailureMessages(ray.train.UserCallback):
             self._queue.put(Message(f"worker {rank} failed: {_last_line(error)}"))
 
 
+_MISSING_GPUS = (
+    "Ray granted each worker {granted} GPUs, but TensorFlow finds {found}: without its CUDA libraries "
+    "(pip install '.[gpu]') it trains on the CPUs; --gpus-per-worker 0 leaves the GPUs to others"
+)
+
+
 def train_worker(settings: dict[str, Any]) -> dict[str, Any]:
     """What Ray runs on every worker; returns the loop's outcome, or why it stopped."""
+    import tensorflow as tf
+
     from train import loop, strategy
 
     config = TrainConfig.from_json(settings["config"])
@@ -224,7 +234,11 @@ def train_worker(settings: dict[str, Any]) -> dict[str, Any]:
         cpu_replicas=settings["cpu_replicas"],
         seed=config.seed,
         deterministic=config.deterministic,
+        num_gpus=settings["num_gpus"],
     )
+    found = len(tf.config.list_logical_devices("GPU"))
+    if found < settings["num_gpus"] and ray.train.get_context().get_world_rank() == 0:
+        settings["queue"].put(Message(_MISSING_GPUS.format(granted=settings["num_gpus"], found=found)))
     run = RunFolder(settings["storage"], settings["name"])
 
     def on_checkpoint(folder: str | None, metrics: dict[str, float]) -> None:

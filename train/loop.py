@@ -26,7 +26,7 @@ from train.recalibrate import make_recalibrate
 from train.run_folder import RunFolder
 from train.shards import ExampleOrder
 from train.step import StepMetrics, TrainState, make_run_steps
-from train.strategy import is_chief, predict_in_full_float32
+from train.strategy import is_chief
 
 
 class TrainingDiverged(RuntimeError):
@@ -105,7 +105,6 @@ def train(
             clock.pause()
         if events:
             events.write(history[-2:], state.step)
-    predict_in_full_float32()
     return Outcome(state.step, predict(dataset.test_images), clock.seconds)
 
 
@@ -127,14 +126,18 @@ def _resume(
 def _check_finite(results: StepMetrics, first: int, state: TrainState, run: RunFolder) -> None:
     bad = np.flatnonzero(~np.isfinite(results.loss))
     if len(bad):
-        steps = checkpoint.steps(run)
-        last_good = f"{run}/{checkpoint.path_of(steps[-1])}" if steps else "none was saved yet"
-        rate = float(state.schedule(first + int(bad[0])))
-        raise TrainingDiverged(
-            f"the loss became {results.loss[bad[0]]} at step {first + int(bad[0]) + 1:,}, learning rate {rate:.2e}; "
-            f"last good checkpoint: {last_good}; start a new run with a lower --learning-rate or a longer "
-            "--warmup-epochs"
-        )
+        step = first + int(bad[0])
+        what = f"the loss became {results.loss[bad[0]]} at step {step + 1:,}"
+        raise TrainingDiverged(_divergence(what, step, state, run))
+
+
+def _divergence(what: str, step: int, state: TrainState, run: RunFolder) -> str:
+    steps = checkpoint.steps(run)
+    last_good = f"{run}/{checkpoint.path_of(steps[-1])}" if steps else "none was saved yet"
+    return (
+        f"{what}, learning rate {float(state.schedule(step)):.2e}; last good checkpoint: {last_good}; start a new run "
+        "with a lower --learning-rate or a longer --warmup-epochs"
+    )
 
 
 def _validate(predict: Any, images: NDArray[np.uint8], labels: NDArray[np.int64]) -> dict[str, float]:
@@ -152,9 +155,15 @@ def _save(
     strategy: tf.distribute.Strategy,
 ) -> str | None:
     check_replicas_agree(state, strategy)
+    arrays = state.arrays()
+    bad = [name for name, array in arrays.items() if not np.isfinite(array).all()]
+    if bad:  # the loss shows it a step later only, when this would be the last checkpoint
+        raise TrainingDiverged(
+            _divergence(f"{bad[0]} is not finite after step {state.step:,}", state.step - 1, state, run)
+        )
     if not is_chief(strategy):
         return None
-    folder = checkpoint.save(run, Checkpoint(state.step, state.arrays(), metrics, history))
+    folder = checkpoint.save(run, Checkpoint(state.step, arrays, metrics, history))
     run.write("metrics.jsonl", run.read(f"{folder}/metrics.jsonl"))
     checkpoint.prune(run, keep)
     return folder

@@ -1,6 +1,5 @@
 """Ask a model for probabilities, whichever form it is in: in memory, in an HDF5 file, or a published SavedModel."""
 
-import dataclasses
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 
 from train.data import DataError
 from train.run_folder import open_storage
-from train.strategy import predict_in_full_float32
+from train.strategy import compute_in_full_float32
 
 BATCH_SIZE = 500
 
@@ -51,7 +50,7 @@ def load_predictor(source: str) -> Predictor:
     Raises: DataError.
     """
     if "://" not in source:
-        return _load(Path(source))
+        return _load(Path(source), source)
     filesystem, path = open_storage(source)
     entries = filesystem.get_file_info(pyarrow.fs.FileSelector(path, allow_not_found=True))
     versions = [int(entry.base_name) for entry in entries if entry.base_name.isdecimal()]
@@ -59,27 +58,27 @@ def load_predictor(source: str) -> Predictor:
         if versions:
             path = f"{path}/{max(versions)}"
         pyarrow.fs.copy_files(path, scratch, source_filesystem=filesystem)
-        return dataclasses.replace(_load(Path(scratch)), source=source)
+        return _load(Path(scratch), source)
 
 
-def _load(path: Path) -> Predictor:
+def _load(path: Path, source: str) -> Predictor:
     if path.suffix in (".h5", ".keras") and path.is_file():
         model = keras.models.load_model(path, compile=False)
         height, width = model.input_shape[1:3]
-        return Predictor(str(path), (height, width), _forward_of(model))
+        return Predictor(source, (height, width), _forward_of(model))
     if path.is_dir() and not (path / "saved_model.pb").exists():
         versions = [int(entry.name) for entry in path.iterdir() if entry.name.isdecimal()]
         path = path / str(max(versions)) if versions else path
     if not (path / "saved_model.pb").exists():
-        raise DataError(f"{path} is no model: expected a SavedModel folder, a folder of versions, .h5 or .keras")
+        raise DataError(f"{source} is no model: expected a SavedModel folder, a folder of versions, .h5 or .keras")
     signature = tf.saved_model.load(str(path)).signatures.get("serving_default")
     inputs = signature.structured_input_signature[1] if signature else {}
     if "images" not in inputs or "probabilities" not in signature.structured_outputs:
         raise DataError(
-            f"{path} has no signature serving_default from `images` to `probabilities`: not Inkling's model"
+            f"{source} has no signature serving_default from `images` to `probabilities`: not Inkling's model"
         )
     height, width = inputs["images"].shape[1:3]
-    return Predictor(str(path), (height, width), lambda images: signature(images=images)["probabilities"])
+    return Predictor(source, (height, width), lambda images: signature(images=images)["probabilities"])
 
 
 def _forward_of(model: keras.Model) -> Callable[[tf.Tensor], tf.Tensor]:
@@ -91,6 +90,6 @@ def _forward_of(model: keras.Model) -> Callable[[tf.Tensor], tf.Tensor]:
 
 
 def _in_batches(forward: Callable[[tf.Tensor], tf.Tensor], images: NDArray[np.uint8]) -> NDArray[np.float32]:
-    predict_in_full_float32()
+    compute_in_full_float32()
     starts = range(0, len(images), BATCH_SIZE)
     return np.concatenate([forward(tf.constant(images[i : i + BATCH_SIZE])).numpy() for i in starts])

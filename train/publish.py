@@ -60,7 +60,8 @@ def publish(
     if accuracy < min_accuracy:
         raise PublishRefused(
             f"not published: accuracy {accuracy:.2%} on the test set is below --min-accuracy {min_accuracy:.2%}; "
-            "train longer, or publish it all the same by `python -m train publish NAME --min-accuracy ...`"
+            "train longer, or publish it all the same by `python -m train publish RUN --min-accuracy`, "
+            "with the run's name and a lower number"
         )
     filesystem, root = open_storage(model_dir)
     on_disk = isinstance(filesystem, pyarrow.fs.LocalFileSystem)

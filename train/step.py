@@ -73,7 +73,12 @@ class TrainState:
         return {name: np.asarray(variable.numpy()) for name, variable in self.variables().items()}
 
     def restore(self, arrays: dict[str, NDArray[Any]], step: int) -> None:
-        """Go back to what `arrays()` returned at `step`."""
+        """Go back to what `arrays()` returned at `step`; raises ValueError if those are not this state's variables."""
+        if missing := self.variables().keys() - arrays.keys():
+            raise ValueError(
+                f"the checkpoint at step {step} lacks {min(missing)}: another version of Inkling wrote it; go on with "
+                "that one, or choose another --name"
+            )
         for name, variable in self.variables().items():
             variable.assign(arrays[name])
         self.step = step

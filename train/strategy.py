@@ -7,11 +7,14 @@ import keras
 import tensorflow as tf
 
 
-def configure_tensorflow(*, num_threads: int, cpu_replicas: int, seed: int, deterministic: bool) -> None:
+def configure_tensorflow(
+    *, num_threads: int, cpu_replicas: int, seed: int, deterministic: bool, num_gpus: int | None = None
+) -> None:
     """Set threads, devices and determinism; call once in a process, before any other TensorFlow call.
 
     Args:
         num_threads: CPU threads for one op and for ops side by side; what Ray granted.
+        num_gpus: GPUs to take at most, what Ray granted; None takes all that are visible.
         cpu_replicas: without a GPU, logical CPU devices to split this process into, each a replica. More than one
             only serves to run multi-GPU code on a CPU.
     """
@@ -20,7 +23,10 @@ def configure_tensorflow(*, num_threads: int, cpu_replicas: int, seed: int, dete
     keras.utils.set_random_seed(seed)
     if deterministic:
         tf.config.experimental.enable_op_determinism()
-    gpus = tf.config.list_physical_devices("GPU")
+    compute_in_full_float32()
+    gpus = tf.config.list_physical_devices("GPU")[:num_gpus]
+    # Ray hides the GPUs that it gave to others, but none from a worker that got none.
+    tf.config.set_visible_devices(gpus, "GPU")
     for gpu in gpus:
         tf.config.experimental.set_memory_growth(gpu, True)  # leave memory to the other workers of the node
     if cpu_replicas > 1 and not gpus:
@@ -35,7 +41,7 @@ def make_strategy() -> tf.distribute.Strategy:
     """
     workers = json.loads(os.environ.get("TF_CONFIG", "{}")).get("cluster", {}).get("worker", [])
     if len(workers) > 1:
-        gpus = tf.config.list_physical_devices("GPU")
+        gpus = tf.config.list_logical_devices("GPU")
         collectives = tf.distribute.experimental.CommunicationImplementation
         options = tf.distribute.experimental.CommunicationOptions(
             implementation=collectives.NCCL if gpus else collectives.RING
@@ -51,8 +57,11 @@ def runs_on_gpus(strategy: tf.distribute.Strategy) -> bool:
     return all("GPU" in device for device in strategy.extended.worker_devices)
 
 
-def predict_in_full_float32() -> None:
-    """From here on have GPUs multiply float32 as CPUs do; by default they round to TensorFloat-32, of 10 bits."""
+def compute_in_full_float32() -> None:
+    """Have GPUs multiply float32 as CPUs do; by default they round it to TensorFloat-32, which has 10 bits.
+
+    Who wants that speed takes half precision for training. A published model must predict what was measured.
+    """
     tf.config.experimental.enable_tensor_float_32_execution(False)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from train.strategy import predict_in_full_float32
+from train.strategy import compute_in_full_float32
 
 TOLERANCE = 1e-4  # between two float32 runs of the same graph, compiled differently
 ENCODED_IMAGES = 20  # of them are sent as PNG through the other two signatures
@@ -50,7 +50,7 @@ def _compare(signature: str, found: NDArray[np.float32], expected: NDArray[np.fl
 
 def main() -> None:
     folder, expected = sys.argv[1:]
-    predict_in_full_float32()
+    compute_in_full_float32()
     with np.load(expected, allow_pickle=False) as arrays:
         verify(Path(folder), arrays["images"], arrays["probabilities"])
 

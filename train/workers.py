@@ -65,6 +65,12 @@ def plan_workers(
     def share(resource: str) -> int:
         return int(min((node.get(resource, 0) for node in wanted), default=0)) // per_node
 
+    if gpus is None and with_gpu and not share("GPU"):
+        there = int(sum(node["GPU"] for node in with_gpu))
+        raise ClusterTooSmall(
+            f"asked for {num_workers} workers, but the cluster has {_count(there, 'GPU')}; ask for at most as many "
+            "workers, or train on the CPUs with --gpus-per-worker 0"
+        )
     gpus = share("GPU") if gpus is None else gpus
     cpus = max(1, share("CPU")) if cpus is None else cpus
     places = sum(int(min(node.get("CPU", 0) / cpus, node.get("GPU", 0) / gpus if gpus else 1e9)) for node in nodes)

@@ -88,10 +88,14 @@ def test_the_real_binary_is_run_with_its_own_flags_when_asked(tmp_path):
     binary = tmp_path / "tensorflow_model_server"
     binary.write_text('#!/bin/sh\necho "binary: $@"\n')
     binary.chmod(0o755)
-    flags_ = ["--engine=auto", "--port=1", "--drain_seconds=3", "--log_format", "json", "--model_name=m"]
+    flags_ = ["--engine=auto", "--port", "1", "--drain_seconds=3", "--log_format", "json", "--model_name=m"]
+    flags_ += ["--enable_batching", "--enable_model_warmup=0", "--per_process_gpu_memory_fraction=.25", "--of_its_own"]
     command = [sys.executable, "-m", "serving", *flags_]
     done = subprocess.run(command, env={"PATH": str(tmp_path)}, capture_output=True, text=True, timeout=60)
-    assert done.stdout == "binary: --port=1 --model_name=m\n"
+    assert done.stdout == (
+        "binary: --port=1 --model_name=m --enable_batching=true --enable_model_warmup=false "
+        "--per_process_gpu_memory_fraction=0.25 --of_its_own\n"
+    )
 
 
 @pytest.fixture
@@ -165,7 +169,10 @@ def test_a_bad_config_file_is_named_as_tensorflow_serving_names_it(content, tmp_
     file = tmp_path / "bad_model_config.txt"
     file.write_bytes(content)
     assert cli.main([f"--model_config_file={file}"]) == 255
-    assert f"Invalid protobuf file: '{file}'" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert f"Invalid protobuf file: '{file}'" in error
+    if content.isascii():
+        assert "Error parsing text-format tensorflow.serving.ModelServerConfig" in error
 
 
 def test_a_port_in_use_ends_the_start(repository):

@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import time
+import urllib.request
 
 import grpc
 import numpy as np
@@ -22,6 +23,7 @@ from tensorflow_serving.apis import (
 from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
 
 from tests.server_process import ServerProcess
+from tests.serving import saved_models
 from tests.serving.conftest import predict_request
 
 ROUNDS_FOR_SECONDS = 4000  # of the signature `slow`: at least a second on any machine
@@ -164,6 +166,46 @@ def test_a_reload_whose_caller_goes_away_is_done_to_the_end(repository, tmp_path
         request = quick_request()
         request.model_spec.version_label = "new"
         assert answer_when_there(stub_of(channel), request).model_spec.version.value == 2
+
+
+def test_an_empty_config_file_takes_no_model_away(repository, tmp_path):
+    file = tmp_path / "models.config"
+    model = f'name: "several" base_path: "{repository / "several"}" model_platform: "tensorflow"'
+    file.write_text(f"model_config_list {{ config {{ {model} }} }}")
+    flags = [f"--model_config_file={file}", "--model_config_file_poll_wait_seconds=1"]
+    with ServerProcess(*flags) as server, grpc.insecure_channel(server.address) as channel:
+        file.write_text("")  # as who writes it sees it between opening and writing
+        server.wait_for_log("Taking no action for empty config.")
+        assert stub_of(channel).Predict(quick_request(), timeout=20).outputs
+
+
+def test_what_a_base_path_had_answers_until_the_next_one_does(tmp_path):
+    saved_models.write_scale(tmp_path / "old" / "1", 1.0)
+    (tmp_path / "new" / "1").mkdir(parents=True)
+    (tmp_path / "new" / "1" / "saved_model.pb").write_bytes(b"no model")
+    model = 'name: "scale" model_platform: "tensorflow"'
+    file = tmp_path / "models.config"
+    file.write_text(f'model_config_list {{ config {{ {model} base_path: "{tmp_path}/old" }} }}')
+    flags = [f"--model_config_file={file}", "--max_num_load_retries=0"]
+    with ServerProcess(*flags) as server, grpc.insecure_channel(server.address) as channel:
+
+        def factor():
+            request = predict_request("scale", {"x": np.ones(1, np.float32)})
+            return stub_of(channel).Predict(request, timeout=20).outputs["y"].float_val[0]
+
+        reload = model_service_pb2_grpc.ModelServiceStub(channel).HandleReloadConfigRequest
+        with pytest.raises(grpc.RpcError, match="did not become available"):
+            reload(reload_request(f'config {{ {model} base_path: "{tmp_path}/new" }}'), timeout=60)
+        assert factor() == 1.0
+        shutil.rmtree(tmp_path / "new" / "1")
+        saved_models.write_scale(tmp_path / "new" / "1", 2.0)
+        deadline = time.monotonic() + 60
+        while (found := factor()) != 2.0:
+            assert found == 1.0 and time.monotonic() < deadline
+            time.sleep(0.05)
+        server.wait_for_log("unloaded scale version 1")
+        page = urllib.request.urlopen(f"{server.rest_url}/readyz")
+        assert page.status == 200 and factor() == 2.0
 
 
 def test_a_killed_server_starts_again_on_the_same_ports(several, tmp_path):

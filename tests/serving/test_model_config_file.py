@@ -51,6 +51,21 @@ def test_a_file_that_changes_during_the_first_load_is_applied(path, server):
     assert server.asked == ["b"]
 
 
+def test_a_file_that_is_just_being_written_takes_no_model_away(path, server):
+    file = ModelConfigFile(str(path))
+    path.write_text("")
+    models = []
+
+    async def note(config):
+        models.append(config.WhichOneof("config"))
+
+    asyncio.run(file.look(note))
+    assert models == [None]  # of which the server takes no notice: see test_lifecycle
+    path.write_text(text("b"))
+    look(file, server, times=3)
+    assert server.asked == ["b"]
+
+
 def test_what_fails_is_tried_again_and_logged_once(path, server, caplog):
     file = ModelConfigFile(str(path))
     server.refuses.add("b")

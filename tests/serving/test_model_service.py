@@ -3,6 +3,7 @@
 import grpc
 import numpy as np
 import pytest
+from google.protobuf import descriptor_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from tensorflow_serving.apis import get_model_metadata_pb2, get_model_status_pb2, model_management_pb2
@@ -186,6 +187,18 @@ def test_reflection_lists_the_services(channel):
     answer = next(stub.ServerReflectionInfo(requests, timeout=20))
     names = {service.name for service in answer.list_services_response.service}
     assert {"tensorflow.serving.PredictionService", "tensorflow.serving.ModelService", "grpc.health.v1.Health"} <= names
+
+
+@pytest.mark.parametrize("service", ["PredictionService", "ModelService"])
+def test_reflection_describes_the_services(channel, service):
+    stub = reflection_pb2_grpc.ServerReflectionStub(channel)
+    request = reflection_pb2.ServerReflectionRequest(file_containing_symbol=f"tensorflow.serving.{service}")
+    answer = next(stub.ServerReflectionInfo(iter([request]), timeout=20))
+    files = [
+        descriptor_pb2.FileDescriptorProto.FromString(file)
+        for file in answer.file_descriptor_response.file_descriptor_proto
+    ]
+    assert service in {described.name for file in files for described in file.service}
 
 
 def test_config_kinds_do_not_mix(model_service):

@@ -68,6 +68,26 @@ def test_a_tflite_models_signature_tells_the_shapes_that_it_takes(tmp_path):
     assert shapes["scalar"].rank is None  # the file does not tell
 
 
+class Columns(tf.Module):
+    @tf.function(input_signature=[tf.TensorSpec([1, 1], tf.float32, name="x")])
+    def double(self, x):
+        return {"y": 2 * x}
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
+def test_a_tflite_model_of_one_column_takes_a_list(tmp_path):
+    module = Columns()
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([module.double.get_concrete_function()], module)
+    (tmp_path / "1").mkdir()
+    (tmp_path / "1" / "model.tflite").write_bytes(converter.convert())
+    flags = ["--model_name=columns", f"--model_base_path={tmp_path}", "--prefer_tflite_model"]
+    with ServerProcess(*flags) as server, grpc.insecure_channel(server.address) as channel:
+        predict = prediction_service_pb2_grpc.PredictionServiceStub(channel).Predict
+        for values in ([1], [1, 2, 3]):
+            outputs = predict(predict_request("columns", {"x": np.array(values, np.float32)}), timeout=20).outputs
+            assert list(outputs["y"].float_val) == [2 * value for value in values]
+
+
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
 @pytest.mark.parametrize("stored", [True, False], ids=["in the metadata", "none"])
 def test_older_tflite_models_have_signatures_in_their_metadata_or_none(lite_folder, tmp_path, stored):

@@ -136,6 +136,11 @@ MISTAKES = {
     "no workers": (["--num-workers", "0"], 2, "num_workers=0"),
     "model outside": (["--model-name", "../x"], 2, "model_name="),
     "flattened": (["--scale", "1"], 2, "scale=1.0"),
+    "workers without Ray": (
+        ["--in-process", "--num-workers", "2"],
+        2,
+        "num_workers=2 is out of range",
+    ),
     "xla": (["--jit-compile", "True", "--in-process"], 2, "there are none here; leave it out"),
     "other settings": (["--resume", "a", "--epochs", "9"], 2, "--resume goes on with the run's own settings"),
     "nowhere to write": (["--storage", "/proc/runs", "--in-process"], 1, "/proc/runs"),

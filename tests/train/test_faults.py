@@ -93,13 +93,14 @@ def test_ctrl_c_keeps_the_checkpoint_and_says_how_to_go_on(undisturbed, start, t
     job.process.send_signal(signal.SIGINT)
     status, output = job.wait(60)
     assert status == 130
-    assert output.rstrip().endswith("stopped; go on with: python -m train --resume run")
+    hint = output.rstrip().partition("stopped; go on with: python -m train ")[2]
+    assert hint == "--resume run --num-workers 2 --cpus-per-worker 1"
     assert psutil.wait_procs(family, timeout=30)[1] == []
     step = checkpoint_steps(tmp_path / "runs/run")[-1]
     # Its newest checkpoint is cut short as well: the one before it must do.
     damaged = tmp_path / "runs/run" / checkpoint.path_of(step) / "state.npz"
     damaged.write_bytes(damaged.read_bytes()[:1000])
-    resumed = Job(tmp_path, "--resume", "run", "--num-workers", "2", "--cpus-per-worker", "1", "--no-publish")
+    resumed = Job(tmp_path, *hint.split(), "--no-publish")
     status, output = resumed.wait()
     assert status == 0, output
     assert "damaged checkpoint passed over: " in output

@@ -125,6 +125,11 @@ def test_two_replicas_of_one_gpu_take_the_same_steps_as_one(tmp_path):
     python("-c", TWO_REPLICAS, folder=tmp_path)
 
 
-def test_ray_gives_the_worker_its_gpu(tmp_path):
-    output = python("-m", "train", *SMALL[1:], folder=tmp_path)
-    assert "GPU each" in output
+def test_ray_gives_the_worker_its_gpu_or_none(tmp_path):
+    for gpus, told in (("1", "1 GPU each"), ("0", "each")):
+        command = [sys.executable, "-m", "train", *SMALL[1:], "--gpus-per-worker", gpus, "--name", f"with-{gpus}"]
+        done = subprocess.run(command, cwd=tmp_path, env=ON_GPU, capture_output=True, text=True, timeout=290)
+        assert done.returncode == 0, done.stderr
+        (line,) = [line for line in done.stderr.splitlines() if line.startswith("Ray: ")]
+        assert line.endswith(told) and ("GPU" in line) == (gpus == "1")
+        assert "TensorFlow finds" not in done.stderr  # fewer GPUs than Ray granted

@@ -5,12 +5,14 @@ import json
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from train import checkpoint
 from train.loop import TrainingDiverged, train
 from train.progress import Advance, Message
 from train.run_folder import RunFolder
 from train.shards import ExampleOrder
+from train.step import TrainState
 
 
 class Stop(Exception):
@@ -101,8 +103,28 @@ def test_a_finished_run_only_evaluates_again(undisturbed, digits, one_replica):
 
 def test_a_loss_that_is_not_finite_stops_the_run(small_config, digits, one_replica, tmp_path):
     config = dataclasses.replace(small_config, learning_rate=1e25)
-    with pytest.raises(TrainingDiverged, match=r"at step \d+, learning rate .*e\+2\d; last good checkpoint: .*run"):
+    with pytest.raises(
+        TrainingDiverged, match=r"at step \d+, learning rate .*e\+2\d; last good .*: none was saved yet;"
+    ):
         train_run(config, digits, one_replica, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("last_finite", "told"),
+    [(12, r"the loss became .* at step 1[34], "), (14, "gamma is not finite after step 14, ")],
+    ids=["between checkpoints", "where one is due"],
+)
+def test_a_run_that_diverges_names_its_last_good_checkpoint(
+    small_config, digits, one_replica, tmp_path, monkeypatch, last_finite, told
+):
+    def overflow(state, decay):
+        gamma = state.model.get_layer("conv1_norm").gamma.value
+        now = state.optimizer.iterations.value >= last_finite
+        gamma.assign(tf.where(now, tf.fill(gamma.shape, np.inf), gamma))
+
+    monkeypatch.setattr(TrainState, "move_average", overflow)
+    with pytest.raises(TrainingDiverged, match=told + r".*last good checkpoint: .*/checkpoints/step_0*7;"):
+        train_run(small_config, digits, one_replica, tmp_path)
 
 
 def test_one_long_call_gives_what_many_short_ones_give(undisturbed, digits, one_replica, tmp_path):

@@ -39,9 +39,14 @@ def assert_same_run(found, expected):
 
 
 @pytest.mark.parametrize(
-    "split", [["--num-workers", "2", "--cpus-per-worker", "1"], ["--cpu-replicas", "2"]], ids=["workers", "replicas"]
+    ("split", "uri"),
+    [(["--num-workers", "2", "--cpus-per-worker", "1"], False), (["--cpu-replicas", "2"], True)],
+    ids=["workers", "replicas, storage by URI"],
 )
-def test_the_number_of_workers_does_not_change_the_result(one_worker, digits_file, tmp_path, split):
+def test_the_number_of_workers_does_not_change_the_result(one_worker, digits_file, tmp_path, split, uri):
+    places = [(flag, tmp_path / name) for flag, name in (("--storage", "runs"), ("--model-dir", "models"))]
+    if uri:
+        split = [*split, *(part for flag, path in places for part in (flag, path.as_uri()))]
     job = Job(tmp_path, "--data", digits_file, *SMALL, *NO_DROPOUT, *split, "--name", "split")
     status, output = job.wait()
     assert status == 0, output

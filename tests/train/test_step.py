@@ -37,6 +37,13 @@ def test_the_model_has_the_five_layers_of_the_description(small_config, mnist, o
     assert [layer.rate for layer in model.layers if "dropout" in layer.name] == [0.2, 0.3]
 
 
+def test_the_learning_rate_rises_and_falls_along_a_cosine(small_config, digits, one_replica):
+    config = dataclasses.replace(small_config, epochs=4, warmup_epochs=1.0, learning_rate=0.01)
+    schedule = make_state(config, digits, one_replica).schedule  # 40 steps, 10 of them to warm up
+    rates = [float(schedule(step)) for step in (0, 5, 10, 25, 40)]
+    np.testing.assert_allclose(rates, [0, 0.005, 0.01, 0.005, 0], atol=1e-8)
+
+
 def test_replica_losses_sum_to_the_global_mean():
     random = np.random.default_rng(0)
     logits, labels = random.normal(size=(12, 10)).astype(np.float32), random.integers(0, 10, 12)
@@ -58,7 +65,8 @@ def test_label_smoothing_spreads_its_share_evenly():
 
 def test_two_replicas_take_the_same_steps_as_one(small_config, digits, one_replica, two_replicas):
     # Adam turns rounding into steps of the learning rate's size where a gradient is nearly 0: keep those small.
-    config = dataclasses.replace(small_config, learning_rate=3e-4)
+    # A large L2, or nobody would see that each replica counts it whole.
+    config = dataclasses.replace(small_config, learning_rate=3e-4, l2=0.02)
     one, one_metrics = train_steps(config, digits, one_replica, 30)
     two, two_metrics = train_steps(config, digits, two_replicas, 30)
     np.testing.assert_allclose(two_metrics.loss, one_metrics.loss, rtol=1e-3)

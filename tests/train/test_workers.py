@@ -25,6 +25,7 @@ def plan(*nodes, num_workers=None, cpus=None, gpus=None, global_batch_size=128):
         ([GPUS], {"num_workers": 4}, Workers(4, 4, 1)),
         ([GPUS], {"gpus": 1, "cpus": 2}, Workers(4, 2, 1)),
         ([GPUS], {"gpus": 0}, Workers(1, 16, 0)),
+        ([GPUS], {"num_workers": 8, "gpus": 0}, Workers(8, 2, 0)),
     ],
     ids=str,
 )
@@ -37,8 +38,13 @@ def test_the_global_batch_is_divided_evenly():
     assert plan(*[GPUS] * 3, global_batch_size=96) == Workers(3, 16, 4)
 
 
+def test_more_workers_than_gpus_do_not_train_on_cpus_unasked():
+    with pytest.raises(ClusterTooSmall, match="asked for 8 workers, but the cluster has 4 GPUs; .*--gpus-per-worker 0"):
+        plan(HEAD, GPUS, num_workers=8)
+
+
 @pytest.mark.parametrize(
-    "asked", [{"num_workers": 2, "gpus": 4}, {"num_workers": 17, "cpus": 1}, {"cpus": 32}], ids=str
+    "asked", [{"num_workers": 2, "gpus": 4}, {"num_workers": 17, "cpus": 1, "gpus": 0}, {"cpus": 32}], ids=str
 )
 def test_more_than_there_is_is_refused(asked):
     with pytest.raises(ClusterTooSmall, match="16 CPUs and 4 GPUs in all, room for"):
