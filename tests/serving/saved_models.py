@@ -73,6 +73,37 @@ def write_table(folder: Path) -> None:
         builder.save()
 
 
+def write_tagged(folder: Path) -> None:
+    """Two graphs in one SavedModel: `serve` doubles x, float [n], and `serve,thrice` triples it."""
+    with tf.Graph().as_default(), v1.Session() as session:
+        variable = v1.get_variable("unused", initializer=0.0)
+        session.run(variable.initializer)
+        x = v1.placeholder(tf.float32, [None], name="x")
+        builder = v1.saved_model.Builder(str(folder))
+        builder.add_meta_graph_and_variables(
+            session, ["serve"], signature_def_map={"serving_default": _predict({"x": x}, {"y": 2 * x})}
+        )
+        builder.add_meta_graph(
+            ["serve", "thrice"], signature_def_map={"serving_default": _predict({"x": x}, {"y": 3 * x})}
+        )
+        builder.save()
+
+
+def write_sparse(folder: Path) -> None:
+    """`serving_default` doubles x, float [n, 2]; `sparse` gives a sparse tensor."""
+    with tf.Graph().as_default(), v1.Session() as session:
+        variable = v1.get_variable("unused", initializer=0.0)
+        session.run(variable.initializer)
+        x = v1.placeholder(tf.float32, [None, 2], name="x")
+        builder = v1.saved_model.Builder(str(folder))
+        signatures = {
+            "serving_default": _predict({"x": x}, {"y": 2 * x}),
+            "sparse": _predict({"x": x}, {"y": tf.sparse.from_dense(x)}),
+        }
+        builder.add_meta_graph_and_variables(session, ["serve"], signature_def_map=signatures)
+        builder.save()
+
+
 def _predict(inputs: dict[str, tf.Tensor], outputs: dict[str, tf.Tensor]) -> SignatureDef:
     return _signature("predict", inputs, outputs)
 

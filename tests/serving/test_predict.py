@@ -4,7 +4,9 @@ import grpc
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorflow_serving.apis import prediction_service_pb2_grpc
 
+from tests.server_process import ServerProcess
 from tests.serving import saved_models
 from tests.serving.conftest import predict_request
 
@@ -99,6 +101,7 @@ def test_an_elementwise_model_takes_a_list_for_a_column(predict):
     # The best known example of TensorFlow Serving: the signature says [-1, 1], its tutorial sends [1.0, 2.0, 5.0].
     outputs = predict("half_plus_two", {"x": np.array([1.0, 2.0, 5.0], np.float32)})
     np.testing.assert_array_equal(outputs["y"], np.array([2.5, 3.0, 4.5], np.float32))
+    assert predict("half_plus_two", {"x": np.float32(4)})["y"] == 4.0
 
 
 def test_keras_models_are_served_however_they_were_written(predict, repository):
@@ -254,3 +257,26 @@ def test_session_service_is_unimplemented(channel):
     with pytest.raises(grpc.RpcError) as caught:
         call(b"", timeout=20)
     assert caught.value.code() == grpc.StatusCode.UNIMPLEMENTED
+
+
+@pytest.mark.parametrize(("flags", "factor"), [([], 2), (["--saved_model_tags=serve,thrice"], 3)], ids=["serve", "two"])
+def test_tags_choose_the_graph(tmp_path, flags, factor):
+    saved_models.write_tagged(tmp_path / "1")
+    with (
+        ServerProcess("--model_name=tagged", f"--model_base_path={tmp_path}", *flags) as server,
+        grpc.insecure_channel(server.address) as channel,
+    ):
+        stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
+        answer = stub.Predict(predict_request("tagged", {"x": np.ones(1, np.float32)}), timeout=20)
+        assert list(answer.outputs["y"].float_val) == [factor]
+
+
+def test_a_sparse_output_keeps_no_other_signature_from_being_served(tmp_path):
+    saved_models.write_sparse(tmp_path / "1")
+    with (
+        ServerProcess("--model_name=sparse", f"--model_base_path={tmp_path}") as server,
+        grpc.insecure_channel(server.address) as channel,
+    ):
+        stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
+        refusal(stub, predict_request("sparse", {"x": FLOATS}, signature="sparse"))
+        assert len(stub.Predict(predict_request("sparse", {"x": FLOATS}), timeout=20).outputs["y"].float_val) == 4
