@@ -76,7 +76,7 @@ class ServerConfig:
     # How it is watched.
     monitoring_config_file: str = ""  # text file with a MonitoringConfig
     enable_grpc_healthcheck_service: bool = True  # grpc.health.v1
-    enable_profiler: bool = True  # TensorFlow's profiler service
+    enable_profiler: bool = True  # TensorFlow's profiler service, which writes where its caller asks
     request_log_file: str = ""  # TFRecord of PredictionLog to which sampled requests go
     request_log_sampling_rate: float = 1.0  # share of the requests to write
     request_log_max_mb: int = 64  # size at which the file is rotated, in 10^6 bytes
@@ -148,7 +148,6 @@ def _is_channel_argument(pair: str) -> bool:
 ALIASES = {"use_tflite_model": "prefer_tflite_model"}
 WITHOUT_EFFECT = frozenset(
     {
-        "enable_profiler",
         "flush_filesystem_caches",
         "grpc_max_threads",
         "mixed_precision",

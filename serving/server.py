@@ -37,6 +37,7 @@ from serving.metrics import Metrics
 from serving.model_config_file import ModelConfigFile
 from serving.model_configs import PLATFORM
 from serving.models_folder import model_names
+from serving.profiler import Profiler
 from serving.request_log import RequestLog
 from serving.workers import Workers
 
@@ -252,6 +253,8 @@ def _make_grpc_server(
     if config.enable_grpc_healthcheck_service:
         health_pb2_grpc.add_HealthServicer_to_server(health.servicer, server)
         services.append("grpc.health.v1.Health")
+    if config.enable_profiler:
+        Profiler().add_to(server)
     reflection.enable_server_reflection(services, server)
     if config.port:
         grpc_api.add_port(server, f"0.0.0.0:{config.port}", tls)

@@ -236,7 +236,7 @@ def train_worker(settings: dict[str, Any]) -> dict[str, Any]:
         deterministic=config.deterministic,
         num_gpus=settings["num_gpus"],
     )
-    found = len(tf.config.list_logical_devices("GPU"))
+    found = len(tf.config.get_visible_devices("GPU"))
     if found < settings["num_gpus"] and ray.train.get_context().get_world_rank() == 0:
         settings["queue"].put(Message(_MISSING_GPUS.format(granted=settings["num_gpus"], found=found)))
     run = RunFolder(settings["storage"], settings["name"])

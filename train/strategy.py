@@ -41,7 +41,7 @@ def make_strategy() -> tf.distribute.Strategy:
     """
     workers = json.loads(os.environ.get("TF_CONFIG", "{}")).get("cluster", {}).get("worker", [])
     if len(workers) > 1:
-        gpus = tf.config.list_logical_devices("GPU")
+        gpus = tf.config.get_visible_devices("GPU")
         collectives = tf.distribute.experimental.CommunicationImplementation
         options = tf.distribute.experimental.CommunicationOptions(
             implementation=collectives.NCCL if gpus else collectives.RING
