@@ -6,6 +6,7 @@ at once, and a call costs less (measured with the digit model on 2 cores, one im
 """
 
 import gc
+import importlib.util
 import logging
 import posixpath
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -25,6 +26,7 @@ from serving.tensors import Array
 logger = logging.getLogger(__name__)
 
 INIT_OP_SIGNATURE = "__saved_model_init_op"
+OP_LIBRARIES = ("tensorflow_text", "tensorflow_decision_forests")  # whose operations the real binary has linked in
 STATUS_CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 Function = Callable[[Sequence[Array]], list[Array]]
@@ -53,6 +55,23 @@ def serving_error(error: tf.errors.OpError) -> ServingError:
     return ServingError(STATUS_CODES.get(error.error_code, grpc.StatusCode.UNKNOWN), error.message)
 
 
+def _import_graph(meta_graph: meta_graph_pb2.MetaGraphDef) -> tf.Graph:
+    with tf.Graph().as_default() as graph:
+        tf.import_graph_def(meta_graph.graph_def, name="", producer_op_list=meta_graph.meta_info_def.stripped_op_list)
+    return graph
+
+
+def _import_op_libraries(unknown: tf.errors.NotFoundError) -> None:
+    """Have the operations of OP_LIBRARIES registered; raises ServingError if none is installed."""
+    found = [name for name in OP_LIBRARIES if importlib.util.find_spec(name)]
+    if not found:
+        raise not_found(
+            f"{unknown.message} For operations of tensorflow-text, say, install that package beside the server."
+        ) from unknown
+    for name in found:
+        importlib.import_module(name)
+
+
 class SavedModel:
     """One version of a model, restored and initialised in a session of its own."""
 
@@ -64,11 +83,11 @@ class SavedModel:
         self._path = path
         try:
             meta_graph = self._meta_graph(tags)
-            self._graph = tf.Graph()
-            with self._graph.as_default():
-                tf.import_graph_def(
-                    meta_graph.graph_def, name="", producer_op_list=meta_graph.meta_info_def.stripped_op_list
-                )
+            try:
+                self._graph = _import_graph(meta_graph)
+            except tf.errors.NotFoundError as error:
+                _import_op_libraries(error)
+                self._graph = _import_graph(meta_graph)
             self.graph_def: GraphDef | None = meta_graph.graph_def
             self.signature_defs: Mapping[str, SignatureDef] = dict(meta_graph.signature_def)
             self._session = tf.compat.v1.Session(graph=self._graph, config=session_config)

@@ -116,6 +116,19 @@ def _signature(method: str, inputs: dict[str, tf.Tensor], outputs: dict[str, tf.
     )
 
 
+def write_words(folder: Path) -> None:
+    """Words of `text`, string [n], by an operation of tensorflow-text."""
+    import tensorflow_text
+
+    class Words(tf.Module):
+        @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="text")])
+        def words(self, text):
+            return {"words": tensorflow_text.WhitespaceTokenizer().tokenize(text).to_tensor(b"")}
+
+    module = Words()
+    tf.saved_model.save(module, str(folder), signatures=module.words)
+
+
 class Scale(tf.Module):
     """y = factor * x, over float [n]."""
 

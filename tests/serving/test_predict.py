@@ -280,3 +280,16 @@ def test_a_sparse_output_keeps_no_other_signature_from_being_served(tmp_path):
         stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
         refusal(stub, predict_request("sparse", {"x": FLOATS}, signature="sparse"))
         assert len(stub.Predict(predict_request("sparse", {"x": FLOATS}), timeout=20).outputs["y"].float_val) == 4
+
+
+def test_operations_of_tensorflow_text_are_there_where_it_is_installed(tmp_path):
+    pytest.importorskip("tensorflow_text")
+    saved_models.write_words(tmp_path / "1")
+    with (
+        ServerProcess("--model_name=words", f"--model_base_path={tmp_path}") as server,
+        grpc.insecure_channel(server.address) as channel,
+    ):
+        stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
+        request = predict_request("words", {"text": np.array([b"one two", b"three"], object)})
+        answer = stub.Predict(request, timeout=20).outputs["words"]
+        assert list(answer.string_val) == [b"one", b"two", b"three", b""]
