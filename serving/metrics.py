@@ -92,7 +92,7 @@ class Metrics(Observer):
         self._queue_depth = Gauge(f"{own}queue_depth", SIGNATURE, "Requests that wait for the runtime.")
         self._available = Gauge(f"{own}model_available", ("model_name", "version"), "1 for a version that serves.")
         self._load_seconds = Gauge(
-            f"{own}model_load_seconds", ("model_name", "version"), "How long a version took to load and warm up."
+            f"{own}model_load_seconds", ("model_name", "version"), "How long a version took to load, not to warm up."
         )
         self._loads = Counter(f"{own}model_loads_total", ("model_name",), "Versions loaded since the start.")
         self._build = Gauge(f"{own}build_info", ("version", "tensorflow", "python"), "1; the labels say what runs.")
