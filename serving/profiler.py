@@ -4,6 +4,7 @@ The messages are those of tsl/profiler/protobuf/profiler_service.proto, for whic
 """
 
 import asyncio
+import contextlib
 import posixpath
 import tempfile
 from pathlib import Path
@@ -79,10 +80,12 @@ class Profiler:
         if self._stops:
             raise unavailable("Another profiler session active.")
         stop = self._stops[request.session_id] = asyncio.Event()
+        tracing = asyncio.create_task(self._trace(request, stop))
+        tracing.add_done_callback(lambda _: self._stops.pop(request.session_id))
         try:
-            trace = await self._trace(request, stop)
+            trace = await asyncio.shield(tracing)  # what TensorFlow has begun must be ended, whoever goes away
         finally:
-            del self._stops[request.session_id]
+            stop.set()
         if request.emit_xspace:
             response.xspace = trace
         elif request.repository_root:
@@ -99,12 +102,9 @@ class Profiler:
         )
         with tempfile.TemporaryDirectory(prefix="inkling-profile-") as folder:
             await asyncio.to_thread(tf.profiler.experimental.start, folder, options)
-            try:
+            with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(stop.wait(), request.duration_ms / 1000)
-            except TimeoutError:
-                pass
-            finally:
-                await asyncio.shield(asyncio.to_thread(tf.profiler.experimental.stop))
+            await asyncio.to_thread(tf.profiler.experimental.stop)
             return b"".join(path.read_bytes() for path in Path(folder).rglob("*.xplane.pb"))
 
     async def _terminate(self, content: bytes) -> bytes:

@@ -1,6 +1,7 @@
 """TensorFlow's own profiler client traces the server."""
 
 import threading
+import time
 
 import grpc
 import numpy as np
@@ -62,6 +63,16 @@ def test_a_trace_can_be_terminated_and_there_is_one_at_a_time(channel):
     assert refused.code() == grpc.StatusCode.UNAVAILABLE and "Another profiler" in refused.details()
     channel.unary_unary("/tensorflow.ProfilerService/Terminate")(b"\x0a\x01a", timeout=20)
     assert running.result() == b""  # empty_trace is false
+
+
+def test_a_trace_whose_caller_goes_away_ends(channel):
+    for wait_s in (0.0, 0.02, 0.2):  # while it begins, and while it runs
+        call = profile(channel, LONG)
+        time.sleep(wait_s)
+        call.cancel()
+        deadline = time.monotonic() + 30
+        while (error := profile(channel, b"\x08\x01").exception()) is not None:
+            assert error.code() == grpc.StatusCode.UNAVAILABLE and time.monotonic() < deadline
 
 
 @pytest.mark.parametrize("content", [b"\xff", b"\x32\x04../a", b"\x3a\x02.."], ids=["no message", "session", "host"])
