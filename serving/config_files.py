@@ -9,15 +9,15 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import tensorflow as tf
-from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format, wrappers_pb2
+from google.protobuf import text_format, wrappers_pb2
 from google.protobuf.message import Message
 from tensorflow.core.protobuf import config_pb2
 from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
 
 from serving.errors import invalid_argument
+from serving.messages import Messages, message_classes
 
-# name: (type, number); "*" marks a repeated field, "?" a wrapper message, which tells absent from zero.
-MESSAGES = {
+MESSAGES: Messages = {
     "BatchingParameters": {
         "max_batch_size": ("?int64", 1),
         "batch_timeout_micros": ("?int64", 2),
@@ -39,41 +39,11 @@ MESSAGES = {
     },
 }
 PACKAGE = "inkling.serving"
-WRAPPERS = {"?int64": "Int64Value", "?string": "StringValue", "?bool": "BoolValue"}
 DEFAULT_METRICS_PATH = "/monitoring/prometheus/metrics"
 
 AnyMessage = TypeVar("AnyMessage", bound=Message)
 
-
-def _message_classes() -> dict[str, Any]:
-    field_types = descriptor_pb2.FieldDescriptorProto
-    file = descriptor_pb2.FileDescriptorProto(
-        name="inkling/serving/config_files.proto",
-        package=PACKAGE,
-        syntax="proto3",
-        dependency=[wrappers_pb2.DESCRIPTOR.name],
-    )
-    for message_name, fields in MESSAGES.items():
-        message = file.message_type.add(name=message_name)
-        for name, (kind, number) in fields.items():
-            repeated = kind.startswith("*")
-            field = message.field.add(
-                name=name,
-                number=number,
-                label=field_types.LABEL_REPEATED if repeated else field_types.LABEL_OPTIONAL,
-            )
-            if kind in WRAPPERS or kind in MESSAGES:
-                field.type = field_types.TYPE_MESSAGE
-                field.type_name = f".google.protobuf.{WRAPPERS[kind]}" if kind in WRAPPERS else f".{PACKAGE}.{kind}"
-            else:
-                field.type = getattr(field_types, f"TYPE_{kind.lstrip('*').upper()}")
-    pool = descriptor_pool.DescriptorPool()
-    pool.AddSerializedFile(wrappers_pb2.DESCRIPTOR.serialized_pb)
-    pool.AddSerializedFile(file.SerializeToString())
-    return {name: message_factory.GetMessageClass(pool.FindMessageTypeByName(f"{PACKAGE}.{name}")) for name in MESSAGES}
-
-
-_CLASSES = _message_classes()
+_CLASSES = message_classes(MESSAGES, package=PACKAGE, imports=[wrappers_pb2.DESCRIPTOR])
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -12,50 +12,28 @@ from typing import Any
 
 import grpc
 import tensorflow as tf
-from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from google.protobuf.message import DecodeError
 from tensorflow.tsl.profiler.protobuf import profiler_options_pb2
 
 from serving.errors import ServingError, invalid_argument, unavailable
+from serving.messages import Messages, message_classes
 from serving.runtime import serving_error
 
 SERVICE = "tensorflow.ProfilerService"
-PACKAGE = "inkling.profiler"
-MESSAGES = {
+MESSAGES: Messages = {
     "ProfileRequest": {
-        "duration_ms": (1, "UINT64"),
-        "opts": (4, ".tensorflow.ProfileOptions"),
-        "repository_root": (5, "STRING"),
-        "session_id": (6, "STRING"),
-        "host_name": (7, "STRING"),
-        "emit_xspace": (9, "BOOL"),
+        "duration_ms": ("uint64", 1),
+        "opts": (".tensorflow.ProfileOptions", 4),
+        "repository_root": ("string", 5),
+        "session_id": ("string", 6),
+        "host_name": ("string", 7),
+        "emit_xspace": ("bool", 9),
     },
-    "ProfileResponse": {"empty_trace": (7, "BOOL"), "xspace": (8, "BYTES")},  # an XSpace, which stays packed here
-    "TerminateRequest": {"session_id": (1, "STRING")},
+    "ProfileResponse": {"empty_trace": ("bool", 7), "xspace": ("bytes", 8)},  # an XSpace, which stays packed here
+    "TerminateRequest": {"session_id": ("string", 1)},
 }
 
-
-def _message_classes() -> dict[str, Any]:
-    types = descriptor_pb2.FieldDescriptorProto
-    options = profiler_options_pb2.DESCRIPTOR
-    file = descriptor_pb2.FileDescriptorProto(
-        name="inkling/profiler_service.proto", package=PACKAGE, syntax="proto3", dependency=[options.name]
-    )
-    for name, fields in MESSAGES.items():
-        message = file.message_type.add(name=name)
-        for field, (number, kind) in fields.items():
-            added = message.field.add(name=field, number=number, label=types.LABEL_OPTIONAL)
-            if kind.startswith("."):
-                added.type, added.type_name = types.TYPE_MESSAGE, kind
-            else:
-                added.type = getattr(types, f"TYPE_{kind}")
-    pool = descriptor_pool.DescriptorPool()
-    pool.AddSerializedFile(options.serialized_pb)
-    pool.AddSerializedFile(file.SerializeToString())
-    return {name: message_factory.GetMessageClass(pool.FindMessageTypeByName(f"{PACKAGE}.{name}")) for name in MESSAGES}
-
-
-_CLASSES = _message_classes()
+_CLASSES = message_classes(MESSAGES, package="inkling.profiler", imports=[profiler_options_pb2.DESCRIPTOR])
 
 
 class Profiler:
