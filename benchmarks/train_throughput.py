@@ -65,7 +65,7 @@ def loop(config: TrainConfig, dataset: Dataset, seconds: float, *, constant: boo
     with strategy.scope():
         state = TrainState(config, image_size=dataset.image_size, num_classes=10, total_steps=10_000)
     run_steps = make_run_steps(config, state, strategy)
-    batches = training_batches(config, dataset, strategy, first_step=0, last_step=1_000_000)
+    batches = training_batches(config, dataset, strategy, first_step=0)
     if constant:
         import tensorflow as tf
 

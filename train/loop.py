@@ -75,7 +75,7 @@ def train(
     recalibrate = make_recalibrate(state.averaged, strategy)
     if state.step < total_steps:
         run_steps = make_run_steps(config, state, strategy)
-        batches = iter(training_batches(config, dataset, strategy, first_step=state.step, last_step=total_steps))
+        batches = iter(training_batches(config, dataset, strategy, first_step=state.step))
     clock = _Clock(total_steps, config.global_batch_size)
     events = _EventLog(run) if chief else None
     while state.step < total_steps:

@@ -14,9 +14,9 @@ from train.strategy import runs_on_gpus
 
 
 def training_batches(
-    config: TrainConfig, dataset: Dataset, strategy: tf.distribute.Strategy, *, first_step: int, last_step: int
+    config: TrainConfig, dataset: Dataset, strategy: tf.distribute.Strategy, *, first_step: int
 ) -> tf.distribute.DistributedDataset:
-    """The batches of steps [first_step, last_step), for `strategy.run`.
+    """The batches of step `first_step` and all after it, without end, for `strategy.run`.
 
     Returns: for each replica (images float32 [b, height, width, 1], labels int64 [b], seed int32 []), where b is the
         per-replica batch size and the seed is the step's, the same on all replicas.
@@ -28,9 +28,11 @@ def training_batches(
     def of_worker(context: tf.distribute.InputContext) -> tf.data.Dataset:
         local = num_replicas // context.num_input_pipelines
         first = context.input_pipeline_id * local
-        steps = tf.data.Dataset.range(first_step, last_step)
+        steps = tf.data.Dataset.counter(first_step)
         replicas = range(first, first + local)
-        return replica_batches(config, dataset, steps, replicas=replicas, num_replicas=num_replicas, ahead=ahead)
+        batches = replica_batches(config, dataset, steps, replicas=replicas, num_replicas=num_replicas, ahead=ahead)
+        # If an end were possible, the workers would ask each other at every step whether all of them have a batch.
+        return batches.apply(tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY))
 
     return strategy.distribute_datasets_from_function(of_worker)
 

@@ -22,7 +22,7 @@ def make_state(config, dataset, strategy):
 
 def train_steps(config, dataset, strategy, num_steps=STEPS, first_step=0):
     state = make_state(config, dataset, strategy)
-    batches = iter(training_batches(config, dataset, strategy, first_step=first_step, last_step=first_step + num_steps))
+    batches = iter(training_batches(config, dataset, strategy, first_step=first_step))
     return state, make_run_steps(config, state, strategy)(batches, num_steps)
 
 
@@ -105,7 +105,7 @@ def test_float16_skips_a_step_that_overflows_on_one_replica_on_both(small_config
     state = make_state(config, digits, two_replicas)
     state.optimizer.dynamic_scale.assign(1e30)  # any gradient overflows
     before = [value.copy() for value in state.model.get_weights() if value.ndim == 4]
-    batches = iter(training_batches(config, digits, two_replicas, first_step=0, last_step=1))
+    batches = iter(training_batches(config, digits, two_replicas, first_step=0))
     make_run_steps(config, state, two_replicas)(batches, 1)
     after = [value for value in state.model.get_weights() if value.ndim == 4]
     for old, new in zip(before, after, strict=True):
@@ -130,7 +130,7 @@ def test_the_average_is_the_exponential_moving_average(small_config, digits, one
     config = dataclasses.replace(small_config, average_decay=0.5)
     state = make_state(config, digits, one_replica)
     expected = state.model.get_weights()
-    batches = iter(training_batches(config, digits, one_replica, first_step=0, last_step=12))
+    batches = iter(training_batches(config, digits, one_replica, first_step=0))
     run_steps = make_run_steps(config, state, one_replica)
     for step in range(1, 13):
         run_steps(batches, 1)
@@ -158,4 +158,4 @@ def test_replicas_that_went_apart_are_found_before_they_are_saved(small_config, 
 def test_a_batch_that_does_not_split_evenly_is_refused(small_config, digits, two_replicas):
     config = dataclasses.replace(small_config, global_batch_size=33)
     with pytest.raises(ValueError, match="33 does not split evenly over 2 replicas; use a multiple of 2.*size 34"):
-        training_batches(config, digits, two_replicas, first_step=0, last_step=1)
+        training_batches(config, digits, two_replicas, first_step=0)
