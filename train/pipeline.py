@@ -56,7 +56,7 @@ def replica_batches(
         )
         # Training ends on what the model will be asked: He et al., "Data augmentation revisited: rethinking the
         # distribution gap between clean and augmented data", 2019.
-        plain = epoch >= config.epochs - config.plain_epochs
+        plain = (epoch >= config.epochs - config.plain_epochs) & (config.plain_epochs > 0)
         transforms[plain], displacements[plain] = augment.IDENTITY, 0
         seed = np.int32(step_seed(config.seed, int(step)))
         return dataset.train_images[index], dataset.train_labels[index], transforms, displacements, seed
