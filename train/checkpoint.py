@@ -66,7 +66,10 @@ def save(run: RunFolder, checkpoint: Checkpoint) -> str:
 
 
 def load(run: RunFolder, step: int) -> Checkpoint:
-    """Read the checkpoint at `step`; raises DamagedCheckpoint."""
+    """Read the checkpoint at `step`.
+
+    Raises: DamagedCheckpoint; OSError if the storage did not answer, which says nothing about the checkpoint.
+    """
     folder = path_of(step)
     try:
         seal = run.read_json(f"{folder}/checkpoint.json")
@@ -79,7 +82,7 @@ def load(run: RunFolder, step: int) -> Checkpoint:
         history = [json.loads(line) for line in files["metrics.jsonl"].splitlines()]
     except DamagedCheckpoint:
         raise
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+    except (FileNotFoundError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise DamagedCheckpoint(f"{run}/{folder} is incomplete ({error})") from error
     return Checkpoint(seal["step"], arrays, seal["metrics"], history)
 
@@ -107,7 +110,7 @@ def best_step(run: RunFolder) -> int | None:
     for step in steps(run):
         try:
             seal = run.read_json(f"{path_of(step)}/checkpoint.json")
-        except (OSError, ValueError):
+        except (FileNotFoundError, ValueError):
             continue
         if SCORE in seal["metrics"]:
             scores[step] = seal["metrics"][SCORE]

@@ -160,19 +160,20 @@ def _as_begun(job: JobConfig, stored: dict[str, Any]) -> JobConfig:
 
 
 def _claim(run: RunFolder, config: TrainConfig, job: JobConfig, dataset: Dataset) -> None:
-    """Write the run's settings down, or check that its data are those it was begun with."""
-    checksum = dataset.checksum()
-    if not run.exists("config.json"):
-        path = str(job.data.absolute()) if job.data else None
-        settings = {
-            "data": path,
-            "data_sha256": checksum,
-            "model_dir": job.model_dir if "://" in job.model_dir else str(Path(job.model_dir).absolute()),
-            "model_name": job.model_name,
-            "publish": job.publish,
-        }
-        run.write_json("config.json", {"train": config.to_json(), "job": settings})
-    elif run.read_json("config.json")["job"]["data_sha256"] != checksum:
+    """Write the run's settings down, or check that they and its data are those it was begun with."""
+    settings = {
+        "data": str(job.data.absolute()) if job.data else None,
+        "data_sha256": dataset.checksum(),
+        "model_dir": job.model_dir if "://" in job.model_dir else str(Path(job.model_dir).absolute()),
+        "model_name": job.model_name,
+        "publish": job.publish,
+    }
+    if run.create_json("config.json", {"train": config.to_json(), "job": settings}):
+        return
+    stored = run.read_json("config.json")
+    if TrainConfig.from_json(stored["train"]) != config:
+        raise JobError(f"run {run.name!r} was begun with other settings just now; choose another --name")
+    if stored["job"]["data_sha256"] != settings["data_sha256"]:
         raise JobError(f"run {run.name!r} was begun with other data; give the same --data, or choose another --name")
 
 

@@ -70,7 +70,10 @@ def train(
             config, image_size=dataset.image_size, num_classes=len(dataset.class_names), total_steps=total_steps
         )
     emit = emit if chief else _ignore
-    history, metrics = _resume(run, state, emit, chief=chief)
+    history, metrics = _resume(run, state, emit)
+    check_steps_agree(state, strategy)
+    if chief:
+        checkpoint.remove_after(run, state.step)
     predict = make_predict(state.averaged, strategy)
     recalibrate = make_recalibrate(state.averaged, strategy)
     if state.step < total_steps:
@@ -109,13 +112,11 @@ def train(
 
 
 def _resume(
-    run: RunFolder, state: TrainState, emit: Callable[[Event], None], *, chief: bool
+    run: RunFolder, state: TrainState, emit: Callable[[Event], None]
 ) -> tuple[list[dict[str, Any]], dict[str, float]]:
     found, problems = checkpoint.latest(run)
     for problem in problems:
         emit(Message(f"damaged checkpoint passed over: {problem}"))
-    if chief:
-        checkpoint.remove_after(run, found.step if found else -1)
     if found is None:
         return [], {}
     state.restore(found.arrays, found.step)
@@ -169,6 +170,25 @@ def _save(
     return folder
 
 
+def check_steps_agree(state: TrainState, strategy: tf.distribute.Strategy) -> None:
+    """Raise RuntimeError unless all workers go on from the same step.
+
+    Each looks for the last checkpoint by itself, and a shared disk may show one of them an older listing.
+    """
+    steps = _gather(strategy, [state.step] * len(strategy.extended.worker_devices))
+    if len(set(steps)) != 1:
+        raise RuntimeError(f"the workers found different checkpoints to go on from, at the steps {sorted(set(steps))}")
+
+
+def _gather(strategy: tf.distribute.Strategy, numbers: list[int]) -> list[int]:
+    """What all replicas have; `numbers` are those of this worker's replicas."""
+    if strategy.num_replicas_in_sync == 1:
+        return numbers
+    in_order = iter(numbers)
+    values = strategy.experimental_distribute_values_from_function(lambda _: tf.constant([next(in_order)], tf.int64))
+    return [int(number) for number in strategy.gather(values, axis=0).numpy()]
+
+
 def check_replicas_agree(state: TrainState, strategy: tf.distribute.Strategy) -> None:
     """Compare all replicas' copies of all variables; raises RuntimeError unless they are equal bit by bit.
 
@@ -183,11 +203,9 @@ def check_replicas_agree(state: TrainState, strategy: tf.distribute.Strategy) ->
         digest = hashlib.sha256()
         for copy in copies:
             digest.update(copy.numpy().tobytes())
-        digests.append(np.frombuffer(digest.digest()[:8], np.int64))
-    in_order = iter(digests)
-    values = strategy.experimental_distribute_values_from_function(lambda _: tf.constant(next(in_order)))
-    everyone = strategy.gather(values, axis=0).numpy()
-    if len(set(everyone.tolist())) != 1:
+        digests.append(int.from_bytes(digest.digest()[:8], "little", signed=True))
+    everyone = _gather(strategy, digests)
+    if len(set(everyone)) != 1:
         raise RuntimeError(f"the replicas' variables differ before the checkpoint at step {state.step}: {everyone}")
 
 

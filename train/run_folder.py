@@ -3,7 +3,9 @@
 Files appear whole or not at all: on a disk by a rename, in an object store because a write commits when it closes.
 """
 
+import contextlib
 import json
+import os
 import re
 import uuid
 from pathlib import Path
@@ -105,7 +107,27 @@ class RunFolder:
 
     def write_json(self, path: str, value: Any) -> None:
         """Put `value` at `path` as JSON."""
-        self.write(path, (json.dumps(value, indent=2) + "\n").encode())
+        self.write(path, _as_json(value))
+
+    def create_json(self, path: str, value: Any) -> bool:
+        """Put `value` at `path` as JSON unless there is something already; returns whether it did.
+
+        On a disk one of several processes succeeds; an object store cannot tell those of the same moment apart.
+        """
+        if self.exists(path):
+            return False
+        if self.local is None:
+            self.write_json(path, value)
+            return True
+        whole = f"{path}.{uuid.uuid4().hex}.unfinished"
+        try:
+            self.write_json(whole, value)
+            with contextlib.suppress(FileExistsError):
+                os.link(self._at(whole), self._at(path))  # unlike a rename it replaces nothing
+                return True
+            return False
+        finally:
+            self.remove(whole)
 
     def remove(self, path: str) -> None:
         """Delete the file or folder at `path`, if there is one."""
@@ -117,3 +139,7 @@ class RunFolder:
 
     def _at(self, path: str) -> str:
         return f"{self.path}/{path}" if path else self.path
+
+
+def _as_json(value: Any) -> bytes:
+    return (json.dumps(value, indent=2) + "\n").encode()

@@ -1,3 +1,5 @@
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 
@@ -50,6 +52,32 @@ def test_a_checkpoint_without_its_seal_does_not_exist(run):
     assert checkpoint.latest(run)[0] is None
     with pytest.raises(DamagedCheckpoint, match="step_00000010 is incomplete"):
         checkpoint.load(run, 10)
+
+
+def test_a_file_that_cannot_be_read_now_is_not_taken_for_a_damaged_one(tmp_path):
+    run = RunFolder(str(tmp_path), "run")
+    for step in (5, 10):
+        checkpoint.save(run, make(step))
+    state = tmp_path / "run" / checkpoint.path_of(10) / "state.npz"
+    state.unlink()
+    state.mkdir()  # what no permission does to others, it does to root
+    with pytest.raises(OSError, match=r"state\.npz"):
+        checkpoint.latest(run)
+
+
+def test_of_many_that_create_a_file_at_once_one_does(tmp_path):
+    run = RunFolder(str(tmp_path), "run")
+    with ThreadPoolExecutor(8) as pool:
+        done = list(pool.map(lambda number: run.create_json("config.json", {"number": number}), range(8)))
+    assert sum(done) == 1
+    assert run.read_json("config.json") == {"number": done.index(True)}
+    assert run.names("") == ["config.json"]
+
+
+def test_what_is_there_is_not_created_again(run):
+    assert run.create_json("config.json", {"number": 1}) is True
+    assert run.create_json("config.json", {"number": 2}) is False
+    assert run.read_json("config.json") == {"number": 1}
 
 
 def test_the_last_ones_and_the_best_are_kept(run):

@@ -2,11 +2,14 @@
 
 import dataclasses
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from tests.train.ray_processes import ROOT, free_port
 from train import checkpoint
 from train.loop import TrainingDiverged, train
 from train.progress import Advance, Message
@@ -134,3 +137,29 @@ def test_one_long_call_gives_what_many_short_ones_give(undisturbed, digits, one_
     ours, theirs = checkpoint.latest(run)[0], checkpoint.latest(whole)[0]
     for name, value in ours.arrays.items():
         np.testing.assert_array_equal(theirs.arrays[name], value, err_msg=name)
+
+
+WORKER = """
+import json, os, sys
+from types import SimpleNamespace
+from train import loop, strategy
+
+rank, port, steps = int(sys.argv[1]), sys.argv[2].split(","), [int(step) for step in sys.argv[3].split(",")]
+cluster = {"worker": [f"127.0.0.1:{one}" for one in port]}
+os.environ["TF_CONFIG"] = json.dumps({"cluster": cluster, "task": {"type": "worker", "index": rank}})
+loop.check_steps_agree(SimpleNamespace(step=steps[rank]), strategy.make_strategy())
+"""
+
+
+@pytest.mark.parametrize(("steps", "problem"), [("7,7", ""), ("7,14", "different checkpoints")])
+def test_workers_that_would_go_on_from_different_steps_stop(steps, problem):
+    ports = f"{free_port()},{free_port()}"
+    command = [sys.executable, "-c", WORKER]
+    workers = [
+        subprocess.Popen([*command, str(rank), ports, steps], cwd=ROOT, stderr=subprocess.PIPE, text=True)
+        for rank in range(2)
+    ]
+    for worker in workers:
+        _, told = worker.communicate(timeout=120)
+        assert bool(worker.returncode) == bool(problem), told
+        assert problem in told
