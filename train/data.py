@@ -190,6 +190,10 @@ def _read_image(path: Path) -> NDArray[np.uint8]:
 
     try:
         with Image.open(path) as image:
+            if image.mode[0] in "IF":  # Pillow would cut the values off at 255
+                raise DataError(f"{path} has more than 8 bits a channel (mode {image.mode}); convert it to 8")
+            if image.has_transparency_data and np.asarray(image.convert("RGBA"))[..., 3].min() < 255:
+                raise DataError(f"{path} is transparent in places; put it on a background, such as black")
             return np.asarray(image.convert("L"))
     except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
         raise DataError(f"{path} is not a readable image ({error}); replace or remove it") from error

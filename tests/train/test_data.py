@@ -139,6 +139,8 @@ BROKEN = {
     "unknown class": (image_folder(lambda f: (f / "test" / "z").mkdir()), "is a class that"),
     "empty class folder": (image_folder(lambda f: (f / "train/a/1.png").unlink()), "class a is empty"),
     "image sizes": (image_folder(lambda f: Image.new("L", (8, 9)).save(f / "train/a/2.png")), "different sizes"),
+    "16 bits": (image_folder(lambda f: sixteen_bits(f / "train/a/2.png")), "2.png has more than 8 bits a channel"),
+    "transparent": (image_folder(lambda f: Image.new("RGBA", (9, 9)).save(f / "train/a/2.png")), "is transparent in"),
     "not an image": (image_folder(lambda f: (f / "train/a/2.png").write_text("?")), "2.png is not a readable image"),
 }
 
@@ -151,6 +153,10 @@ def save(path, **arrays):
 def numbers(path):
     np.save(path, np.zeros(3))
     return path
+
+
+def sixteen_bits(path):
+    Image.fromarray(np.full((9, 9), 1000, np.uint16)).save(path)
 
 
 def spoil(folder):
@@ -173,6 +179,11 @@ def test_bad_data_is_refused_with_what_was_found(tmp_path, make, message):
         path = path / data.IDX_FILES["x_train"]
     with pytest.raises(data.DataError, match=message):
         data.load(path)
+
+
+def test_opaque_colour_images_are_read_as_grey(tmp_path):
+    make = image_folder(lambda f: Image.new("RGBA", (9, 9), (200, 200, 200, 255)).save(f / "train/a/1.png"))
+    np.testing.assert_array_equal(np.unique(data.load(make(tmp_path)).train_images[0]), 200)
 
 
 def test_held_out_images_are_a_fixed_part_of_the_training_set(digits):
