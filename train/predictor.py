@@ -16,6 +16,7 @@ from train.run_folder import open_storage
 from train.strategy import compute_in_full_float32
 
 BATCH_SIZE = 500
+MARKER = "saved_model.pb"  # a version without it does not exist
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +54,12 @@ def load_predictor(source: str) -> Predictor:
         return _load(Path(source), source)
     filesystem, path = open_storage(source)
     entries = filesystem.get_file_info(pyarrow.fs.FileSelector(path, allow_not_found=True))
-    versions = [int(entry.base_name) for entry in entries if entry.base_name.isdecimal()]
+    versions = [
+        int(entry.base_name)
+        for entry in entries
+        if entry.base_name.isdecimal()
+        and filesystem.get_file_info(f"{entry.path}/{MARKER}").type == pyarrow.fs.FileType.File
+    ]
     with tempfile.TemporaryDirectory(prefix="inkling-evaluate-") as scratch:
         if versions:
             path = f"{path}/{max(versions)}"
@@ -66,10 +72,10 @@ def _load(path: Path, source: str) -> Predictor:
         model = keras.models.load_model(path, compile=False)
         height, width = model.input_shape[1:3]
         return Predictor(source, (height, width), _forward_of(model))
-    if path.is_dir() and not (path / "saved_model.pb").exists():
-        versions = [int(entry.name) for entry in path.iterdir() if entry.name.isdecimal()]
+    if path.is_dir() and not (path / MARKER).exists():
+        versions = [int(entry.name) for entry in path.iterdir() if entry.name.isdecimal() and (entry / MARKER).exists()]
         path = path / str(max(versions)) if versions else path
-    if not (path / "saved_model.pb").exists():
+    if not (path / MARKER).exists():
         raise DataError(f"{source} is no model: expected a SavedModel folder, a folder of versions, .h5 or .keras")
     signature = tf.saved_model.load(str(path)).signatures.get("serving_default")
     inputs = signature.structured_input_signature[1] if signature else {}

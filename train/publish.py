@@ -23,12 +23,12 @@ import pyarrow.fs
 from numpy.typing import NDArray
 
 from train import export
+from train.predictor import MARKER
 from train.run_folder import open_storage
 
 logger = logging.getLogger(__name__)
 
 VERIFIED_IMAGES = 1000
-MARKER = "saved_model.pb"  # a version without it does not exist
 
 
 class PublishRefused(RuntimeError):
