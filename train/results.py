@@ -2,8 +2,10 @@
 
 import dataclasses
 import importlib.metadata
+import os
 import platform
 import subprocess
+import tomllib
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,7 @@ from train.evaluate import Evaluation
 from train.model import build_model
 from train.run_folder import RunFolder
 
-PACKAGES = ("inkling", "tensorflow", "keras", "ray", "numpy")
+PACKAGES = ("tensorflow", "keras", "ray", "numpy")
 
 
 def model_of(config: TrainConfig, checkpoint: Checkpoint, dataset: Dataset) -> keras.Model:
@@ -93,7 +95,11 @@ def model_card(
         },
         "seed": config.seed,
         "config": config.to_json(),
-        "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
+        "versions": {
+            "inkling": _own_version(),
+            "python": platform.python_version(),
+            **{name: _version(name) for name in PACKAGES},
+        },
         "git_revision": _git_revision(),
     }
 
@@ -105,7 +111,16 @@ def _version(package: str) -> str | None:
         return None
 
 
+def _own_version() -> str | None:
+    project = Path(__file__).resolve().parents[1] / "pyproject.toml"
+    if (installed := _version("inkling")) or not project.exists():
+        return installed
+    return str(tomllib.loads(project.read_text())["project"]["version"])  # a working directory that Ray has unpacked
+
+
 def _git_revision() -> str | None:
+    if told := os.environ.get("INKLING_REVISION"):
+        return told
     root = Path(__file__).resolve().parents[1]
 
     def git(*arguments: str) -> str:
@@ -117,4 +132,4 @@ def _git_revision() -> str | None:
         ours = Path(git("rev-parse", "--show-toplevel")) == root
         return git("describe", "--always", "--dirty", "--abbrev=40") if ours else None
     except (OSError, subprocess.CalledProcessError):
-        return None  # installed, or shipped to a cluster: the package's version says it
+        return None  # installed, or shipped to a cluster, where INKLING_REVISION can tell

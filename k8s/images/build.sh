@@ -31,6 +31,9 @@ fi
 for image in "$@"; do
   tag=$version
   arguments=(--build-arg "VERSION=$version")
+  if [ "$image" = train ]; then
+    arguments+=(--build-arg "REVISION=$(git describe --always --dirty --abbrev=40 2>/dev/null || true)")
+  fi
   if [ "$image" = train ] && [ "$tensorflow" != tensorflow ]; then
     tag=$version-gpu
     arguments+=(--build-arg "TENSORFLOW=$tensorflow")

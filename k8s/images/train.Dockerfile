@@ -66,8 +66,11 @@ RUN apt-get update \
     && rm -rf /var/lib/apt/lists/*
 COPY --from=build /added /opt/inkling
 COPY --from=program /program /opt/inkling/lib/python3.11/site-packages
+# For the model cards: there is no checkout to ask here.
+ARG REVISION=
 # Everything that is written goes below /tmp or into a mounted volume: the root file system may be read-only.
 ENV PATH=/opt/inkling/bin:$PATH \
+    INKLING_REVISION=${REVISION} \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
     HOME=/tmp \
