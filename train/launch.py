@@ -28,7 +28,6 @@ from train.workers import Workers
 POLL_S = 0.2  # between two looks at the event queue
 CONNECT_TIMEOUT_S = 10.0
 RAY_SNAPSHOT = "checkpoint_manager_snapshot.json"
-WORKER_ENV = {"TF_CPP_MIN_LOG_LEVEL": "2"}
 # A worker that does not answer for this long is dead. Ray waits 10 minutes, which a frozen process is not worth.
 RAY_DEFAULTS = {"RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S": "60", "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "1"}
 
@@ -49,7 +48,7 @@ def connect(address: str, *, verbose: bool) -> None:
     for name, value in RAY_DEFAULTS.items():
         os.environ.setdefault(name, value)
     level = logging.INFO if verbose else logging.ERROR
-    environment: dict[str, Any] = {"env_vars": WORKER_ENV}
+    environment: dict[str, Any] = {"env_vars": {"TF_CPP_MIN_LOG_LEVEL": "0" if verbose else "2"}}
     options: dict[str, Any] = {}
     if address == "local":
         options["include_dashboard"] = False
@@ -148,6 +147,7 @@ def fit(
             num_workers=workers.num_workers,
             use_gpu=workers.gpus > 0,
             resources_per_worker=workers.resources(),
+            placement_strategy=workers.placement,
         ),
         run_config=ray.train.RunConfig(
             name=run.name,
@@ -171,7 +171,10 @@ def fit(
     thread.start()
     while thread.is_alive():
         thread.join(POLL_S)
-        _drain(queue, emit)
+        try:
+            _drain(queue, emit)
+        except ray.exceptions.RayError as error:
+            raise TrainingFailed(f"Ray failed: {_last_line(error)}; go on with: {resume_command}") from error
     run.remove(RAY_SNAPSHOT)
     result = outcome[0]
     if isinstance(result, ray.train.TrainingFailedError):

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Literal
 
 import ray
 from ray.autoscaler.sdk import request_resources
@@ -26,6 +27,7 @@ class Workers:
     num_workers: int
     cpus: int
     gpus: int
+    placement: Literal["PACK", "SPREAD"] = "PACK"  # on as few nodes as hold them, or on as many as there are
 
     def resources(self) -> dict[str, float]:
         """What Ray reserves for one worker."""
@@ -79,7 +81,7 @@ def plan_workers(
         most = len(wanted) if one_a_node else places
         fitting = [n for n in range(most, 0, -1) if global_batch_size % (n * replicas) == 0]
         num_workers = fitting[0] if fitting else 1
-    asked = Workers(num_workers, cpus, gpus)
+    asked = Workers(num_workers, cpus, gpus, "SPREAD" if one_a_node else "PACK")
     if num_workers > places:
         total = {name: int(sum(node.get(name, 0) for node in nodes)) for name in ("CPU", "GPU")}
         raise ClusterTooSmall(
@@ -131,7 +133,7 @@ def node_resources() -> list[dict[str, float]]:
 
 def _check_free(workers: Workers) -> None:
     # Asked of the scheduler, since what is free in all may lie in crumbs on many nodes.
-    places = placement_group([workers.resources()] * workers.num_workers)
+    places = placement_group([workers.resources()] * workers.num_workers, strategy=workers.placement)
     try:
         if not places.wait(PLACE_TIMEOUT_S):
             free = ray.available_resources()

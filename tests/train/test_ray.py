@@ -103,6 +103,23 @@ def test_a_driver_outside_the_cluster_joins_through_ray_client(ray_cluster, digi
     assert "test accuracy" in output and checkpoint_steps(tmp_path / "runs/client")
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_each_node_gets_a_worker_where_one_node_could_hold_them_all(ray_cluster, digits_file, tmp_path):
+    if len(ray_cluster.nodes) == 1:
+        ray_cluster.add()
+    arguments = ["--address", ray_cluster.address, "--epochs", "2", "--no-publish", "--name", "spread", "--wait"]
+    job = Job(
+        tmp_path, "--data", digits_file, *SMALL, *arguments, "--num-workers", "2", environment={**ENVIRONMENT, **TOKEN}
+    )
+    job.wait_for("epoch ")
+    try:
+        assert [len(node.train_workers()) for node in ray_cluster.nodes] == [1, 1]
+    finally:
+        status, output = job.wait()
+    assert status == 0, output
+
+
 def submit(ray_cluster, folder, *arguments):
     """`ray job submit` of this repository as it is; the exit status and what it printed."""
     command = [sys.executable, "-c", "from ray.scripts.scripts import main; main()", "job", "submit"]

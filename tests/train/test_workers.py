@@ -15,14 +15,14 @@ def plan(*nodes, num_workers=None, cpus=None, gpus=None, global_batch_size=128):
 @pytest.mark.parametrize(
     ("nodes", "asked", "expected"),
     [
-        ([SMALL], {}, Workers(1, 2, 0)),
-        ([HEAD, SMALL, SMALL], {}, Workers(2, 2, 0)),
-        ([SMALL, LARGE], {}, Workers(2, 2, 0)),
+        ([SMALL], {}, Workers(1, 2, 0, "SPREAD")),
+        ([HEAD, SMALL, SMALL], {}, Workers(2, 2, 0, "SPREAD")),
+        ([SMALL, LARGE], {}, Workers(2, 2, 0, "SPREAD")),
         ([SMALL], {"cpus": 1}, Workers(2, 1, 0)),
-        ([LARGE], {"num_workers": 3}, Workers(3, 2, 0)),
+        ([LARGE], {"num_workers": 3}, Workers(3, 2, 0, "SPREAD")),
         ([LARGE], {"num_workers": 3, "cpus": 1}, Workers(3, 1, 0)),
-        ([HEAD, LARGE, GPUS, GPUS], {}, Workers(2, 16, 4)),
-        ([GPUS], {"num_workers": 4}, Workers(4, 4, 1)),
+        ([HEAD, LARGE, GPUS, GPUS], {}, Workers(2, 16, 4, "SPREAD")),
+        ([GPUS], {"num_workers": 4}, Workers(4, 4, 1, "SPREAD")),
         ([GPUS], {"gpus": 1, "cpus": 2}, Workers(4, 2, 1)),
         ([GPUS], {"gpus": 0}, Workers(1, 16, 0)),
         ([GPUS], {"num_workers": 8, "gpus": 0}, Workers(8, 2, 0)),
@@ -34,8 +34,8 @@ def test_workers_follow_the_nodes(nodes, asked, expected):
 
 
 def test_the_global_batch_is_divided_evenly():
-    assert plan(*[SMALL] * 5, global_batch_size=128) == Workers(4, 2, 0)
-    assert plan(*[GPUS] * 3, global_batch_size=96) == Workers(3, 16, 4)
+    assert plan(*[SMALL] * 5, global_batch_size=128) == Workers(4, 2, 0, "SPREAD")
+    assert plan(*[GPUS] * 3, global_batch_size=96) == Workers(3, 16, 4, "SPREAD")
 
 
 def test_more_workers_than_gpus_do_not_train_on_cpus_unasked():
