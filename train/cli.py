@@ -25,6 +25,7 @@ from train import data, job, quiet
 from train.config import Augmentation, Policy, TrainConfig
 from train.hardware import trains_in_bfloat16
 from train.progress import Display, Message
+from train.run_folder import RunFolder
 
 OK, FAILED, USAGE, INTERRUPTED, PIPE_CLOSED = 0, 1, 2, 130, 141
 
@@ -110,26 +111,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def run(arguments: list[str]) -> int:
     """Train."""
     early = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    early.add_argument("--recipe", choices=configs.RECIPES, default="quick")
+    early.add_argument("--recipe", choices=configs.RECIPES)
     early.add_argument("--policy", choices=configs.POLICIES)
-    early.add_argument("--address", default=os.environ.get("RAY_ADDRESS", "local"))
+    early.add_argument("--precision")
+    early.add_argument("--address")
+    early.add_argument("--in-process", action="store_true")
     known, _ = early.parse_known_args(arguments)
-    base = configs.RECIPES[known.recipe]()
-    if known.address == "local" and trains_in_bfloat16():
+    # Set in a Ray job, where --in-process must work too.
+    address = known.address or ("local" if known.in_process else os.environ.get("RAY_ADDRESS", "local"))
+    base = configs.RECIPES[known.recipe or "quick"]()
+    if address == "local" and trains_in_bfloat16():
         base = dataclasses.replace(base, precision="bfloat16")
     if known.policy:
         base = dataclasses.replace(base, augmentation=configs.POLICIES[known.policy])
     flags = tyro.cli(
         tyro.conf.OmitArgPrefixes[RunFlags],
         args=arguments,
-        default=RunFlags(train=base, job=job.JobConfig(address=known.address)),
+        default=RunFlags(train=base, job=job.JobConfig(address=address)),
         prog="python -m train",
         description=RUN_HELP,
     )
     settings = flags.job
     if settings.resume and settings.name not in ("", settings.resume):
         raise ValueError(f"--resume {settings.resume} and --name {settings.name} differ; give one of them")
-    if settings.resume and (flags.train != base or settings.data):
+    chosen = known.recipe or known.policy or settings.data or settings.model_name != job.JobConfig().model_name
+    if settings.resume and (chosen or flags.train != base):
         raise ValueError("--resume goes on with the run's own settings and data; leave the flags for these out")
     name = settings.resume or settings.name or f"{flags.train.recipe}-{datetime.now():%Y%m%d-%H%M%S}"
     settings = dataclasses.replace(settings, name=name)
@@ -138,9 +144,11 @@ def run(arguments: list[str]) -> int:
         logging.getLogger().setLevel(logging.INFO)
     with Display() as display:
         try:
-            result = job.run_job(flags.train, settings, display.show)
+            result = job.run_job(flags.train, settings, display.show, precision_given=known.precision is not None)
         except KeyboardInterrupt:
-            display.show(Message(f"stopped; go on with: {settings.resume_command()}"))
+            begun = RunFolder(settings.storage, name).exists("config.json")
+            hint = f"stopped; go on with: {settings.resume_command()}" if begun else "stopped before the run began"
+            display.show(Message(hint))
             raise
     evaluation = result.evaluation
     print(f"test accuracy   {evaluation.accuracy:.2%} ({evaluation.num_examples:,} images)")

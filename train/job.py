@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import shlex
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -69,10 +70,15 @@ class JobConfig:
         )
         changed = {name: getattr(self, name) for name in places if getattr(self, name) != getattr(default, name)}
         flags = [
-            "--" + name.replace("_", "-") + (f" {value}" if value is not True else "")
+            "--" + name.replace("_", "-") + (f" {shlex.quote(str(value))}" if value is not True else "")
             for name, value in changed.items()
         ]
         return " ".join([f"python -m train --resume {self.name}", *flags])
+
+    def publish_command(self) -> str:
+        """What to type to publish the finished run again."""
+        elsewhere = f" --storage {shlex.quote(self.storage)}" if self.storage != JobConfig().storage else ""
+        return f"python -m train publish {self.name}{elsewhere}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,16 +90,22 @@ class JobResult:
     published: str | None  # the version's folder
 
 
-def run_job(config: TrainConfig, job: JobConfig, emit: Callable[[Event], None]) -> JobResult:
+def run_job(
+    config: TrainConfig, job: JobConfig, emit: Callable[[Event], None], *, precision_given: bool = True
+) -> JobResult:
     """Train, write the results and publish.
 
     A run that exists already goes on where it stopped.
+
+    Args:
+        precision_given: whether somebody asked for `config.precision`; if the machine chose it, a run that was begun
+            on another goes on in its own.
 
     Raises: JobError, data.DataError, and what `train.loop`, `train.launch` and `train.publish` raise.
     """
     _check_kept(job)
     run = RunFolder(job.storage, job.name)
-    config, job = _settle(run, config, job, emit)
+    config, job = _settle(run, config, job, emit, precision_given=precision_given)
     emit(Message(f"run {run.name}: recipe {config.recipe}, {config.epochs} epochs, files in {run}/"))
     dataset = data.load(job.data)
     _claim(run, config, job, dataset)
@@ -117,7 +129,7 @@ def _check_kept(job: JobConfig) -> None:
 
 
 def _settle(
-    run: RunFolder, config: TrainConfig, job: JobConfig, emit: Callable[[Event], None]
+    run: RunFolder, config: TrainConfig, job: JobConfig, emit: Callable[[Event], None], *, precision_given: bool
 ) -> tuple[TrainConfig, JobConfig]:
     """The settings that count: the run's own ones if it was begun before."""
     if not run.exists("config.json"):
@@ -130,10 +142,12 @@ def _settle(
     if run.exists("report.json") and "published" in run.read_json("report.json"):
         raise JobError(
             f"run {run.name!r} is complete (see {run}/report.json); publish it again with "
-            f"`python -m train publish {run.name}`, or train anew under another --name"
+            f"`{job.publish_command()}`, or train anew under another --name"
         )
     if job.resume:
         return began, _as_begun(job, stored["job"])
+    if not precision_given:
+        config = dataclasses.replace(config, precision=began.precision)
     different = [
         f"{field.name}={getattr(began, field.name)!r} then, {getattr(config, field.name)!r} now"
         for field in dataclasses.fields(TrainConfig)

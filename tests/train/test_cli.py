@@ -2,9 +2,12 @@
 
 import json
 import os
+import pty
 import shutil
 import subprocess
 import sys
+import tomllib
+from contextlib import suppress
 from pathlib import Path
 
 import keras
@@ -15,8 +18,8 @@ ROOT = Path(__file__).parents[2]
 SMALL = ["--epochs", "3", "--widths", "8", "8", "8", "8", "--validation-size", "100", "--global-batch-size", "32"]
 
 
-def inkling(*arguments, cwd=None, check=None):
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+def inkling(*arguments, cwd=None, check=None, **variables):
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), **variables}
     done = subprocess.run(
         [sys.executable, "-m", "train", *map(str, arguments)],
         cwd=cwd,
@@ -34,7 +37,7 @@ def inkling(*arguments, cwd=None, check=None):
 def trained(digits_file, tmp_path_factory):
     folder = tmp_path_factory.mktemp("trained")
     run = ["--in-process", *SMALL, "--data", digits_file, "--name", "small", "--min-accuracy", "0.5"]
-    return folder, inkling(*run, cwd=folder, check=0)
+    return folder, inkling(*run, cwd=folder, check=0, INKLING_REVISION="0123abcd")
 
 
 def test_a_job_goes_from_data_to_a_published_model(trained):
@@ -66,6 +69,8 @@ def test_the_model_card_says_where_the_model_comes_from(trained, digits):
     assert card["data"]["sha256"] == digits.checksum()
     assert card["config"]["widths"] == [8, 8, 8, 8]
     assert card["versions"]["keras"] == keras.__version__
+    assert card["versions"]["inkling"] == tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    assert card["git_revision"] == "0123abcd"
     assert card["parameters"] == keras.models.load_model(folder / "runs/small/mnist.h5", compile=False).count_params()
     assert card["metrics"]["num_examples"] == 203
 
@@ -78,6 +83,14 @@ def test_evaluate_agrees_for_every_form_of_the_model(trained, digits_file):
         found = json.loads(done.stdout)
         assert found["confusion"] == report["confusion"]
         assert found["loss"] == pytest.approx(report["loss"], rel=1e-4)
+
+
+def test_evaluate_passes_over_a_version_that_is_not_whole(trained, digits_file, tmp_path):
+    folder, _ = trained
+    shutil.copytree(folder / "models/mnist/1", tmp_path / "mnist/1")
+    (tmp_path / "mnist/2/variables").mkdir(parents=True)
+    for model in ("mnist", f"file://{tmp_path}/mnist"):
+        inkling("evaluate", model, "--data", digits_file, cwd=tmp_path, check=0)
 
 
 def test_evaluate_prints_a_table_and_draws_pictures(trained, digits_file):
@@ -123,6 +136,47 @@ def test_a_run_goes_on_only_with_its_own_settings(trained, tmp_path):
     assert "begun with other data" in data.stderr
 
 
+def test_a_run_keeps_the_precision_of_the_machine_that_began_it(trained, tmp_path):
+    folder, _ = trained
+    config = json.loads((folder / "runs/small/config.json").read_text())
+    config["train"]["precision"] = "float16"  # which no machine chooses
+    run = tmp_path / "runs" / "small"
+    run.mkdir(parents=True)
+    (run / "config.json").write_text(json.dumps(config))
+    again = ["--in-process", *SMALL, "--name", "small", "--min-accuracy", "0.5"]
+    assert "begun with other data" in inkling(*again, cwd=tmp_path, check=1).stderr  # its settings are no hindrance
+    other = inkling(*again, "--precision", "float32", cwd=tmp_path, check=1)
+    assert "precision='float16' then, 'float32' now" in other.stderr
+
+
+def test_in_process_needs_no_cluster_even_where_a_variable_names_one(tmp_path):
+    done = inkling("--in-process", "--data", "gone.npz", cwd=tmp_path, check=2, RAY_ADDRESS="127.0.0.1:1")
+    assert "no data at gone.npz" in done.stderr
+
+
+def test_a_terminal_shows_one_live_line_and_verbose_all_logs(digits_file, tmp_path):
+    master, terminal = pty.openpty()
+    arguments = ["--in-process", *SMALL, "--data", digits_file, "--no-publish", "--verbose"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "train", *arguments],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "TERM": "xterm", "COLUMNS": "120"},
+        stdout=terminal,
+        stderr=terminal,
+    )
+    os.close(terminal)
+    shown = b""
+    with suppress(OSError):  # the terminal's other end is closed
+        while part := os.read(master, 65536):
+            shown += part
+    os.close(master)
+    assert process.wait(60) == 0, shown
+    text = shown.decode()
+    assert "\x1b[2K" in text and "epoch 1/3" in text and "learning rate" in text  # a line that is drawn again
+    assert "test accuracy   " in text
+    assert "oneDNN" in text  # TensorFlow's log
+
+
 MISTAKES = {
     "unknown run": (["--resume", "nothing"], 1, "there is no run 'nothing' to resume in runs; it has: none"),
     "publish unknown": (["publish", "nothing"], 1, "there is no run 'nothing' in runs"),
@@ -143,6 +197,8 @@ MISTAKES = {
     ),
     "xla": (["--jit-compile", "True", "--in-process"], 2, "there are none here; leave it out"),
     "other settings": (["--resume", "a", "--epochs", "9"], 2, "--resume goes on with the run's own settings"),
+    "resumed recipe": (["--resume", "a", "--recipe", "quick"], 2, "--resume goes on with the run's own settings"),
+    "resumed for elsewhere": (["--resume", "a", "--model-name", "b"], 2, "--resume goes on with the run's own"),
     "nowhere to write": (["--storage", "/proc/runs", "--in-process"], 1, "/proc/runs"),
     "no model": (["evaluate", "gone"], 2, "gone is no model"),
 }
