@@ -3,7 +3,6 @@
 Files appear whole or not at all: on a disk by a rename, in an object store because a write commits when it closes.
 """
 
-import contextlib
 import json
 import os
 import re
@@ -122,12 +121,14 @@ class RunFolder:
         whole = f"{path}.{uuid.uuid4().hex}.unfinished"
         try:
             self.write_json(whole, value)
-            with contextlib.suppress(FileExistsError):
-                os.link(self._at(whole), self._at(path))  # unlike a rename it replaces nothing
-                return True
+            os.link(self._at(whole), self._at(path))  # unlike a rename it replaces nothing
+        except FileExistsError:
             return False
+        except OSError:  # a mount without links, such as one of an object store
+            self.write_json(path, value)
         finally:
             self.remove(whole)
+        return True
 
     def remove(self, path: str) -> None:
         """Delete the file or folder at `path`, if there is one."""
