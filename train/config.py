@@ -139,16 +139,17 @@ def quick() -> TrainConfig:
 
 
 def best() -> TrainConfig:
-    """The most accurate model that the five layers give: with `--recipe best` 99.62 % in 40 minutes on 2 cores."""
+    """The most accurate model that the five layers give: 99.68 % (seed 0) in 38 minutes on 2 cores."""
     return TrainConfig(
         recipe="best",
-        epochs=34,
+        epochs=36,
         validation_size=1000,
+        learning_rate=4e-3,
         widths=(48, 48, 96, 96),
         augmentation=dataclasses.replace(
-            POLICIES["digits"], rotation_degrees=13, scale=0.12, shear=0.15, elastic_px=0.8
+            POLICIES["digits"], rotation_degrees=13, scale=0.12, shear=0.15, elastic_px=0.6
         ),
-        plain_epochs=2,
+        plain_epochs=4,
         min_accuracy=0.995,
     )
 
