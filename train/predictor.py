@@ -50,21 +50,26 @@ def load_predictor(source: str) -> Predictor:
 
     Raises: DataError.
     """
-    if "://" not in source:
-        return _load(Path(source), source)
     filesystem, path = open_storage(source)
-    entries = filesystem.get_file_info(pyarrow.fs.FileSelector(path, allow_not_found=True))
-    versions = [
-        int(entry.base_name)
-        for entry in entries
-        if entry.base_name.isdecimal()
-        and filesystem.get_file_info(f"{entry.path}/{MARKER}").type == pyarrow.fs.FileType.File
-    ]
+    if filesystem.get_file_info(path).type != pyarrow.fs.FileType.File:
+        path = _highest_version(filesystem, path)
+    if "://" not in source:
+        return _load(Path(path), source)
     with tempfile.TemporaryDirectory(prefix="inkling-evaluate-") as scratch:
-        if versions:
-            path = f"{path}/{max(versions)}"
         pyarrow.fs.copy_files(path, scratch, source_filesystem=filesystem)
         return _load(Path(scratch), source)
+
+
+def _highest_version(filesystem: pyarrow.fs.FileSystem, path: str) -> str:
+    """The whole version of the highest number in the folder at `path`; `path` itself if it holds none."""
+
+    def is_model(folder: str) -> bool:
+        return bool(filesystem.get_file_info(f"{folder}/{MARKER}").type == pyarrow.fs.FileType.File)
+
+    entries = filesystem.get_file_info(pyarrow.fs.FileSelector(path, allow_not_found=True))
+    versions = {int(entry.base_name): entry.path for entry in entries if entry.base_name.isdecimal()}
+    whole = [version for version in versions if is_model(versions[version])]
+    return versions[max(whole)] if whole and not is_model(path) else path
 
 
 def _load(path: Path, source: str) -> Predictor:
@@ -72,9 +77,6 @@ def _load(path: Path, source: str) -> Predictor:
         model = keras.models.load_model(path, compile=False)
         height, width = model.input_shape[1:3]
         return Predictor(source, (height, width), _forward_of(model))
-    if path.is_dir() and not (path / MARKER).exists():
-        versions = [int(entry.name) for entry in path.iterdir() if entry.name.isdecimal() and (entry / MARKER).exists()]
-        path = path / str(max(versions)) if versions else path
     if not (path / MARKER).exists():
         raise DataError(f"{source} is no model: expected a SavedModel folder, a folder of versions, .h5 or .keras")
     signature = tf.saved_model.load(str(path)).signatures.get("serving_default")

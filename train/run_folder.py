@@ -106,7 +106,7 @@ class RunFolder:
 
     def write_json(self, path: str, value: Any) -> None:
         """Put `value` at `path` as JSON."""
-        self.write(path, _as_json(value))
+        self.write(path, (json.dumps(value, indent=2) + "\n").encode())
 
     def create_json(self, path: str, value: Any) -> bool:
         """Put `value` at `path` as JSON unless there is something already; returns whether it did.
@@ -140,7 +140,3 @@ class RunFolder:
 
     def _at(self, path: str) -> str:
         return f"{self.path}/{path}" if path else self.path
-
-
-def _as_json(value: Any) -> bytes:
-    return (json.dumps(value, indent=2) + "\n").encode()
