@@ -290,7 +290,6 @@ def _finish(
     from train import results
 
     outcome = trained["outcome"]
-
     final = checkpoint.load(run, outcome.step)
     emit(Message("writing the report"))
     evaluation = results.write_results(
