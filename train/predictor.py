@@ -46,7 +46,7 @@ def load_predictor(source: str) -> Predictor:
     """Open a SavedModel (or the folder of its versions: the highest is taken), an .h5 or a .keras file.
 
     Args:
-        source: a path, or the URI of a SavedModel or of the folder of its versions in an object store.
+        source: a path, or a URI in an object store.
 
     Raises: DataError.
     """
@@ -56,8 +56,9 @@ def load_predictor(source: str) -> Predictor:
     if "://" not in source:
         return _load(Path(path), source)
     with tempfile.TemporaryDirectory(prefix="inkling-evaluate-") as scratch:
-        pyarrow.fs.copy_files(path, scratch, source_filesystem=filesystem)
-        return _load(Path(scratch), source)
+        copied = Path(scratch, Path(path).name)
+        pyarrow.fs.copy_files(path, str(copied), source_filesystem=filesystem)
+        return _load(copied, source)
 
 
 def _highest_version(filesystem: pyarrow.fs.FileSystem, path: str) -> str:

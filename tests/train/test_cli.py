@@ -78,7 +78,8 @@ def test_the_model_card_says_where_the_model_comes_from(trained, digits):
 def test_evaluate_agrees_for_every_form_of_the_model(trained, digits_file):
     folder, _ = trained
     report = json.loads((folder / "runs/small/report.json").read_text())["test"]
-    for model in ("models/mnist", "runs/small/mnist.h5", f"file://{folder}/models/mnist"):
+    forms = ("models/mnist", "runs/small/mnist.h5")
+    for model in (*forms, *(f"file://{folder}/{form}" for form in forms)):
         done = inkling("evaluate", model, "--data", digits_file, "--json", cwd=folder, check=0)
         found = json.loads(done.stdout)
         assert found["confusion"] == report["confusion"]
