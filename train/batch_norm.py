@@ -152,7 +152,7 @@ def _mean_over_replicas(value: tf.Tensor, name: str) -> tf.Tensor:
         input=value[tf.newaxis],
         group_size=num_replicas,
         group_key=GROUP_KEY,
-        instance_key=zlib.crc32(name.encode()) >> 1,
+        instance_key=zlib.crc32(name.encode()) >> 1,  # an int32, and not hash(), which differs between processes
         ordering_token=[],
     )
     return tf.reduce_mean(tf.ensure_shape(gathered, [num_replicas, *value.shape]), axis=0)
