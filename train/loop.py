@@ -22,7 +22,7 @@ from train.data import Dataset
 from train.evaluate import Evaluation, make_predict
 from train.pipeline import training_batches
 from train.progress import Advance, Event, Message
-from train.recalibrate import make_recalibrate
+from train.recalibrate import NUM_IMAGES, NUM_IMAGES_BETWEEN, make_recalibrate
 from train.run_folder import RunFolder
 from train.shards import ExampleOrder
 from train.step import StepMetrics, TrainState, make_run_steps
@@ -96,7 +96,7 @@ def train(
         history.append({"step": state.step, "epoch": advance.epoch, **_figures(advance)})
         emit(advance)
         if state.step == epoch_end:
-            recalibrate(dataset.train_images)
+            recalibrate(dataset.train_images, NUM_IMAGES if state.step == total_steps else NUM_IMAGES_BETWEEN)
         if state.step == epoch_end and len(validation_labels):
             metrics = _validate(predict, validation_images, validation_labels)
             history.append({"step": state.step, "epoch": advance.epoch, **metrics})

@@ -23,7 +23,7 @@ def batch_norms(model):
 
 def test_each_layer_gets_the_moments_of_its_own_inputs(model, digits, two_replicas):
     images = digits.test_images  # 203: no round number for two replicas
-    make_recalibrate(model, two_replicas)(images)
+    make_recalibrate(model, two_replicas)(images, 4000)
     pixels = images[..., np.newaxis] / np.float32(255)
     assert len(batch_norms(model)) == 4
     for layer in batch_norms(model):
@@ -33,17 +33,28 @@ def test_each_layer_gets_the_moments_of_its_own_inputs(model, digits, two_replic
 
 
 def test_all_replicas_hold_the_same_statistics(model, digits, two_replicas):
-    make_recalibrate(model, two_replicas)(digits.test_images)
+    make_recalibrate(model, two_replicas)(digits.test_images, 4000)
     for layer in batch_norms(model):
         one, two = two_replicas.experimental_local_results(layer.moving_mean.value)
         np.testing.assert_array_equal(one.numpy(), two.numpy())
 
 
-def test_images_sorted_by_class_are_taken_evenly(model, digits, two_replicas, monkeypatch):
-    monkeypatch.setattr("train.recalibrate.NUM_IMAGES", 2)
+def test_images_sorted_by_class_are_taken_evenly(model, digits, two_replicas):
     apart = digits.test_images[[0, 101]]
     recalibrate = make_recalibrate(model, two_replicas)
-    recalibrate(digits.test_images)
+    recalibrate(digits.test_images, 2)
     found = batch_norms(model)[0].moving_mean.numpy()
-    recalibrate(apart)
+    recalibrate(apart, 2)
     np.testing.assert_array_equal(found, batch_norms(model)[0].moving_mean.numpy())
+
+
+def test_what_was_measured_before_leaves_no_trace(model, digits, two_replicas):
+    recalibrate = make_recalibrate(model, two_replicas)
+
+    def variances(num_images):
+        recalibrate(digits.test_images, num_images)
+        return np.concatenate([layer.moving_variance.numpy() for layer in batch_norms(model)])
+
+    of_all, of_some, of_all_again = variances(200), variances(20), variances(200)
+    assert (of_some != of_all).any()
+    np.testing.assert_array_equal(of_all_again, of_all)
