@@ -60,6 +60,8 @@ def loop(config: TrainConfig, dataset: Dataset, seconds: float, *, constant: boo
     from train.step import TrainState, make_run_steps
 
     threads = int(os.environ["OMP_NUM_THREADS"])  # what Ray granted
+    place = ray.train.get_context()
+    strategies.keep_to_own_cpus(place.get_local_rank(), local_workers=place.get_local_world_size(), num_cpus=threads)
     strategies.configure_tensorflow(num_threads=threads, cpu_replicas=1, seed=0, deterministic=False)
     strategy = strategies.make_strategy()
     with strategy.scope():

@@ -232,6 +232,10 @@ def train_worker(settings: dict[str, Any]) -> dict[str, Any]:
     from train import loop, strategy
 
     config = TrainConfig.from_json(settings["config"])
+    place = ray.train.get_context()
+    strategy.keep_to_own_cpus(
+        place.get_local_rank(), local_workers=place.get_local_world_size(), num_cpus=settings["num_threads"]
+    )
     strategy.configure_tensorflow(
         num_threads=settings["num_threads"],
         cpu_replicas=settings["cpu_replicas"],
@@ -240,7 +244,7 @@ def train_worker(settings: dict[str, Any]) -> dict[str, Any]:
         num_gpus=settings["num_gpus"],
     )
     found = len(tf.config.get_visible_devices("GPU"))
-    if found < settings["num_gpus"] and ray.train.get_context().get_world_rank() == 0:
+    if found < settings["num_gpus"] and place.get_world_rank() == 0:
         settings["queue"].put(Message(_MISSING_GPUS.format(granted=settings["num_gpus"], found=found)))
     run = RunFolder(settings["storage"], settings["name"])
 

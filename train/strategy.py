@@ -34,6 +34,23 @@ def configure_tensorflow(
         tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0], devices)
 
 
+def keep_to_own_cpus(local_rank: int, *, local_workers: int, num_cpus: int) -> None:
+    """Bind this thread and all that it starts to its share of the machine's CPUs, if the run's workers have all of them.
+
+    Workers that exchange batch statistics sleep and wake many times a step; free to wake on another CPU they displace
+    each other's caches. If they have not all (or Ray counts other CPUs than the system, as under a container's quota)
+    nothing is bound, since two jobs could choose the same ones; nor is it where the system cannot, as on macOS.
+
+    Args:
+        local_rank: this worker's number among the run's `local_workers` on its machine, each granted `num_cpus`.
+    """
+    if not hasattr(os, "sched_setaffinity"):
+        return
+    cpus = sorted(os.sched_getaffinity(0))
+    if local_workers > 1 and local_workers * num_cpus == len(cpus):
+        os.sched_setaffinity(0, cpus[local_rank * num_cpus : (local_rank + 1) * num_cpus])
+
+
 def make_strategy() -> tf.distribute.Strategy:
     """`MultiWorkerMirroredStrategy` if TF_CONFIG names several workers, else `MirroredStrategy` over local devices.
 

@@ -1,15 +1,29 @@
 """Training jobs on real Ray clusters: the one that a job starts for itself, and one that was there before."""
 
 import json
+import os
 import re
+import signal
 import sys
 
 import numpy as np
 import pytest
 
-from tests.train.ray_processes import ENVIRONMENT, ROOT, SMALL, TOKEN, Job, checkpoint_steps, cluster, free_port
+from tests.train.ray_processes import (
+    ENVIRONMENT,
+    ROOT,
+    SMALL,
+    TOKEN,
+    Job,
+    checkpoint_steps,
+    cluster,
+    free_port,
+    wait_until,
+)
 from train import checkpoint
 from train.run_folder import RunFolder
+
+NUM_CPUS = os.cpu_count() or 1
 
 NO_DROPOUT = ["--dropout", "0", "0", "--epochs", "3", "--learning-rate", "3e-4"]
 
@@ -55,6 +69,31 @@ def test_the_number_of_workers_does_not_change_the_result(one_worker, digits_fil
     lines = output.splitlines()
     told = r"run |Ray: |epoch |writing|publishing|test |report |published "
     assert [line for line in lines if not re.match(told, line)] == []  # nothing of Ray's and TensorFlow's own
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.skipif(NUM_CPUS % 2, reason="two workers cannot have all CPUs")
+def test_workers_that_have_all_cpus_keep_to_their_own(digits_file, tmp_path):
+    job = Job(
+        tmp_path,
+        *("--data", digits_file, *SMALL, "--num-workers", "2", "--cpus-per-worker", NUM_CPUS // 2),
+        *("--epochs", "100", "--name", "run"),
+    )
+    folder = tmp_path / "runs/run"
+    wait_until(lambda: job.process.poll() is not None or checkpoint_steps(folder), 150, job.output)
+    if "room for" in job.output():
+        pytest.skip("Ray has fewer CPUs than the system, as under a container's quota")
+    of_workers = [cpus_of_threads(worker) - {frozenset(os.sched_getaffinity(0))} for worker in job.train_workers()]
+    job.process.send_signal(signal.SIGINT)
+    assert job.wait(60)[0] == 130
+    assert [len(shares) for shares in of_workers] == [1, 1]
+    one, two = (next(iter(shares)) for shares in of_workers)
+    assert len(one) == len(two) == NUM_CPUS // 2 and not one & two
+
+
+def cpus_of_threads(process):
+    return {frozenset(os.sched_getaffinity(thread.id)) for thread in process.threads()}
 
 
 def test_more_workers_than_the_machine_holds_are_refused_at_once(digits_file, tmp_path):
