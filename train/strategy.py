@@ -35,7 +35,7 @@ def configure_tensorflow(
 
 
 def keep_to_own_cpus(local_rank: int, *, local_workers: int, num_cpus: int) -> None:
-    """Bind this thread and all that it starts to its share of the machine's CPUs, if the run's workers have all of them.
+    """Bind this thread, and all that it starts, to its share of the machine's CPUs if the run's workers have all.
 
     Workers that exchange batch statistics sleep and wake many times a step; free to wake on another CPU they displace
     each other's caches. If they have not all (or Ray counts other CPUs than the system, as under a container's quota)
