@@ -2,7 +2,11 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+DEMO := $(VENV)/.demo
 READY := $(VENV)/.ready
+PROJECTS := client/pyproject.toml serving/pyproject.toml train/pyproject.toml
+EDITABLE := --editable './client[web]' --editable ./serving --editable ./train
+INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo train serve web test test-slow fuzz test-cluster lint format check bench proto manifests images lock clean
@@ -12,28 +16,32 @@ help: ## list the targets
 
 setup: $(READY) ## make .venv with everything in it; the other targets do it when needed
 
-$(READY): pyproject.toml constraints.txt
+$(DEMO): $(PROJECTS) constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	$(INSTALL) $(EDITABLE)
 	touch $@
 
-demo: $(READY) ## train on MNIST with Ray, publish, serve, and read a page of handwriting
+$(READY): $(DEMO) pyproject.toml
+	$(INSTALL) --group dev $(EDITABLE)
+	touch $@
+
+demo: $(DEMO) ## train on MNIST with Ray, publish, serve, and read a page of handwriting
 	$(BIN)/python -m train
 	$(BIN)/python -m train evaluate models/mnist
 	@$(BIN)/python -m serving > runs/serving.log 2>&1 & server=$$!; trap "kill $$server" EXIT; set -e; \
 	  $(BIN)/python -m client wait --timeout 120; \
-	  echo "written on runs/page.png:"; $(BIN)/python -m benchmarks.pages -o runs/page.png; \
+	  echo "written on runs/page.png:"; $(BIN)/python -m tools.compose_page -o runs/page.png; \
 	  echo "read by the server, drawn in runs/page_read.png:"; \
 	  $(BIN)/python -m client read runs/page.png --draw runs/page_read.png
 
-train: $(READY) ## train and publish; pass flags as `make train ARGS="--recipe best"`
+train: $(DEMO) ## train and publish; pass flags as `make train ARGS="--recipe best"`
 	$(BIN)/python -m train $(ARGS)
 
-serve: $(READY) ## serve what is in models/ on gRPC 8500 and REST 8501
+serve: $(DEMO) ## serve what is in models/ on gRPC 8500 and REST 8501
 	$(BIN)/python -m serving $(ARGS)
 
-web: $(READY) ## the page to draw on, in front of a server that runs
+web: $(DEMO) ## the page to draw on, in front of a server that runs
 	$(BIN)/python -m client web $(ARGS)
 
 test: $(READY) ## pass the tests
@@ -48,10 +56,16 @@ fuzz: $(READY) ## send 100,000 broken requests to the server instead of the few 
 test-cluster: $(READY) ## train, serve and predict on the cluster of $KUBECONFIG, and take it all down again
 	INKLING_TEST_CLUSTER=1 $(BIN)/python -m pytest tests/k8s/test_cluster.py -rs $(ARGS)
 
-lint: $(READY) ## check style and types
+lint: $(READY) build/namespace ## check style, types, and which way imports run
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+# The namespace as it is installed, for tools that read the source: there the folders are inkling.client and so on.
+build/namespace: $(READY)
+	mkdir -p $@/inkling
+	for package in client serving train; do ln -sfn ../../../$$package $@/inkling/$$package; done
 
 format: $(READY) ## put the code into its format
 	$(BIN)/ruff check --fix .
@@ -68,7 +82,7 @@ bench: $(READY) ## measure training, serving, client and reading, each beside wh
 proto: $(READY) ## generate the client's messages, for protobuf 6.31.1 and later, which that protoc is of
 	$(BIN)/python -m pip install --quiet --no-deps --upgrade --target build/proto-tools grpcio-tools==1.75.1
 	PYTHONPATH=build/proto-tools $(BIN)/python -m grpc_tools.protoc --proto_path=. --python_out=. --pyi_out=. \
-		client/proto/wire.proto
+		client/protocol/wire.proto
 
 manifests: ## render every overlay of k8s/, to look at or to apply: build/manifests/
 	mkdir -p build/manifests
@@ -78,10 +92,11 @@ manifests: ## render every overlay of k8s/, to look at or to apply: build/manife
 images: ## build the container images of train, serving and client with podman or docker
 	k8s/images/build.sh
 
-lock: $(READY) ## resolve constraints.txt anew from pyproject.toml
+lock: $(READY) ## resolve constraints.txt anew from the four pyproject.toml
 	$(BIN)/python -m pip install --quiet uv
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --all-extras --no-emit-package inkling \
-		--no-annotate --no-header --output-file constraints.txt pyproject.toml
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --all-extras --group pyproject.toml:dev \
+		--no-emit-package inkling-client --no-emit-package inkling-serving --no-emit-package inkling-train \
+		--no-annotate --no-header --output-file constraints.txt $(PROJECTS)
 
 clean: ## remove .venv, caches, runs and models made here
-	rm -rf $(VENV) runs models build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) runs models build dist */*.egg-info .mypy_cache .pytest_cache .ruff_cache

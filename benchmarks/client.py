@@ -25,9 +25,9 @@ from typing import Any
 import grpc
 import numpy as np
 
-from client import AsyncClient, Client
-from client.answers import table
-from client.proto import wire_pb2 as wire
+from inkling.client import AsyncClient, Client
+from inkling.client.protocol import wire_pb2 as wire
+from inkling.client.results import table
 
 ROOT = Path(__file__).parents[1]
 PATH = "/tensorflow.serving.PredictionService/Predict"
@@ -38,7 +38,7 @@ MAX_INSTALL_MB = 130.0
 MAX_IMPORT_S = 0.35
 # What a program imports before its first call: this client, or upstream's stubs and what fills and reads their tensors.
 IMPORTS = {
-    "inkling": "import client",
+    "inkling": "import inkling.client",
     "tensorflow-serving-api": "import tensorflow, tensorflow_serving.apis.prediction_service_pb2_grpc",
 }
 
@@ -47,8 +47,8 @@ SERVER = """
 import sys
 from concurrent import futures
 import grpc, numpy as np
-from client.proto import wire_pb2 as wire
-from client.tensors import to_tensor
+from inkling.client.protocol import wire_pb2 as wire
+from inkling.client.protocol.tensors import to_tensor
 
 answers = {}
 for size in map(int, sys.argv[1:]):

@@ -20,10 +20,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from benchmarks import pages
-from benchmarks.pages import ComposedPage
-from client.images import find_digits
-from client.reading import Reading, read_page
+from inkling.client.reading.page import find_digits
+from inkling.client.reading.result import Reading, read_page
+from tools import compose_page
+from tools.compose_page import ComposedPage
 
 Predict = Callable[[NDArray[np.uint8]], NDArray[np.floating[Any]]]
 
@@ -127,9 +127,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     predict = load_model(options.model)
     results: dict[str, list[Result]] = {}
-    for kind in pages.DIFFICULTIES:
-        composed = pages.strings(kind, options.strings, seed=options.seed)
-        composed += pages.pages(kind, options.pages, seed=options.seed)
+    for kind in compose_page.DIFFICULTIES:
+        composed = compose_page.strings(kind, options.strings, seed=options.seed)
+        composed += compose_page.pages(kind, options.pages, seed=options.seed)
         results[kind] = [_read(page, predict) for page in composed]
     _print_table(results)
     for kind, pictures in (("letters", letters()), ("scribbles", scribbles())):

@@ -22,11 +22,11 @@ import ray
 import ray.train
 import ray.train.collective
 
-from train import config as configs
-from train import data, quiet
-from train.config import TrainConfig
-from train.data import Dataset
-from train.hardware import trains_in_bfloat16
+from inkling.train import config as configs
+from inkling.train import data, quiet
+from inkling.train.config import TrainConfig
+from inkling.train.data import Dataset
+from inkling.train.hardware import trains_in_bfloat16
 
 WARM_UP_STEPS = 12  # compile, fill the caches
 CHUNK_STEPS = 10  # steps between two looks at the clock
@@ -55,9 +55,9 @@ class Claim:
 
 def loop(config: TrainConfig, dataset: Dataset, seconds: float, *, constant: bool = False) -> float:
     """Inkling's loop; with `constant`, on one batch again and again, which costs no input pipeline."""
-    from train import strategy as strategies
-    from train.pipeline import training_batches
-    from train.step import TrainState, make_run_steps
+    from inkling.train import strategy as strategies
+    from inkling.train.pipeline import training_batches
+    from inkling.train.step import TrainState, make_run_steps
 
     threads = int(os.environ["OMP_NUM_THREADS"])  # what Ray granted
     place = ray.train.get_context()
@@ -87,7 +87,7 @@ def keras_fit(config: TrainConfig, dataset: Dataset, seconds: float, *, jit_comp
     """Keras 3's `Model.fit`, in one worker."""
     import keras
 
-    from train.model import build_model
+    from inkling.train.model import build_model
 
     model = build_model(config, image_size=dataset.image_size, num_classes=10)
     model.compile(
@@ -135,7 +135,7 @@ def _legacy_model(config: TrainConfig) -> Any:
 def _plain_batches(config: TrainConfig, dataset: Dataset, *, worker: int, num_workers: int) -> Any:
     import tensorflow as tf
 
-    from train.pipeline import replica_batches
+    from inkling.train.pipeline import replica_batches
 
     steps = tf.data.Dataset.range(1_000_000)
     batches = replica_batches(config, dataset, steps, replicas=range(worker, worker + 1), num_replicas=num_workers)

@@ -1,29 +1,17 @@
 """A thin gRPC client that reads handwriting: no TensorFlow, only grpcio, protobuf, numpy and Pillow.
 
-    from client import Client
+    from inkling.client import Client
 
     with Client("localhost:8500") as client:
         print(client.predict(images))
 
-`AsyncClient` is the same on asyncio. `client.errors` draws the tree of what can go wrong. The command line is
+`AsyncClient` is the same on asyncio. `inkling.client.errors` draws the tree of what can go wrong. The command line is
 `python -m client`.
 """
 
-from client.answers import (
-    Classification,
-    Label,
-    ModelMetadata,
-    ModelStatus,
-    Outputs,
-    Prediction,
-    ServedModel,
-    Signature,
-    TensorSpec,
-    VersionStatus,
-)
-from client.asynchronous import AsyncClient
-from client.blocking import Client
-from client.errors import (
+from .aio import AsyncClient
+from .blocking import Client
+from .errors import (
     AccessDenied,
     BadAnswer,
     DeadlineExceeded,
@@ -38,7 +26,19 @@ from client.errors import (
     SignatureNotFound,
     VersionNotFound,
 )
-from client.settings import TLS, Retry, Settings
+from .results import (
+    Classification,
+    Label,
+    ModelMetadata,
+    ModelStatus,
+    Outputs,
+    Prediction,
+    ServedModel,
+    Signature,
+    TensorSpec,
+    VersionStatus,
+)
+from .settings import TLS, Retry, Settings
 
 __all__ = [
     "TLS",

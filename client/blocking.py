@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING, Any, Self
 import grpc
 from numpy.typing import ArrayLike
 
-from client.answers import Classification, ModelMetadata, ModelStatus, Outputs, Prediction, ServedModel
-from client.channel import call_arguments, connect, credentials, find_target
-from client.errors import InklingError, InvalidInput, bad_response, closed, from_rpc_error
-from client.operations import Operations
-from client.proto import wire_pb2 as wire
-from client.rpc import Call, Rpc, make_stubs
-from client.settings import Settings
-from client.steps import Pause, SendAll, Steps, T, Work
+from .errors import InklingError, InvalidInput, bad_response, closed, from_rpc_error
+from .operations.effects import Pause, SendAll, Steps, T, Work
+from .operations.inference import Operations
+from .protocol import wire_pb2 as wire
+from .protocol.channel import call_arguments, connect, credentials, find_target
+from .protocol.rpc import Call, Rpc, make_stubs
+from .results import Classification, ModelMetadata, ModelStatus, Outputs, Prediction, ServedModel
+from .settings import Settings
 
 if TYPE_CHECKING:
-    from client.image_open import PictureSource
-    from client.reading import Reading
+    from .reading.picture import PictureSource
+    from .reading.result import Reading
 
 
 class Client(Settings):
@@ -30,9 +30,9 @@ class Client(Settings):
         with Client("localhost:8500") as client:
             print(client.predict(images))
 
-    The arguments are the fields of `client.settings.Settings`. A connection is made at the first call and kept; make
-    one client and use it for all calls, from any thread. What goes wrong is an error of `client.errors`; `read` also
-    raises OSError for a file that cannot be opened, TypeError for what can be no picture, and ImageExtraMissing.
+    The arguments are the fields of `Settings`. A connection is made at the first call and kept; make one client and
+    use it for all calls, from any thread. What goes wrong is an error of `inkling.client.errors`; `read` also raises
+    OSError for a file that cannot be opened, TypeError for what can be no picture, and ImageExtraMissing.
     """
 
     def __post_init__(self) -> None:
@@ -112,7 +112,7 @@ class Client(Settings):
 
         Args:
             model: the model's name on the server; the client's own if None.
-            inputs: arrays by name, of any dtype; `client.tensors.to_tensor` makes those of a dtype that numpy lacks.
+            inputs: arrays by name, of any dtype; `protocol.tensors.to_tensor` makes those of a dtype that numpy lacks.
             signature: the signature's name; `serving_default` without.
             version, label, timeout_s, check: as in `predict`.
             outputs: names of the outputs to be sent back; all without.

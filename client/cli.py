@@ -13,9 +13,9 @@ from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import Any, NoReturn
 
-from client import commands, connection_flags
-from client.connection_flags import positive
-from client.errors import DeadlineExceeded, InklingError, InvalidInput, ServerUnavailable
+from . import commands, connection_flags
+from .connection_flags import positive
+from .errors import DeadlineExceeded, InklingError, InvalidInput, ServerUnavailable
 
 OK, FAILED, USAGE, AWAY, INTERRUPTED, PIPE_CLOSED = 0, 1, 2, 3, 130, 141
 

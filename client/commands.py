@@ -14,11 +14,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from client.answers import ModelStatus
-from client.asynchronous import AsyncClient
-from client.bench import measure
-from client.blocking import Client
-from client.errors import (
+from .aio import AsyncClient
+from .blocking import Client
+from .errors import (
     AccessDenied,
     DeadlineExceeded,
     InklingError,
@@ -28,9 +26,11 @@ from client.errors import (
     ServerUnavailable,
     SignatureNotFound,
 )
+from .load_test import measure
+from .results import ModelStatus
 
 if TYPE_CHECKING:
-    from client.reading import Reading
+    from .reading.result import Reading
 
 STDIN = "-"
 OF_THE_SERVER = (ServerUnavailable, DeadlineExceeded, ModelNotFound, SignatureNotFound, AccessDenied, NotSupported)
@@ -240,7 +240,7 @@ def web(flags: argparse.Namespace, settings: Settings) -> int:
     try:
         import cv2  # noqa: F401 - found missing now rather than at the first drawing
 
-        from client.web.page_server import serve
+        from .web.serve import serve
     except ImportError as error:
         raise ImportError(f"{error.name} is not installed; the extra `web` brings it: pip install '.[web]'") from error
     return serve(client, host=flags.host, port=flags.port)

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-from client.settings import TLS
+from .settings import TLS
 
 DEFAULT_SERVER = "localhost:8500"
 

@@ -23,7 +23,7 @@ from typing import Any, NoReturn
 
 import grpc
 
-from client.rpc import Call, Unreadable
+from .protocol.rpc import Call, Unreadable
 
 
 class InklingError(Exception):

@@ -7,7 +7,7 @@ from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from client.errors import InvalidInput
+from .errors import InvalidInput
 
 MEBIBYTE = 1 << 20
 MAX_KEEPALIVE_S = 86_400

@@ -10,9 +10,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import NoReturn
 
-from serving import flags
-from serving.flags import FlagError, Parsed, ServerConfig
-from serving.models_folder import model_names
+from . import flags
+from .config.models_folder import model_names
+from .flags import FlagError, Parsed, ServerConfig
 
 logger = logging.getLogger(__name__)
 
@@ -26,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line `arguments`; returns the exit code."""
     arguments = sys.argv[1:] if arguments is None else arguments
     if arguments and arguments[0] in ("promote", "rollback"):
-        from serving.rollout import main as change_versions
+        from .rollout import main as change_versions
 
         return change_versions(arguments)
     if any(argument in ("--help", "-h", "--helpfull") for argument in arguments):
@@ -58,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _serve(parsed: Parsed) -> int:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")  # TensorFlow reads it once, when it is imported
-    from serving import logs
+    from .monitoring import logs
 
     logs.configure(parsed.config.log_format)
     without_effect = sorted(set(parsed.given) & flags.WITHOUT_EFFECT)
@@ -76,7 +76,7 @@ def _serve(parsed: Parsed) -> int:
             config = dataclasses.replace(config, rest_api_port=DEFAULT_REST_PORT)
         logger.info("serving %s from %s on gRPC %d and REST %d", names, folder, config.port, config.rest_api_port)
     with logs.standard_error_shut():
-        from serving import server  # with TensorFlow it takes seconds to import, which a bad flag need not pay
+        from . import server  # with TensorFlow it takes seconds to import, which a bad flag need not pay
     return server.run(config, folder)
 
 
@@ -122,7 +122,8 @@ def _models_in(folder: Path) -> list[str]:
 
 
 def _version() -> str:
-    return f"TensorFlow ModelServer: Inkling {_installed('inkling')}\nTensorFlow Library: {_installed('tensorflow')}"
+    own, tensorflow = _installed("inkling-serving"), _installed("tensorflow")
+    return f"TensorFlow ModelServer: Inkling {own}\nTensorFlow Library: {tensorflow}"
 
 
 def _installed(distribution: str) -> str:

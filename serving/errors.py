@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import grpc
 
-from serving.observer import Labels
+from .monitoring.events import Labels
 
 
 class ServingError(Exception):

@@ -27,16 +27,16 @@ from tensorflow_serving.apis import (
 )
 from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
 
-from serving import inference
-from serving.engine import Model, status_of
-from serving.errors import ServingError, failed_precondition, invalid_argument, not_found, unavailable
-from serving.lease import Lease
-from serving.manager import Manager
-from serving.model_configs import check_configs
-from serving.observer import Labels, Observer, RequestLog
-from serving.servables import Version
-from serving.signatures import DEFAULT_SIGNATURE
-from serving.tensors import Array, to_proto
+from . import inference
+from .config.models import check_configs
+from .errors import ServingError, failed_precondition, invalid_argument, not_found, unavailable
+from .lifecycle.manager import Manager
+from .lifecycle.servables import Version
+from .model.lease import Lease
+from .model.model import Model, status_of
+from .model.signatures import DEFAULT_SIGNATURE
+from .monitoring.events import Labels, Observer, RequestLog
+from .tensors import Array, to_proto
 
 logger = logging.getLogger(__name__)
 

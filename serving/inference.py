@@ -17,10 +17,10 @@ from tensorflow_serving.apis import (
     regression_pb2,
 )
 
-from serving.engine import Model
-from serving.errors import failed_precondition, invalid_argument, unimplemented
-from serving.signatures import CLASSIFY, DEFAULT_SIGNATURE, PREDICT, REGRESS, Signature
-from serving.tensors import Array, dtype_name, number_of, to_array, to_proto
+from .errors import failed_precondition, invalid_argument, unimplemented
+from .model.model import Model
+from .model.signatures import CLASSIFY, DEFAULT_SIGNATURE, PREDICT, REGRESS, Signature
+from .tensors import Array, dtype_name, number_of, to_array, to_proto
 
 
 async def predict(

@@ -22,8 +22,9 @@ from google.protobuf import text_format
 from tensorflow_serving.apis import get_model_status_pb2, model_management_pb2, model_service_pb2_grpc
 from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
 
-from serving import config_files, labels
-from serving.errors import ServingError
+from . import version_labels
+from .config import files
+from .errors import ServingError
 
 OK, FAILED, USAGE = 0, 1, 2
 POLL_S = 0.2  # between two looks at a version that loads
@@ -40,11 +41,13 @@ def main(arguments: Sequence[str]) -> int:
     """Run the command line, which begins with `promote` or `rollback`; returns the exit code."""
     flags = parse(arguments)
     try:
-        before = config_files.read_models(str(flags.model_config_file))
+        before = files.read_models(str(flags.model_config_file))
         if flags.command == "promote":
-            after = labels.promoted(before, model_name=flags.model_name, version=flags.version, label=flags.label)
+            after = version_labels.promoted(
+                before, model_name=flags.model_name, version=flags.version, label=flags.label
+            )
         else:
-            after = labels.rolled_back(before, model_name=flags.model_name)
+            after = version_labels.rolled_back(before, model_name=flags.model_name)
         servers = [server for server in flags.server.split(",") if server]
         if servers:
             _roll_out(servers, before, after, flags)
@@ -52,7 +55,7 @@ def main(arguments: Sequence[str]) -> int:
     except (ServingError, RolloutFailed, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return FAILED
-    moved = dict(labels.find_model(after, flags.model_name).version_labels)
+    moved = dict(version_labels.find_model(after, flags.model_name).version_labels)
     print(f"{flags.model_name}: " + ", ".join(f"{label} {version}" for label, version in sorted(moved.items())))
     return OK
 
@@ -63,7 +66,9 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     commands = parser.add_subparsers(dest="command", required=True)
     promote = commands.add_parser("promote", help="put a label on a version")
     promote.add_argument("--version", type=_version, required=True, help="the version's number")
-    promote.add_argument("--label", default=labels.STABLE, help="stable, canary or one of your own (default: stable)")
+    promote.add_argument(
+        "--label", default=version_labels.STABLE, help="stable, canary or one of your own (default: stable)"
+    )
     rollback = commands.add_parser("rollback", help="put stable back on the version before the last promotion")
     for command in (promote, rollback):
         command.add_argument("--model_config_file", type=Path, required=True, help="the servers' file, rewritten")
@@ -87,8 +92,8 @@ def _roll_out(
 
     A version that does not load leaves every server as it was.
     """
-    between = labels.with_versions_of(before, after, model_name=flags.model_name)
-    wanted = labels.find_model(after, flags.model_name).model_version_policy.specific.versions
+    between = version_labels.with_versions_of(before, after, model_name=flags.model_name)
+    wanted = version_labels.find_model(after, flags.model_name).model_version_policy.specific.versions
     stubs = {server: model_service_pb2_grpc.ModelServiceStub(_channel(server, flags.tls_ca)) for server in servers}
     try:
         for server, stub in stubs.items():

@@ -24,22 +24,24 @@ from grpc_reflection.v1alpha import reflection
 from tensorflow_serving.apis import model_service_pb2, prediction_service_pb2  # noqa: F401, reflection describes them
 from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
 
-from serving import config_files, grpc_api, rest_api
-from serving.config_files import BatchingParameters
-from serving.errors import ServingError, failed_precondition, invalid_argument
-from serving.flags import ServerConfig
-from serving.grpc_api import MODEL_SERVICE, PREDICTION_SERVICE, GrpcApi
-from serving.handlers import Handlers
-from serving.health import Health
-from serving.loader import LoadOptions
-from serving.manager import Manager, ManagerOptions
-from serving.metrics import Metrics
-from serving.model_config_file import ModelConfigFile
-from serving.model_configs import PLATFORM
-from serving.models_folder import model_names
-from serving.profiler import Profiler
-from serving.request_log import RequestLog
-from serving.workers import Workers
+from .batching.threads import Workers
+from .config import files
+from .config.files import BatchingParameters
+from .config.model_file import ModelConfigFile
+from .config.models import PLATFORM
+from .config.models_folder import model_names
+from .errors import ServingError, failed_precondition, invalid_argument
+from .flags import ServerConfig
+from .grpc import api as grpc_api
+from .grpc.api import MODEL_SERVICE, PREDICTION_SERVICE, GrpcApi
+from .grpc.health import Health
+from .grpc.profiler import Profiler
+from .handlers import Handlers
+from .lifecycle.loader import LoadOptions
+from .lifecycle.manager import Manager, ManagerOptions
+from .monitoring.metrics import Metrics
+from .monitoring.request_log import RequestLog
+from .rest import api as rest_api
 
 logger = logging.getLogger(__name__)
 
@@ -80,8 +82,8 @@ async def _serve(config: ServerConfig, models_folder: Path | None) -> int:
     file = ModelConfigFile(config.model_config_file) if config.model_config_file else None
     models = _configured_models(config, file, models_folder)
     batching = _batching(config)
-    tls = config_files.read_tls(config.ssl_config_file) if config.ssl_config_file else None
-    monitoring = config_files.read_monitoring(config.monitoring_config_file) if config.monitoring_config_file else None
+    tls = files.read_tls(config.ssl_config_file) if config.ssl_config_file else None
+    monitoring = files.read_monitoring(config.monitoring_config_file) if config.monitoring_config_file else None
     metrics = Metrics()
     manager = _make_manager(config, batching, metrics)
     stop = _on_signals()
@@ -226,7 +228,7 @@ def _batching(config: ServerConfig) -> BatchingParameters | None:
     if not config.enable_batching:
         return None
     if config.batching_parameters_file:
-        return config_files.read_batching(config.batching_parameters_file)
+        return files.read_batching(config.batching_parameters_file)
     return BatchingParameters()
 
 
@@ -243,7 +245,7 @@ def _request_log(config: ServerConfig, metrics: Metrics) -> RequestLog | None:
 
 
 def _make_grpc_server(
-    config: ServerConfig, api: GrpcApi, health: Health, tls: config_files.TlsConfig | None
+    config: ServerConfig, api: GrpcApi, health: Health, tls: files.TlsConfig | None
 ) -> grpc.aio.Server:
     server = grpc_api.make_server(
         arguments=config.grpc_channel_arguments, max_concurrent_rpcs=config.grpc_max_concurrent_rpcs

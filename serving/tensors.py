@@ -16,7 +16,7 @@ from tensorflow.core.framework import types_pb2
 from tensorflow.core.framework.tensor_pb2 import TensorProto
 from tensorflow.core.framework.tensor_shape_pb2 import TensorShapeProto
 
-from serving.errors import ServingError, invalid_argument
+from .errors import ServingError, invalid_argument
 
 Array = NDArray[Any]
 

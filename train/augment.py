@@ -1,15 +1,15 @@
 """Move training images a little: rotation, scale, shear, shift, flips and elastic distortion, a batch at a time.
 
-The numbers are drawn per example from (seed, epoch, example index) on the host (`train.shards`); the pixels are moved
-by TensorFlow ops inside each worker's input pipeline, on its own shard.
+The numbers are drawn per example from (seed, epoch, example index) on the host (`example_order.py`); the pixels are
+moved by TensorFlow ops inside each worker's input pipeline, on its own shard.
 """
 
 import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from train import shards
-from train.config import Augmentation
+from . import example_order
+from .config import Augmentation
 
 ELASTIC_GRID = 7  # nodes along each side of the coarse displacement field
 IDENTITY = (1, 0, 0, 0, 1, 0, 0, 0)  # the transform that moves nothing
@@ -36,7 +36,7 @@ def draw(
         along x, then along y. Empty [n, 0] without elastic distortion.
     """
     elastic = 2 * ELASTIC_GRID**2 if augmentation.elastic_px else 0
-    numbers = shards.uniforms(shards.AUGMENTATION, seed, epoch, index, AFFINE_NUMBERS + 2 * elastic)
+    numbers = example_order.uniforms(example_order.AUGMENTATION, seed, epoch, index, AFFINE_NUMBERS + 2 * elastic)
     transforms = _affine(augmentation, numbers[:, :AFFINE_NUMBERS], image_size)
     if not elastic:
         return transforms, np.zeros((len(index), 0), np.float32)

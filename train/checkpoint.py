@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from train.run_folder import RunFolder
+from .storage import RunFolder
 
 logger = logging.getLogger(__name__)
 

@@ -20,12 +20,12 @@ from typing import Annotated
 
 import tyro
 
-from train import config as configs
-from train import data, job, quiet
-from train.config import Augmentation, Policy, TrainConfig
-from train.hardware import trains_in_bfloat16
-from train.progress import Display, Message
-from train.run_folder import RunFolder
+from . import config as configs
+from . import data, job, quiet
+from .config import Augmentation, Policy, TrainConfig
+from .hardware import trains_in_bfloat16
+from .progress import Display, Message
+from .storage import RunFolder
 
 OK, FAILED, USAGE, INTERRUPTED, PIPE_CLOSED = 0, 1, 2, 130, 141
 
@@ -170,9 +170,9 @@ def preview(arguments: list[str]) -> int:
         prog="python -m train preview",
     )
     quiet.import_tensorflow()
-    from train import report  # it takes seconds to import
+    from . import plots  # it takes seconds to import
 
-    sheet = report.contact_sheet(data.load(flags.data), flags.augmentation, seed=flags.seed)
+    sheet = plots.contact_sheet(data.load(flags.data), flags.augmentation, seed=flags.seed)
     flags.output.write_bytes(sheet)
     print(flags.output)
     return OK
@@ -182,9 +182,9 @@ def evaluate(arguments: list[str]) -> int:
     """Measure a model."""
     flags = tyro.cli(EvaluateFlags, args=arguments, prog="python -m train evaluate")
     quiet.import_tensorflow()
-    from train import report
-    from train.evaluate import Evaluation
-    from train.predictor import load_predictor
+    from . import plots
+    from .evaluate import Evaluation
+    from .predictor import load_predictor
 
     dataset = data.load(flags.data)
     probabilities = load_predictor(flags.model)(dataset.test_images)
@@ -197,9 +197,9 @@ def evaluate(arguments: list[str]) -> int:
     print(json.dumps(dataclasses.asdict(evaluation)) if flags.json else evaluation.table(dataset.class_names))
     if flags.pictures:
         flags.pictures.mkdir(parents=True, exist_ok=True)
-        matrix = report.confusion_matrix(evaluation, dataset.class_names)
+        matrix = plots.confusion_matrix(evaluation, dataset.class_names)
         (flags.pictures / "confusion_matrix.png").write_bytes(matrix)
-        mistakes = report.mistakes(dataset.test_images, dataset.test_labels, probabilities, dataset.class_names)
+        mistakes = plots.mistakes(dataset.test_images, dataset.test_labels, probabilities, dataset.class_names)
         (flags.pictures / "mistakes.png").write_bytes(mistakes)
     return OK
 

@@ -1,6 +1,6 @@
 """What to train: every number of the mathematics in one frozen dataclass, and the named recipes.
 
-Where it runs (Ray, devices, folders) is `train.job.JobConfig`. Nothing here depends on the machine, so two runs
+Where it runs (Ray, devices, folders) is `job.JobConfig`. Nothing here depends on the machine, so two runs
 with equal configs and equal data are the same run.
 """
 

@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from train.replicas import PER_REPLICA_BATCH_SIZE, replica_slices
+from .replicas import PER_REPLICA_BATCH_SIZE, replica_slices
 
 CALIBRATION_BINS = 15
 

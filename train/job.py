@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from train import checkpoint, data, quiet
-from train.config import TrainConfig, check
-from train.data import Dataset
-from train.progress import Event, Message
-from train.run_folder import NAME, RunFolder
+from . import checkpoint, data, quiet
+from .config import TrainConfig, check
+from .data import Dataset
+from .progress import Event, Message
+from .storage import NAME, RunFolder
 
 if TYPE_CHECKING:
-    from train.evaluate import Evaluation
+    from .evaluate import Evaluation
 
 
 class JobError(RuntimeError):
@@ -101,7 +101,7 @@ def run_job(
         precision_given: whether somebody asked for `config.precision`; if the machine chose it, a run that was begun
             on another goes on in its own.
 
-    Raises: JobError, data.DataError, and what `train.loop`, `train.launch` and `train.publish` raise.
+    Raises: JobError, data.DataError, and what `loop`, `launch` and `publish` raise.
     """
     _check_kept(job)
     run = RunFolder(job.storage, job.name)
@@ -197,7 +197,7 @@ def _train_here(
     quiet.import_tensorflow(verbose=job.verbose)
     import tensorflow as tf
 
-    from train import loop, strategy
+    from . import loop, strategy
 
     gpus = len(tf.config.list_physical_devices("GPU"))
     _check_jit(config, gpus=gpus, replicas=gpus)
@@ -221,7 +221,7 @@ def _ray(job: JobConfig) -> Iterator[None]:
     quiet.import_tensorflow(verbose=job.verbose)
     import ray  # with TensorFlow it takes seconds to import, which --help need not pay
 
-    from train import launch
+    from . import launch
 
     launch.connect(job.address, verbose=job.verbose)
     try:
@@ -233,8 +233,7 @@ def _ray(job: JobConfig) -> Iterator[None]:
 def _train_on_ray(
     config: TrainConfig, job: JobConfig, dataset: Dataset, run: RunFolder, emit: Callable[[Event], None]
 ) -> dict[str, Any]:
-    from train import launch
-    from train import workers as cluster
+    from . import cluster, launch
 
     def plan() -> "cluster.Workers":
         return cluster.plan_workers(
@@ -287,12 +286,12 @@ def _finish(
 ) -> JobResult:
     if "stopped" in trained:
         raise JobError(trained["stopped"])
-    from train import results
+    from . import report
 
     outcome = trained["outcome"]
     final = checkpoint.load(run, outcome.step)
     emit(Message("writing the report"))
-    evaluation = results.write_results(
+    evaluation = report.write_results(
         run,
         config,
         dataset,
@@ -321,11 +320,11 @@ def publish_checkpoint(
 ) -> str:
     """Evaluate the model in this process, as it will be published, and publish it; returns where."""
     quiet.import_tensorflow()
-    from train import publish, results
-    from train.evaluate import Evaluation
-    from train.predictor import predict
+    from . import publish, report
+    from .evaluate import Evaluation
+    from .predictor import predict
 
-    model = results.model_of(config, state, dataset)
+    model = report.model_of(config, state, dataset)
     probabilities = predict(model, dataset.test_images)
     evaluation = Evaluation.of(probabilities, dataset.test_labels)
     return publish.publish(
@@ -333,7 +332,7 @@ def publish_checkpoint(
         model_dir,
         model_name=model_name,
         class_names=dataset.class_names,
-        card=results.model_card(config, dataset, state, evaluation, model=model, run=run.name),
+        card=report.model_card(config, dataset, state, evaluation, model=model, run=run.name),
         accuracy=evaluation.accuracy,
         min_accuracy=config.min_accuracy,
         test_images=dataset.test_images,

@@ -1,12 +1,14 @@
 """Put the training loop on Ray: find or start a cluster, and run the loop in Ray Train's workers.
 
 Ray starts the workers, wires TF_CONFIG, restarts them when one dies and keeps the books of checkpoints. What is trained
-lies in `train.loop`, which knows nothing of Ray; what to show travels to the driver through a Ray queue.
+lies in `loop.py`, which knows nothing of Ray; what to show travels to the driver through a Ray queue.
 """
 
 import logging
 import os
+import shutil
 import socket
+import tempfile
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -18,12 +20,11 @@ from ray.train.tensorflow import TensorflowTrainer
 from ray.util.queue import Queue
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-import train
-from train.config import TrainConfig
-from train.data import Dataset
-from train.progress import Event, Message
-from train.run_folder import RunFolder
-from train.workers import Workers
+from .cluster import Workers
+from .config import TrainConfig
+from .data import Dataset
+from .progress import Event, Message
+from .storage import RunFolder
 
 POLL_S = 0.2  # between two looks at the event queue
 CONNECT_TIMEOUT_S = 10.0
@@ -50,29 +51,46 @@ def connect(address: str, *, verbose: bool) -> None:
     level = logging.INFO if verbose else logging.ERROR
     environment: dict[str, Any] = {"env_vars": {"TF_CPP_MIN_LOG_LEVEL": "0" if verbose else "2"}}
     options: dict[str, Any] = {}
+    staged = tempfile.TemporaryDirectory()  # until ray.init has sent it
     if address == "local":
         options["include_dashboard"] = False
     else:
         # The cluster's nodes need TensorFlow and Ray, not this repository: its code travels with the job.
-        environment["py_modules"] = [str(Path(train.__file__).parent)]
+        environment["py_modules"] = [str(_shipped_package(Path(staged.name)))]
         environment["excludes"] = ["mnist/mnist.npz", "**/__pycache__"]  # data goes through the object store
         if not verbose:
             os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "error")  # or it tells each try to connect
     try:
         _check_listening(address)
-        ray.init(
-            address=address,
-            runtime_env=environment,
-            log_to_driver=verbose,
-            logging_level=level,
-            **options,
-        )
+        with staged:
+            ray.init(
+                address=address,
+                runtime_env=environment,
+                log_to_driver=verbose,
+                logging_level=level,
+                **options,
+            )
     except (OSError, ray.exceptions.AuthenticationError) as error:
         raise ClusterUnreachable(
             f"no Ray cluster answers at {address} ({_last_line(error)}); start one with `ray start --head`, correct "
             "--address, or leave it out to use this machine alone; a cluster with token authentication wants "
             "RAY_AUTH_MODE=token and its token in RAY_AUTH_TOKEN or ~/.ray/auth_token"
         ) from error
+
+
+def _shipped_package(staged: Path) -> Path:
+    """The folder that workers import this package from, under the name that the driver has it by.
+
+    In a checkout that is `train` and the folder itself; installed it is `inkling.train`, and Ray, which takes a
+    folder's own name for the package's, gets a copy of it in `staged/inkling`.
+    """
+    folder = Path(__file__).parent
+    *namespace, _ = __name__.split(".")
+    if len(namespace) == 1:
+        return folder
+    skip = shutil.ignore_patterns("mnist.npz", "__pycache__")
+    shutil.copytree(folder, staged.joinpath(*namespace), ignore=skip)
+    return staged / namespace[0]
 
 
 def _check_listening(address: str) -> None:
@@ -229,7 +247,7 @@ def train_worker(settings: dict[str, Any]) -> dict[str, Any]:
     """What Ray runs on every worker; returns the loop's outcome, or why it stopped."""
     import tensorflow as tf
 
-    from train import loop, strategy
+    from . import loop, strategy
 
     config = TrainConfig.from_json(settings["config"])
     place = ray.train.get_context()

@@ -15,18 +15,18 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from train import checkpoint
-from train.checkpoint import Checkpoint
-from train.config import TrainConfig
-from train.data import Dataset
-from train.evaluate import Evaluation, make_predict
-from train.pipeline import training_batches
-from train.progress import Advance, Event, Message
-from train.recalibrate import NUM_IMAGES, NUM_IMAGES_BETWEEN, make_recalibrate
-from train.run_folder import RunFolder
-from train.shards import ExampleOrder
-from train.step import StepMetrics, TrainState, make_run_steps
-from train.strategy import is_chief
+from . import checkpoint
+from .checkpoint import Checkpoint
+from .config import TrainConfig
+from .data import Dataset
+from .evaluate import Evaluation, make_predict
+from .example_order import ExampleOrder
+from .pipeline import training_batches
+from .precise_batch_norm import NUM_IMAGES, NUM_IMAGES_BETWEEN, make_recalibrate
+from .progress import Advance, Event, Message
+from .step import StepMetrics, TrainState, make_run_steps
+from .storage import RunFolder
+from .strategy import is_chief
 
 
 class TrainingDiverged(RuntimeError):

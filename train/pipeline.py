@@ -6,11 +6,11 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from train import augment
-from train.config import TrainConfig
-from train.data import Dataset
-from train.shards import ExampleOrder, step_seed
-from train.strategy import runs_on_gpus
+from . import augment
+from .config import TrainConfig
+from .data import Dataset
+from .example_order import ExampleOrder, step_seed
+from .strategy import runs_on_gpus
 
 
 def training_batches(

@@ -11,9 +11,9 @@ import pyarrow.fs
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from train.data import DataError
-from train.run_folder import open_storage
-from train.strategy import compute_in_full_float32
+from .data import DataError
+from .storage import open_storage
+from .strategy import compute_in_full_float32
 
 BATCH_SIZE = 500
 MARKER = "saved_model.pb"  # a version without it does not exist

@@ -22,9 +22,9 @@ import numpy as np
 import pyarrow.fs
 from numpy.typing import NDArray
 
-from train import export
-from train.predictor import MARKER
-from train.run_folder import open_storage
+from . import export
+from .predictor import MARKER
+from .storage import open_storage
 
 logger = logging.getLogger(__name__)
 
@@ -128,7 +128,7 @@ def _verify(folder: Path, images: NDArray[np.uint8], probabilities: NDArray[np.f
     with tempfile.TemporaryDirectory() as scratch:
         expected = Path(scratch, "expected.npz")
         np.savez(expected, images=images, probabilities=probabilities)
-        command = [sys.executable, "-m", "train.verify", str(folder), str(expected)]
+        command = [sys.executable, "-m", f"{__package__}.verify_savedmodel", str(folder), str(expected)]
         environment = {
             **os.environ,
             "PYTHONPATH": os.pathsep.join(p for p in sys.path if p),

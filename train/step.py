@@ -13,9 +13,9 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from train.config import TrainConfig
-from train.model import build_model, logits_model
-from train.strategy import runs_on_gpus
+from .config import TrainConfig
+from .model import build_model, logits_model
+from .strategy import runs_on_gpus
 
 
 def replica_loss(

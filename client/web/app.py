@@ -24,11 +24,11 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from client import AsyncClient
-from client.errors import DeadlineExceeded, InklingError, InvalidInput, ModelNotFound, ServerUnavailable
-from client.image_open import open_header
-from client.reading import Reading
-from client.web.config import WebConfig
+from .. import AsyncClient
+from ..errors import DeadlineExceeded, InklingError, InvalidInput, ModelNotFound, ServerUnavailable
+from ..reading.picture import open_header
+from ..reading.result import Reading
+from .config import WebConfig
 
 # Every file that is served; nothing is looked up by a name that a browser sends.
 FILES = {
@@ -62,7 +62,7 @@ def make_app(client: AsyncClient, config: WebConfig) -> Starlette:
             app.state.reader = _Reader(client, config)
             yield
 
-    folder = resources.files("client.web") / "page"
+    folder = resources.files(__package__) / "page"
     routes = [Route(path, _file(folder.joinpath(name).read_bytes(), kind)) for path, (name, kind) in FILES.items()]
     routes += [
         Route("/read", _read, methods=["POST"]),

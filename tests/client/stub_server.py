@@ -10,8 +10,8 @@ from concurrent import futures
 import grpc
 import numpy as np
 
-from client import rpc, tensors
-from client.proto import wire_pb2 as wire
+from inkling.client.protocol import rpc, tensors
+from inkling.client.protocol import wire_pb2 as wire
 
 
 class StubServer(grpc.GenericRpcHandler):

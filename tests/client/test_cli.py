@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from client.cli import main
-from client.proto import wire_pb2 as wire
+from inkling.client.cli import main
+from inkling.client.protocol import wire_pb2 as wire
 from tests.client.stub_server import StubServer, failing, predict_response, status_response
 
 ROOT = Path(__file__).parents[2]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from client import (
+from inkling.client import (
     AsyncClient,
     BadAnswer,
     Client,
@@ -22,8 +22,8 @@ from client import (
     SignatureNotFound,
     VersionNotFound,
 )
-from client.proto import wire_pb2 as wire
-from client.tensors import to_tensor
+from inkling.client.protocol import wire_pb2 as wire
+from inkling.client.protocol.tensors import to_tensor
 from tests.client.stub_server import (
     StubServer,
     answered,

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from client import image_open
-from client.image_form import mnist_form, plain_digit, upright
-from client.image_ink import find_ink
-from client.images import VIEWS, UnreadablePicture, find_digits
-from train import data
+from inkling.client.reading import picture
+from inkling.client.reading.ink import find_ink
+from inkling.client.reading.mnist_form import mnist_form, plain_digit, upright
+from inkling.client.reading.page import VIEWS, UnreadablePicture, find_digits
+from inkling.train import data
 
 ROOT = Path(__file__).parents[2]
 
@@ -284,7 +284,7 @@ def test_a_damaged_picture_that_pillow_opened_is_refused_with_a_word():
 def test_a_very_long_picture_is_read_or_refused(size):
     image = Image.new("L", size, 255)
     ImageDraw.Draw(image).line((2, 2, size[0] // 2, size[1] // 2), fill=0, width=3)
-    if min(size) < image_open.MIN_SIDE:
+    if min(size) < picture.MIN_SIDE:
         with pytest.raises(UnreadablePicture, match="too small"):
             find_digits(image)
     else:
@@ -332,7 +332,7 @@ def test_single_digits_need_neither_opencv_nor_the_rest():
     program = (
         "import sys; sys.modules['cv2'] = None\n"
         "import numpy as np\n"
-        "from client.images import find_digits, ImageExtraMissing\n"
+        "from inkling.client.reading.page import find_digits, ImageExtraMissing\n"
         "digit = np.zeros((28, 28), np.uint8); digit[4:24, 13:15] = 255\n"
         "assert len(find_digits(digit).lines) == 1\n"
         "try: find_digits(np.zeros((40, 40), np.uint8))\n"
@@ -343,4 +343,4 @@ def test_single_digits_need_neither_opencv_nor_the_rest():
 
 
 def test_the_size_limits_are_those_of_a_phones_camera():
-    assert image_open.MAX_PIXELS >= 48_000_000
+    assert picture.MAX_PIXELS >= 48_000_000

@@ -66,7 +66,7 @@ def test_it_brings_what_it_names_and_predicts(environment):
     assert names - {"pip", "setuptools"} == {"inkling", "grpcio", "numpy", "pillow", "protobuf", "typing_extensions"}
     script = (
         "import sys, numpy as np\n"
-        "from client import Client\n"
+        "from inkling.client import Client\n"
         "with Client(sys.argv[1]) as client:\n"
         "    prediction = client.predict(np.full((28, 28), 7, np.uint8))\n"
         "print(prediction)\n"
@@ -95,7 +95,7 @@ def test_it_runs_with_the_oldest_protobuf_that_it_allows(environment, tmp_path):
         "import sys; sys.path.insert(0, sys.argv[1])\n"
         "import google.protobuf; assert google.protobuf.__version__ == '6.31.1'\n"
         "import numpy as np\n"
-        "from client import Client\n"
+        "from inkling.client import Client\n"
         "with Client(sys.argv[2]) as client:\n"
         "    print(client.predict(np.full((28, 28), 7, np.uint8)))\n"
     )

@@ -5,12 +5,12 @@ import time
 import numpy as np
 import pytest
 
-from client.errors import DeadlineExceeded, InvalidInput, ServerUnavailable
-from client.operations import Operations
-from client.proto import wire_pb2 as wire
-from client.rpc import GET_MODEL_STATUS, PREDICT, Call
-from client.settings import Settings
-from client.steps import Pause, SendAll
+from inkling.client.errors import DeadlineExceeded, InvalidInput, ServerUnavailable
+from inkling.client.operations.effects import Pause, SendAll
+from inkling.client.operations.inference import Operations
+from inkling.client.protocol import wire_pb2 as wire
+from inkling.client.protocol.rpc import GET_MODEL_STATUS, PREDICT, Call
+from inkling.client.settings import Settings
 from tests.client.stub_server import predict, status_response
 
 ASKED = {"model": None, "version": None, "label": None, "timeout_s": None, "check": None}

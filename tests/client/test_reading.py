@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from client import Client
-from client.image_form import upright
-from client.images import VIEWS, Box, Candidate, Page, PageLine, find_digits
-from client.reading import Reading, read_page
-from client.reading_path import Costs, best_way, candidate_cost
-from client.reading_shapes import strangeness
-from train import data
+from inkling.client import Client
+from inkling.client.reading.best_path import Costs, best_way, candidate_cost
+from inkling.client.reading.mnist_form import upright
+from inkling.client.reading.novelty import strangeness
+from inkling.client.reading.page import VIEWS, Box, Candidate, Page, PageLine, find_digits
+from inkling.client.reading.result import Reading, read_page
+from inkling.train import data
 
 PICTURES = Path(__file__).parent / "pictures"
 TRUTH = json.loads((PICTURES / "truth.json").read_text())

@@ -12,7 +12,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from client import (
+from inkling.client import (
     AsyncClient,
     Client,
     InvalidInput,
@@ -21,7 +21,7 @@ from client import (
     SignatureNotFound,
     VersionNotFound,
 )
-from client.tensors import to_tensor
+from inkling.client.protocol.tensors import to_tensor
 from tests.server_process import ServerProcess
 
 ROOT = Path(__file__).parents[2]

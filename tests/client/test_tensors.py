@@ -8,9 +8,9 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from client.errors import BadAnswer, InvalidInput
-from client.proto import wire_pb2 as wire
-from client.tensors import to_array, to_tensor
+from inkling.client.errors import BadAnswer, InvalidInput
+from inkling.client.protocol import wire_pb2 as wire
+from inkling.client.protocol.tensors import to_array, to_tensor
 
 
 def tensor(dtype, shape, **fields):
@@ -216,7 +216,7 @@ def test_bfloat16_needs_no_ml_dtypes():
     script = (
         "import sys; sys.modules['ml_dtypes'] = None\n"
         "import numpy as np\n"
-        "from client.tensors import to_array, to_tensor\n"
+        "from inkling.client.protocol.tensors import to_array, to_tensor\n"
         "values = np.frombuffer(sys.stdin.buffer.read(), np.float32)\n"
         "tensor = to_tensor(values, 'bfloat16')\n"
         "assert to_array(tensor).dtype == np.float32\n"

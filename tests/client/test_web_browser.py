@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 from playwright.sync_api import expect, sync_playwright
 
+from inkling.train import data
 from tests.client.skeletons import strokes_of
 from tests.client.test_reading import PICTURES, TRUTH
 from tests.client.web_process import WebProcess
 from tests.server_process import ServerProcess
-from train import data
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here; Debian's package is chromium")

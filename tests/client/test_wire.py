@@ -25,9 +25,9 @@ from tensorflow_serving.apis import (
 )
 from tensorflow_serving.config import file_system_storage_path_source_pb2, model_server_config_pb2
 
-from client import messages, rpc, tensors
-from client.answers import ServedModel
-from client.proto import wire_pb2 as wire
+from inkling.client.protocol import messages, rpc, tensors
+from inkling.client.protocol import wire_pb2 as wire
+from inkling.client.results import ServedModel
 
 ROOT = Path(__file__).parents[2]
 UPSTREAM = {

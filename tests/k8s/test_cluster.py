@@ -13,7 +13,7 @@ import uuid
 import numpy as np
 import pytest
 
-import train.mnist
+import inkling.train.mnist
 from tests.k8s import manifests
 from tests.k8s.cluster import NAMESPACE, Cluster, find_cluster
 
@@ -95,7 +95,7 @@ def _ask(cluster: Cluster, objects: list[manifests.Object], name: str, *words: s
 @pytest.fixture(scope="module")
 def pictures(cluster, applied) -> None:
     """Three of MNIST's test images, where the client's pods find them."""
-    with np.load(train.mnist.__path__[0] + "/mnist.npz") as data:
+    with np.load(inkling.train.mnist.__path__[0] + "/mnist.npz") as data:
         [images] = [data[name] for name in data.files if "test" in name and data[name].ndim == 3]
     file = io.BytesIO()
     np.save(file, images[: len(DIGITS)])

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from serving import rollout
+from inkling.serving import rollout
 from tests.k8s import manifests
 
 README = manifests.K8S / "README.md"

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import train.mnist
-from client import Client
+import inkling.train.mnist
+from inkling.client import Client
 from tests.k8s import manifests
 from tests.k8s.engine import Engine, find_engine, wait_for
 
@@ -51,7 +51,7 @@ def repository(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def some_of_mnist(repository) -> Path:
-    with np.load(Path(train.mnist.__file__).parent / "mnist.npz") as data:
+    with np.load(Path(inkling.train.mnist.__file__).parent / "mnist.npz") as data:
         some = {name: data[name][:EXAMPLES] for name in data.files}
     np.savez(repository / "mnist.npz", **some)
     return repository / "mnist.npz"
@@ -173,7 +173,7 @@ def serving(engine, local, trained, tmp_path):
 
 
 def test_the_client_image_reads_a_picture_from_the_serving_image(engine, serving, repository):
-    with np.load(Path(train.mnist.__file__).parent / "mnist.npz") as data:
+    with np.load(Path(inkling.train.mnist.__file__).parent / "mnist.npz") as data:
         [images] = [data[name] for name in data.files if "test" in name and data[name].ndim == 3]
     page = np.full((60, 140), 255, np.uint8)
     for column, index in enumerate((0, 1, 2)):  # 7, 2, 1

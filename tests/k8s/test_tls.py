@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from serving import config_files
+from inkling.serving.config import files
 from tests.k8s import manifests
 from tests.server_process import ServerProcess
 
@@ -56,7 +56,7 @@ def ssl_config(secret, tmp_path) -> Path:
 
 
 def test_the_file_holds_key_and_certificate_to_the_letter(ssl_config, secret):
-    tls = config_files.read_tls(str(ssl_config))
+    tls = files.read_tls(str(ssl_config))
     assert tls.server_key == (secret / "tls.key").read_bytes()
     assert tls.server_cert == (secret / "tls.crt").read_bytes()
     assert not tls.client_verify

@@ -12,11 +12,11 @@ import tensorflow as tf
 from tensorflow_serving.apis import get_model_metadata_pb2, get_model_status_pb2, prediction_service_pb2_grpc
 from tensorflow_serving.config.model_server_config_pb2 import ModelConfig
 
-from serving.flags import ServerConfig
-from serving.loader import LoadOptions
-from serving.manager import Manager, ManagerOptions
-from serving.observer import Observer
-from serving.workers import Workers
+from inkling.serving.batching.threads import Workers
+from inkling.serving.flags import ServerConfig
+from inkling.serving.lifecycle.loader import LoadOptions
+from inkling.serving.lifecycle.manager import Manager, ManagerOptions
+from inkling.serving.monitoring.events import Observer
 from tests.server_process import ServerProcess
 from tests.serving.conftest import predict_request
 

@@ -7,11 +7,11 @@ import grpc
 import numpy as np
 import pytest
 
-from serving.batching import LARGE_REQUEST, Batcher, Waiting
-from serving.config_files import BatchingParameters
-from serving.errors import ServingError, invalid_argument
-from serving.observer import Labels, Observer
-from serving.workers import Workers
+from inkling.serving.batching.scheduler import LARGE_REQUEST, Batcher, Waiting
+from inkling.serving.batching.threads import Workers
+from inkling.serving.config.files import BatchingParameters
+from inkling.serving.errors import ServingError, invalid_argument
+from inkling.serving.monitoring.events import Labels, Observer
 from tests.server_process import ServerProcess
 from tests.serving.conftest import predict_request
 

@@ -12,7 +12,7 @@ from tests.serving.conftest import predict_request
 
 @pytest.fixture(scope="module")
 def digits():
-    from train import data
+    from inkling.train import data
 
     test = data.load(None)
     return test.test_images[:200], test.test_labels[:200]

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from tensorflow_serving.apis import model_service_pb2, prediction_service_pb2
 
-from serving.flags import OURS, WITHOUT_EFFECT, ServerConfig
-from serving.metrics import Metrics
+from inkling.serving.flags import OURS, WITHOUT_EFFECT, ServerConfig
+from inkling.serving.monitoring.metrics import Metrics
 
 PAGE = (Path(__file__).parents[2] / "docs" / "serving.md").read_text()
 FLAG_TABLE = PAGE.partition("## Flags")[2].partition("## gRPC")[0]

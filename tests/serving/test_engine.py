@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from tensorflow.core.protobuf.meta_graph_pb2 import SignatureDef
 
-from serving.engine import MAX_OUTPUT_SETS, EngineOptions, Model
-from serving.errors import ServingError, internal
-from serving.observer import Observer
-from serving.signatures import make_signatures
-from serving.workers import Workers
+from inkling.serving.batching.threads import Workers
+from inkling.serving.errors import ServingError, internal
+from inkling.serving.model.model import MAX_OUTPUT_SETS, EngineOptions, Model
+from inkling.serving.model.signatures import make_signatures
+from inkling.serving.monitoring.events import Observer
 
 OUTPUTS = [f"y{number:02}" for number in range(MAX_OUTPUT_SETS + 8)]
 

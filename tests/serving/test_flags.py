@@ -5,8 +5,8 @@ import sys
 
 import pytest
 
-from serving import cli, flags
-from serving.config_files import (
+from inkling.serving import cli, flags
+from inkling.serving.config.files import (
     BatchingParameters,
     MonitoringConfig,
     read_batching,
@@ -14,8 +14,8 @@ from serving.config_files import (
     read_monitoring,
     read_tls,
 )
-from serving.errors import ServingError
-from serving.flags import FlagError, ServerConfig
+from inkling.serving.errors import ServingError
+from inkling.serving.flags import FlagError, ServerConfig
 from tests.server_process import ROOT, ServerProcess, free_ports
 
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from tensorflow_serving.apis.predict_pb2 import PredictRequest
 
-from serving.errors import QueueFull
-from serving.full_queues import MAX_REMEMBERED, FullQueues
-from serving.observer import Labels
+from inkling.serving.errors import QueueFull
+from inkling.serving.load_shedding import MAX_REMEMBERED, FullQueues
+from inkling.serving.monitoring.events import Labels
 from tests.serving.conftest import predict_request
 
 

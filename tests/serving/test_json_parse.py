@@ -4,8 +4,8 @@ import math
 
 import pytest
 
-from serving.errors import ServingError
-from serving.rest_json import parse_object
+from inkling.serving.errors import ServingError
+from inkling.serving.rest.rapidjson import parse_object
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,9 @@ import pytest
 from tensorflow.core.framework import types_pb2
 from tensorflow.core.protobuf.meta_graph_pb2 import TensorInfo
 
-from serving.errors import ServingError
-from serving.json_tensors import signature_name, tensors
-from serving.rest_json import parse_object
+from inkling.serving.errors import ServingError
+from inkling.serving.rest.rapidjson import parse_object
+from inkling.serving.rest.tensors import signature_name, tensors
 
 
 def infos(**types):

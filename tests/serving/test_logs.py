@@ -6,7 +6,7 @@ import logging
 import grpc
 import pytest
 
-from serving import logs
+from inkling.serving.monitoring import logs
 
 
 @pytest.fixture

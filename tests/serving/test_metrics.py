@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from tensorflow_serving.apis import prediction_service_pb2_grpc
 
-from serving.metric_families import Counter, Gauge, Histogram, exponential_bounds
-from serving.metrics import MAX_UNKNOWN_NAMES, OTHER, REMEMBERED_PATHS, REMEMBERED_VERSIONS, Metrics
+from inkling.serving.monitoring.exposition import Counter, Gauge, Histogram, exponential_bounds
+from inkling.serving.monitoring.metrics import MAX_UNKNOWN_NAMES, OTHER, REMEMBERED_PATHS, REMEMBERED_VERSIONS, Metrics
 from tests.server_process import ServerProcess
 from tests.serving.conftest import predict_request
 

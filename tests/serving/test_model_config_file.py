@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from serving.errors import ServingError, failed_precondition
-from serving.model_config_file import ModelConfigFile
+from inkling.serving.config.model_file import ModelConfigFile
+from inkling.serving.errors import ServingError, failed_precondition
 
 
 def text(name):

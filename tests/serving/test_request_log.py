@@ -8,8 +8,8 @@ import pytest
 import tensorflow as tf
 from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
 
-from serving.observer import Observer
-from serving.request_log import MAX_RECORDS, MAX_WAITING, MAX_WAITING_BYTES, RequestLog
+from inkling.serving.monitoring.events import Observer
+from inkling.serving.monitoring.request_log import MAX_RECORDS, MAX_WAITING, MAX_WAITING_BYTES, RequestLog
 
 
 class Told(Observer):

@@ -174,7 +174,7 @@ def test_gzip_bodies_reach_the_model(server):
 
 
 def test_a_digit_is_read_from_its_pixels_and_from_its_png(digit_models):
-    from train import data
+    from inkling.train import data
 
     images, labels = data.load(None).test_images[:32], data.load(None).test_labels[:32]
     with ServerProcess("--model_name=mnist", f"--model_base_path={digit_models / 'mnist'}") as server:

@@ -2,9 +2,9 @@
 
 import pytest
 
-from serving.errors import ServingError
-from serving.rest_examples import examples
-from serving.rest_json import parse_object
+from inkling.serving.errors import ServingError
+from inkling.serving.rest.examples import examples
+from inkling.serving.rest.rapidjson import parse_object
 
 
 def read(body):

@@ -17,11 +17,11 @@ from tensorflow.core.framework import types_pb2
 from tensorflow.core.protobuf.meta_graph_pb2 import SignatureDef
 from tensorflow_serving.apis.get_model_status_pb2 import GetModelStatusResponse, ModelVersionStatus
 
-from serving import rest_api
-from serving.config_files import MonitoringConfig
-from serving.errors import ServingError, failed_precondition, not_found
-from serving.flags import ServerConfig
-from serving.metrics import Metrics
+from inkling.serving.config.files import MonitoringConfig
+from inkling.serving.errors import ServingError, failed_precondition, not_found
+from inkling.serving.flags import ServerConfig
+from inkling.serving.monitoring.metrics import Metrics
+from inkling.serving.rest import api
 
 
 class Lease:
@@ -115,7 +115,7 @@ def serving(monitoring=None, **flags):
     thread.start()
     handlers, metrics = Handlers(), Metrics()
     config = ServerConfig(rest_api_port=0, **flags)
-    rest = asyncio.run_coroutine_threadsafe(rest_api.start(config, handlers, metrics, monitoring), loop).result(30)
+    rest = asyncio.run_coroutine_threadsafe(api.start(config, handlers, metrics, monitoring), loop).result(30)
     try:
         yield Server(rest, handlers, metrics, loop)
     finally:

@@ -10,9 +10,9 @@ from tensorflow_serving.apis.get_model_metadata_pb2 import GetModelMetadataRespo
 from tensorflow_serving.apis.get_model_status_pb2 import GetModelStatusResponse, ModelVersionStatus
 from tensorflow_serving.apis.regression_pb2 import RegressionResult
 
-from serving import rest_responses
-from serving.errors import ServingError
-from serving.rest_responses import predictions
+from inkling.serving.errors import ServingError
+from inkling.serving.rest import responses
+from inkling.serving.rest.responses import predictions
 
 
 def text(outputs, row_form=True):
@@ -127,23 +127,23 @@ def test_classifications_and_regressions_are_results():
     result = ClassificationResult()
     for label, score in (("", 3), ("a", 0.5)):
         result.classifications.add().classes.add(label=label, score=score)
-    assert rest_responses.classifications(result) == b'{\n    "results": [[["", 3.0]], [["a", 0.5]]\n    ]\n}'
+    assert responses.classifications(result) == b'{\n    "results": [[["", 3.0]], [["a", 0.5]]\n    ]\n}'
     numbers = RegressionResult()
     numbers.regressions.add(value=3.5)
     numbers.regressions.add(value=4)
-    assert rest_responses.regressions(numbers) == b'{\n    "results": [3.5, 4.0]\n}'
+    assert responses.regressions(numbers) == b'{\n    "results": [3.5, 4.0]\n}'
     with pytest.raises(ServingError, match="empty RegressionResults"):
-        rest_responses.regressions(RegressionResult())
+        responses.regressions(RegressionResult())
 
 
 def test_a_status_names_states_and_codes():
     response = GetModelStatusResponse()
     response.model_version_status.add(version=123, state=ModelVersionStatus.AVAILABLE)
-    assert rest_responses.status(response).decode() == (
+    assert responses.status(response).decode() == (
         '{\n "model_version_status": [\n  {\n   "version": "123",\n   "state": "AVAILABLE"\n  }\n ]\n}\n'
     )
     response.model_version_status[0].status.error_code = 0
-    assert json.loads(rest_responses.status(response))["model_version_status"][0]["status"] == {
+    assert json.loads(responses.status(response))["model_version_status"][0]["status"] == {
         "error_code": "OK",
         "error_message": "",
     }
@@ -159,7 +159,7 @@ def test_metadata_keeps_protobufs_field_names():
     response.model_spec.version.value = 123
     signatures = SignatureDefMap(signature_def={"serving_default": signature})
     response.metadata["signature_def"].Pack(signatures)
-    assert json.loads(rest_responses.metadata(response)) == {
+    assert json.loads(responses.metadata(response)) == {
         "model_spec": {"name": "default", "signature_name": "", "version": "123"},
         "metadata": {
             "signature_def": {
@@ -183,4 +183,4 @@ def test_metadata_keeps_protobufs_field_names():
 
 
 def test_an_error_body_escapes_its_message():
-    assert json.loads(rest_responses.error_body('a "b" \n \\ é')) == {"error": 'a "b" \n \\ é'}
+    assert json.loads(responses.error_body('a "b" \n \\ é')) == {"error": 'a "b" \n \\ é'}

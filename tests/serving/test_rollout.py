@@ -18,8 +18,9 @@ from tensorflow_serving.apis import (
 )
 from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
 
-from serving import labels, rollout
-from serving.errors import ServingError
+from inkling.serving import rollout
+from inkling.serving import version_labels as labels
+from inkling.serving.errors import ServingError
 from tests.server_process import ServerProcess
 
 HEAD = "# Which models are served.\n# Two lines.\n"

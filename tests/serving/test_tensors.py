@@ -5,8 +5,8 @@ import pytest
 import tensorflow as tf
 from tensorflow.core.framework.tensor_pb2 import TensorProto
 
-from serving.errors import ServingError
-from serving.tensors import MAX_FILLED_BYTES, to_array, to_proto
+from inkling.serving.errors import ServingError
+from inkling.serving.tensors import MAX_FILLED_BYTES, to_array, to_proto
 
 
 def filled(value, *shape):

@@ -10,7 +10,7 @@ from tensorflow.lite.python import schema_py_generated
 from tensorflow.lite.tools import flatbuffer_utils
 from tensorflow_serving.apis import prediction_service_pb2_grpc
 
-from serving.tflite import LiteModel
+from inkling.serving.model.tflite import LiteModel
 from tests.server_process import ServerProcess
 from tests.serving import saved_models
 from tests.serving.conftest import predict_request

@@ -13,10 +13,10 @@ import pytest
 from tensorflow_serving.apis import get_model_status_pb2, model_service_pb2_grpc, prediction_service_pb2_grpc
 from tensorflow_serving.config.model_server_config_pb2 import ModelConfig
 
-from serving import versions
-from serving.servables import Servable
-from serving.source import Source
-from serving.versions import FileSystemStoragePathSourceConfig
+from inkling.serving.lifecycle import versions
+from inkling.serving.lifecycle.base_path import Source
+from inkling.serving.lifecycle.servables import Servable
+from inkling.serving.lifecycle.versions import FileSystemStoragePathSourceConfig
 from tests.server_process import ServerProcess
 from tests.serving import saved_models
 from tests.serving.conftest import predict_request, write_model_config

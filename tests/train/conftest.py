@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from train import config as configs
-from train import data
+from inkling.train import config as configs
+from inkling.train import data
 
 
 def pytest_configure():

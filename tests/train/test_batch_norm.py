@@ -3,8 +3,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from inkling.train.batch_norm import BatchNormalization, fused_slopes
 from tests.train.slopes import slopes_by_definition
-from train.batch_norm import BatchNormalization, fused_slopes
 
 SHAPE = (12, 5, 6, 3)
 

@@ -3,9 +3,9 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from train import checkpoint
-from train.checkpoint import Checkpoint, DamagedCheckpoint
-from train.run_folder import RunFolder
+from inkling.train import checkpoint
+from inkling.train.checkpoint import Checkpoint, DamagedCheckpoint
+from inkling.train.storage import RunFolder
 
 
 @pytest.fixture(params=["folder", "file://", "memory://"])

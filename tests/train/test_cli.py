@@ -69,7 +69,10 @@ def test_the_model_card_says_where_the_model_comes_from(trained, digits):
     assert card["data"]["sha256"] == digits.checksum()
     assert card["config"]["widths"] == [8, 8, 8, 8]
     assert card["versions"]["keras"] == keras.__version__
-    assert card["versions"]["inkling"] == tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    assert (
+        card["versions"]["inkling"]
+        == tomllib.loads((ROOT / "train" / "pyproject.toml").read_text())["project"]["version"]
+    )
     assert card["git_revision"] == "0123abcd"
     assert card["parameters"] == keras.models.load_model(folder / "runs/small/mnist.h5", compile=False).count_params()
     assert card["metrics"]["num_examples"] == 203

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from train import data
-from train.mnist import pack
+from inkling.train import data
+from inkling.train.mnist import pack
 
 
 def idx(array):

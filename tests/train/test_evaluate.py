@@ -2,8 +2,8 @@ import keras
 import numpy as np
 import pytest
 
-from train.evaluate import Evaluation, make_predict
-from train.model import build_model
+from inkling.train.evaluate import Evaluation, make_predict
+from inkling.train.model import build_model
 
 
 def test_the_figures_are_those_of_a_hand_count():

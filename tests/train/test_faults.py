@@ -6,9 +6,9 @@ import numpy as np
 import psutil
 import pytest
 
+from inkling.train import checkpoint
+from inkling.train.storage import RunFolder
 from tests.train.ray_processes import SMALL, Job, checkpoint_steps, wait_until
-from train import checkpoint
-from train.run_folder import RunFolder
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 TWO_WORKERS = ["--num-workers", "2", "--cpus-per-worker", "1", "--epochs", "10", "--no-publish"]

@@ -73,7 +73,7 @@ SLOPES = """
 import numpy as np
 import tensorflow as tf
 from tests.train.slopes import slopes_by_definition
-from train.batch_norm import fused_slopes
+from inkling.train.batch_norm import fused_slopes
 
 random = np.random.default_rng(0)
 x, upstream = (random.normal(1, 2, (32, 14, 14, 8)) for _ in range(2))
@@ -97,10 +97,10 @@ TWO_REPLICAS = """
 import dataclasses, sys
 import numpy as np
 import tensorflow as tf
-from train import config, data
-from train.loop import check_replicas_agree
-from train.pipeline import training_batches
-from train.step import TrainState, make_run_steps
+from inkling.train import config, data
+from inkling.train.loop import check_replicas_agree
+from inkling.train.pipeline import training_batches
+from inkling.train.step import TrainState, make_run_steps
 
 (gpu,) = tf.config.list_physical_devices("GPU")[:1]
 tf.config.set_visible_devices([gpu], "GPU")

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from inkling.train import checkpoint
+from inkling.train.example_order import ExampleOrder
+from inkling.train.loop import TrainingDiverged, train
+from inkling.train.progress import Advance, Message
+from inkling.train.step import TrainState
+from inkling.train.storage import RunFolder
 from tests.train.ray_processes import ROOT, free_port
-from train import checkpoint
-from train.loop import TrainingDiverged, train
-from train.progress import Advance, Message
-from train.run_folder import RunFolder
-from train.shards import ExampleOrder
-from train.step import TrainState
 
 
 class Stop(Exception):
@@ -142,7 +142,7 @@ def test_one_long_call_gives_what_many_short_ones_give(undisturbed, digits, one_
 WORKER = """
 import json, os, sys
 from types import SimpleNamespace
-from train import loop, strategy
+from inkling.train import loop, strategy
 
 rank, port, steps = int(sys.argv[1]), sys.argv[2].split(","), [int(step) for step in sys.argv[3].split(",")]
 cluster = {"worker": [f"127.0.0.1:{one}" for one in port]}

@@ -14,11 +14,11 @@ import tensorflow as tf
 from fsspec.implementations.memory import MemoryFileSystem
 from tensorflow_serving.apis import prediction_log_pb2
 
-from train import export, publish
-from train.model import build_model
-from train.predictor import load_predictor, predict
-from train.run_folder import open_storage
-from train.verify import verify
+from inkling.train import export, publish
+from inkling.train.model import build_model
+from inkling.train.predictor import load_predictor, predict
+from inkling.train.storage import open_storage
+from inkling.train.verify_savedmodel import verify
 
 
 @pytest.fixture(scope="module")

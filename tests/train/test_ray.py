@@ -9,6 +9,8 @@ import sys
 import numpy as np
 import pytest
 
+from inkling.train import checkpoint
+from inkling.train.storage import RunFolder
 from tests.train.ray_processes import (
     ENVIRONMENT,
     ROOT,
@@ -20,8 +22,6 @@ from tests.train.ray_processes import (
     free_port,
     wait_until,
 )
-from train import checkpoint
-from train.run_folder import RunFolder
 
 NUM_CPUS = os.cpu_count() or 1
 # Where the system binds threads, and has given this process every CPU that Ray counts.

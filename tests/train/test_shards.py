@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from train import shards
-from train.shards import ExampleOrder
+from inkling.train import example_order
+from inkling.train.example_order import ExampleOrder
 
 
 @pytest.mark.parametrize("num_replicas", [1, 2, 3, 8])
@@ -25,27 +25,27 @@ def test_every_example_comes_exactly_once_in_each_epoch():
 
 
 def test_epochs_and_seeds_have_orders_of_their_own():
-    orders = [tuple(shards.epoch_order(seed, epoch, 50)) for seed in (0, 1) for epoch in (0, 1)]
+    orders = [tuple(example_order.epoch_order(seed, epoch, 50)) for seed in (0, 1) for epoch in (0, 1)]
     assert len(set(orders)) == 4
 
 
 def test_a_fresh_process_in_mid_epoch_takes_the_same_examples():
     before = ExampleOrder(500, 32, seed=1).batch(37, 1, 2)
-    shards.epoch_order.cache_clear()
+    example_order.epoch_order.cache_clear()
     after = ExampleOrder(500, 32, seed=1).batch(37, 1, 2)
     np.testing.assert_array_equal(before, after)
 
 
 def test_an_examples_numbers_do_not_depend_on_its_company():
     index, epoch = np.arange(100), np.full(100, 3)
-    alone = shards.uniforms(shards.AUGMENTATION, 7, epoch[42:43], index[42:43], 5)
-    together = shards.uniforms(shards.AUGMENTATION, 7, epoch, index, 9)
+    alone = example_order.uniforms(example_order.AUGMENTATION, 7, epoch[42:43], index[42:43], 5)
+    together = example_order.uniforms(example_order.AUGMENTATION, 7, epoch, index, 9)
     np.testing.assert_array_equal(alone[0], together[42, :5])
 
 
 def test_uniforms_are_uniform_and_uncorrelated():
     index = np.arange(20_000)
-    numbers = shards.uniforms(shards.AUGMENTATION, 0, np.zeros_like(index), index, 6)
+    numbers = example_order.uniforms(example_order.AUGMENTATION, 0, np.zeros_like(index), index, 6)
     assert numbers.min() >= 0 and numbers.max() < 1
     np.testing.assert_allclose(numbers.mean(axis=0), 0.5, atol=0.01)
     np.testing.assert_allclose(numbers.var(axis=0), 1 / 12, atol=0.002)
@@ -56,14 +56,16 @@ def test_uniforms_are_uniform_and_uncorrelated():
 def test_the_generator_is_splitmix64():
     # The first outputs for seed 1234567, from the reference implementation at prng.di.unimi.it/splitmix64.c.
     counters = np.arange(1, 4, dtype=np.uint64)
-    outputs = shards._mix(np.uint64(1234567) + counters * shards.GOLDEN_GAMMA)
+    outputs = example_order._mix(np.uint64(1234567) + counters * example_order.GOLDEN_GAMMA)
     assert outputs.tolist() == [6457827717110365317, 3203168211198807973, 9817491932198370423]
 
 
 def test_the_numbers_of_a_seed_stay_what_they_are():
     one = np.array([0])
-    np.testing.assert_allclose(shards.uniforms(shards.AUGMENTATION, 0, one, one, 3)[0], FIRST_NUMBERS, atol=1e-7)
-    assert shards.epoch_order(0, 0, 10).tolist() == FIRST_ORDER
+    np.testing.assert_allclose(
+        example_order.uniforms(example_order.AUGMENTATION, 0, one, one, 3)[0], FIRST_NUMBERS, atol=1e-7
+    )
+    assert example_order.epoch_order(0, 0, 10).tolist() == FIRST_ORDER
 
 
 FIRST_NUMBERS = [0.3721784, 0.3549505, 0.3673546]

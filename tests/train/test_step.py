@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from train.loop import check_replicas_agree
-from train.pipeline import training_batches
-from train.step import TrainState, make_run_steps, replica_loss
+from inkling.train.loop import check_replicas_agree
+from inkling.train.pipeline import training_batches
+from inkling.train.step import TrainState, make_run_steps, replica_loss
 
 STEPS = 12
 

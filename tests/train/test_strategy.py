@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from train.strategy import keep_to_own_cpus
+from inkling.train.strategy import keep_to_own_cpus
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="the system does not bind threads")
 

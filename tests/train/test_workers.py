@@ -2,7 +2,7 @@
 
 import pytest
 
-from train.workers import ClusterTooSmall, Workers, plan_workers
+from inkling.train.cluster import ClusterTooSmall, Workers, plan_workers
 
 SMALL, LARGE, GPUS = {"CPU": 2.0}, {"CPU": 8.0}, {"CPU": 16.0, "GPU": 4.0}
 HEAD = {"memory": 1e9}  # with `num-cpus: 0`, as on Kubernetes

@@ -15,12 +15,12 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-from benchmarks import pages
 from tests.client.skeletons import strokes_of
+from tools import compose_page
 
 FOLDER = Path(__file__).parent
 PLAIN = dataclasses.replace(
-    pages.CLEAN, height_px=(60, 60), noise=(0, 1), jpeg_quality=(94, 95), size_spread=0.08, margin=(0.5, 0.8)
+    compose_page.CLEAN, height_px=(60, 60), noise=(0, 1), jpeg_quality=(94, 95), size_spread=0.08, margin=(0.5, 0.8)
 )
 
 
@@ -52,7 +52,7 @@ def composed():
     }
     made = {}
     for name, (lines, difficulty, seed) in styles.items():
-        page = pages.compose(lines, difficulty, seed=[2026, seed])
+        page = compose_page.compose(lines, difficulty, seed=[2026, seed])
         made[name] = _encoded(Image.fromarray(page.picture), "JPEG", quality=90), page.text
     return made
 
@@ -90,7 +90,7 @@ def odd_files():
     turned = Image.Exif()
     turned[0x0112] = 6  # shown a quarter turn clockwise
     made["phone_turned.jpg"] = _encoded(photo, "JPEG", quality=88, exif=turned), text
-    image, label = (values[35] for values in pages.test_digits())
+    image, label = (values[35] for values in compose_page.test_digits())
     made["single_28x28.png"] = _encoded(Image.fromarray(image), "PNG"), str(label)
     return made
 
@@ -98,7 +98,7 @@ def odd_files():
 def _written(count, *, seed, height, pen):
     """`count` digits written along their skeletons: white on black, and their text."""
     random = np.random.default_rng([2026, seed])
-    images, labels = pages.test_digits()
+    images, labels = compose_page.test_digits()
     chosen = random.integers(len(images), size=count)
     step = height * 1.05
     size = (round(step * count + height), round(height * 2))

@@ -6,7 +6,7 @@ import subprocess
 import sys
 from functools import cache
 
-from serving.flags import ServerConfig
+from inkling.serving.flags import ServerConfig
 from tests.k8s.manifests import ROOT, Object, containers, every_container, find, of_kind, pod_templates
 
 SERVER_FLAGS = {field.name for field in dataclasses.fields(ServerConfig)}

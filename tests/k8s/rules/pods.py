@@ -4,7 +4,7 @@ import dataclasses
 import re
 import tomllib
 
-from serving.flags import ServerConfig
+from inkling.serving.flags import ServerConfig
 from tests.k8s.manifests import ROOT, Object, autoscalers, every_container, label, of_kind, pod_templates
 from tests.k8s.rules.quantities import amount
 

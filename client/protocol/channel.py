@@ -1,0 +1,140 @@
+"""From settings to a gRPC channel: target, options, service config, credentials. The same for both of gRPC's APIs."""
+
+import json
+import socket
+import time
+from types import ModuleType
+from typing import Any
+
+import grpc
+
+from ..errors import InvalidInput, ServerUnavailable
+from ..settings import Settings, bearer, host_and_port
+from .rpc import Call
+
+# Not only the services: with names alone, gRPC would take a server's own config from DNS for the rest.
+ALL_METHODS: list[dict[str, str]] = [{}]
+KEEPALIVE_TIMEOUT_S = 5
+MAX_RECONNECT_BACKOFF_S = 5
+
+
+def connect(
+    api: ModuleType, settings: Settings, target: str, trusted: grpc.ChannelCredentials | None, **arguments: Any
+) -> Any:
+    """A channel of one of gRPC's two APIs: `grpc` or `grpc.aio`. Nothing is sent before the first call."""
+    arguments = {"options": options(settings), "compression": compression(settings), **arguments}
+    if trusted is None:
+        return api.insecure_channel(target, **arguments)
+    return api.secure_channel(target, trusted, **arguments)
+
+
+def find_target(settings: Settings) -> str:
+    """What gRPC connects to. Host names of a list are resolved here: gRPC's list targets take IP addresses only.
+
+    Raises: ServerUnavailable if one of them is not known, or not yet; InvalidInput if it cannot be one.
+    """
+    addresses = settings.addresses
+    if len(addresses) == 1:
+        return addresses[0].strip()
+    pairs = [pair for address in addresses for pair in _resolve(address.strip(), settings.server)]
+    if all(":" not in host for host, _ in pairs):
+        return "ipv4:" + ",".join(f"{host}:{port}" for host, port in pairs)
+    return "ipv6:" + ",".join(f"[{host if ':' in host else f'::ffff:{host}'}]:{port}" for host, port in pairs)
+
+
+def _resolve(address: str, server: str) -> list[tuple[str, int]]:
+    """The IP addresses that `host:port` means, with the port."""
+    host, port = host_and_port(address)
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except UnicodeError as error:  # of the encoding of names beyond ASCII
+        raise InvalidInput(f"{address!r} in the list of addresses is no host's name: {error}") from error
+    except OSError as error:
+        raise ServerUnavailable(
+            f"{address!r} in the list of addresses is not known: {error.strerror}",
+            address=server,
+            hint="is the server's name right? `inkling wait` waits until it is known",
+        ) from error
+    # One family a host is enough, or a server on both loopbacks would get two shares of the calls.
+    return [(str(info[4][0]), port) for info in found if info[0] is found[0][0]]
+
+
+def options(settings: Settings) -> list[tuple[str, Any]]:
+    """The channel's arguments."""
+    limit = settings.max_message_bytes
+    chosen: list[tuple[str, Any]] = [
+        ("grpc.primary_user_agent", "inkling"),
+        ("grpc.max_send_message_length", limit),
+        ("grpc.max_receive_message_length", limit),
+        ("grpc.service_config", service_config(settings)),
+        # gRPC keeps a request for its retries only up to this size, and by default never retries one over 256 KiB.
+        ("grpc.per_rpc_retry_buffer_size", limit),
+        # By default a channel that lost its server tries again after up to two minutes.
+        ("grpc.initial_reconnect_backoff_ms", 200),
+        ("grpc.max_reconnect_backoff_ms", MAX_RECONNECT_BACKOFF_S * 1000),
+    ]
+    if settings.keepalive_s:
+        # The timeout also sets TCP_USER_TIMEOUT: a dead network fails the connection well before the usual deadline.
+        # Pings go out under calls only: servers end connections that ping without.
+        chosen.append(("grpc.keepalive_time_ms", round(settings.keepalive_s * 1000)))
+        chosen.append(("grpc.keepalive_timeout_ms", KEEPALIVE_TIMEOUT_S * 1000))
+    name = settings.tls.server_name if settings.tls else ""
+    if len(settings.addresses) > 1 and not name:
+        # gRPC would take the list itself for the name that servers are called by, and have certificates for.
+        first = settings.addresses[0].strip()
+        chosen.append(("grpc.default_authority", first))
+        name = host_and_port(first)[0]
+    if settings.tls and name:
+        chosen.append(("grpc.ssl_target_name_override", name))
+    return chosen
+
+
+def service_config(settings: Settings) -> str:
+    """gRPC's service config as JSON: whom calls go to, and when they are sent again.
+
+    See https://github.com/grpc/grpc/blob/master/doc/service_config.md and gRFC A6 (retries).
+    """
+    retry = settings.retry
+    method: dict[str, Any] = {"name": ALL_METHODS, "waitForReady": settings.wait_for_ready}
+    config: dict[str, Any] = {"loadBalancingConfig": [{"round_robin": {}}], "methodConfig": [method]}
+    if retry.attempts > 1:
+        method["retryPolicy"] = {
+            "maxAttempts": retry.attempts,
+            "initialBackoff": f"{retry.initial_backoff_s:.3f}s",
+            "maxBackoff": f"{retry.max_backoff_s:.3f}s",
+            "backoffMultiplier": retry.backoff_multiplier,
+            "retryableStatusCodes": ["UNAVAILABLE"],
+        }
+        config["retryThrottling"] = {"maxTokens": retry.budget_tokens, "tokenRatio": retry.tokens_per_success}
+    return json.dumps(config)
+
+
+def credentials(settings: Settings) -> grpc.ChannelCredentials | None:
+    """The channel's credentials; None for plaintext. Raises: InvalidInput."""
+    tls = settings.tls
+    if tls is None:
+        return None
+    return grpc.ssl_channel_credentials(
+        root_certificates=tls.pem("ca"), private_key=tls.pem("key"), certificate_chain=tls.pem("certificate")
+    )
+
+
+def compression(settings: Settings) -> grpc.Compression:
+    """What requests are compressed with."""
+    return grpc.Compression.Gzip if settings.gzip else grpc.Compression.NoCompression
+
+
+def call_arguments(settings: Settings, call: Call) -> dict[str, Any]:
+    """What gRPC is given with a call's request. Raises: InvalidInput, and what a function that gives tokens raises."""
+    return {
+        "timeout": settings.timeout_s if call.deadline is None else max(call.deadline - time.monotonic(), 0.0),
+        "metadata": _metadata(settings) if settings.token else None,
+        "wait_for_ready": call.wait_for_ready,
+    }
+
+
+def _metadata(settings: Settings) -> tuple[tuple[str, str], ...]:
+    """The bearer token, asked for anew each time where it is a function."""
+    token = settings.token
+    assert token is not None
+    return (("authorization", bearer(token if isinstance(token, str) else token())),)

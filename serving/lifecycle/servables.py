@@ -1,0 +1,66 @@
+"""The models of a server and their versions, as the manager knows them and GetModelStatus tells them."""
+
+import asyncio
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from tensorflow_serving.apis.get_model_status_pb2 import ModelVersionStatus
+from tensorflow_serving.config.model_server_config_pb2 import ModelConfig
+
+from ..errors import ServingError
+from ..model.model import Model
+from .versions import Snapshot
+
+START, LOADING, AVAILABLE, UNLOADING, END = (
+    ModelVersionStatus.START,
+    ModelVersionStatus.LOADING,
+    ModelVersionStatus.AVAILABLE,
+    ModelVersionStatus.UNLOADING,
+    ModelVersionStatus.END,
+)
+
+
+@dataclass(slots=True)
+class Version:
+    """One version of a model, from its discovery to its end."""
+
+    number: int
+    path: str
+    state: int = START
+    error: ServingError | None = None
+    model: Model | None = None  # while AVAILABLE or UNLOADING
+    attempts: int = 0  # failed loads since the files last changed
+    retry_at: float = 0.0
+    failed_snapshot: Snapshot | None = None
+    task: "asyncio.Task[None] | None" = None
+
+
+@dataclass(slots=True)
+class Servable:
+    """A configured model."""
+
+    config: ModelConfig
+    versions: dict[int, Version] = field(default_factory=dict)
+    snapshots: dict[int, Snapshot] = field(default_factory=dict)  # of those not loaded yet, at the last look
+    lacks: dict[int, str] = field(default_factory=dict)  # by version, what it has not to be whole
+    notice: str = ""  # what the log said last, so as not to repeat it at each poll
+    settling: bool = False  # a version is there and still changing
+    aspired: frozenset[int] = frozenset()  # what the policy chose at the last look
+    former: list[Version] = field(default_factory=list)  # of its base path before, until one of this path answers
+
+    def available(self) -> list[Version]:
+        """The versions that answer, newest first."""
+        return self.loaded() or _available(self.former)
+
+    def loaded(self) -> list[Version]:
+        """Those of the present base path, newest first."""
+        return _available(self.versions.values())
+
+    def answering(self, number: int) -> Version | None:
+        """The version of this number, if it answers."""
+        return next((version for version in self.available() if version.number == number), None)
+
+
+def _available(versions: Iterable[Version]) -> list[Version]:
+    found = [version for version in versions if version.state == AVAILABLE]
+    return sorted(found, key=lambda version: version.number, reverse=True)

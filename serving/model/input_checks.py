@@ -1,0 +1,125 @@
+"""Check a request's inputs against a signature before anything runs.
+
+TensorFlow Serving has no such check, and TensorFlow does not forgive its absence: a convolution that gets an input of
+the wrong rank ends the process (oneDNN's layout code, a failed CHECK in `tensor_format.h`).
+
+One thing is let through that the signature does not announce: where every operation works value by value, trailing
+dimensions of size one may be missing. TensorFlow Serving's best known example, `half_plus_two`, has the signature
+[-1, 1] and is asked with [1.0, 2.0, 5.0].
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from tensorflow.core.protobuf.meta_graph_pb2 import SignatureDef, TensorInfo
+
+from ..errors import ServingError, invalid_argument
+from ..tensors import Array, dtype_name, number_of, numpy_dtype, to_array
+
+
+@dataclass(frozen=True, slots=True)
+class InputSpec:
+    """What a signature says of one input."""
+
+    alias: str
+    tensor_name: str
+    dtype_number: int
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...] | None  # -1: any size; None: any rank
+    default: Array | None  # taken where a request leaves the input out
+    ranks: frozenset[int] | None = None  # where any rank is announced: those that the graph can take
+
+    @classmethod
+    def of(cls, alias: str, info: TensorInfo, signature: SignatureDef) -> "InputSpec":
+        """The spec of the input `alias`; raises ServingError if requests cannot carry such a tensor."""
+        shape = None if info.tensor_shape.unknown_rank else tuple(dim.size for dim in info.tensor_shape.dim)
+        default = to_array(alias, signature.defaults[alias]) if alias in signature.defaults else None
+        return cls(alias, info.name, info.dtype, numpy_dtype(info.dtype), shape, default)
+
+
+def check(specs: Sequence[InputSpec], inputs: Mapping[str, Array], *, trailing_ones_optional: bool) -> list[Array]:
+    """The inputs in the order of `specs`.
+
+    Args:
+        trailing_ones_optional: whether inputs may leave out last dimensions of size 1.
+
+    Raises: ServingError INVALID_ARGUMENT with TensorFlow Serving's text where it has one.
+    """
+    if len(inputs) != len(specs) or any(spec.alias not in inputs for spec in specs):
+        _check_names(specs, inputs)
+    arrays = []
+    for index, spec in enumerate(specs):
+        array = inputs.get(spec.alias, spec.default)
+        assert array is not None, spec.alias
+        if array.dtype != spec.dtype:
+            raise _wrong_dtype(index, spec, array)
+        _check_shape(spec, array, trailing_ones_optional=trailing_ones_optional)
+        arrays.append(array)
+    return arrays
+
+
+def _check_shape(spec: InputSpec, array: Array, *, trailing_ones_optional: bool) -> None:
+    if spec.shape is None:
+        if spec.ranks is not None and array.ndim not in spec.ranks:
+            raise invalid_argument(
+                f"Input {spec.alias} has the wrong shape: expected rank {' or '.join(map(str, sorted(spec.ranks)))}, "
+                f"got {list(array.shape)}"
+            )
+        return
+    if fits(array.shape, spec.shape):
+        return
+    missing = (1,) * (len(spec.shape) - array.ndim)
+    if trailing_ones_optional and missing and fits(array.shape + missing, spec.shape):
+        return
+    raise invalid_argument(
+        f"Input {spec.alias} has the wrong shape: expected {list(spec.shape)}, got {list(array.shape)}"
+    )
+
+
+def fits(shape: tuple[int, ...], expected: tuple[int, ...]) -> bool:
+    """Whether `shape` is one that `expected`, with -1 for any size, allows."""
+    if len(shape) != len(expected):
+        return False
+    return all(wanted in (-1, size) for size, wanted in zip(shape, expected, strict=True))
+
+
+def common_rows(arrays: Sequence[Array]) -> int | None:
+    """The size of the first dimension, if all have one and the same."""
+    if not arrays or not arrays[0].ndim:
+        return None
+    rows = len(arrays[0])
+    return rows if all(array.ndim and len(array) == rows for array in arrays) else None
+
+
+def _check_names(specs: Sequence[InputSpec], inputs: Mapping[str, Array]) -> None:
+    expected = {spec.alias: spec for spec in specs}
+    optional = {spec.alias for spec in specs if spec.default is not None}
+    extra = sorted(set(inputs) - set(expected))
+    missing = sorted(set(expected) - set(inputs) - optional)
+    if not len(expected) - len(optional) <= len(inputs) <= len(expected):
+        raise invalid_argument(
+            f"input size does not match signature: {len(inputs)}!={len(expected)} len({{{','.join(sorted(inputs))}}}) "
+            f"!= len({{{','.join(sorted(expected))}}}). Sent extra: {{{','.join(extra)}}}. "
+            f"Missing but required: {{{','.join(missing)}}}."
+        )
+    if missing:
+        spec = expected[missing[0]]
+        raise invalid_argument(
+            f"Signature input alias: {spec.alias}(feed name: {spec.tensor_name}) not found in request and no default "
+            f"value provided. Inputs expected to be in the request {{{','.join(sorted(inputs))}}}, "
+            f"or default input alias set: {','.join(sorted(optional))}"
+        )
+    if extra:
+        raise invalid_argument(
+            f"Inputs contains invalid name. Used request inputs: {','.join(sorted(set(inputs) & set(expected)))}, "
+            f"request input: {','.join(sorted(inputs))}"
+        )
+
+
+def _wrong_dtype(index: int, spec: InputSpec, array: Array) -> ServingError:
+    return invalid_argument(
+        f"Expects arg[{index}] to be {dtype_name(spec.dtype_number)} but {dtype_name(number_of(array.dtype))} "
+        f"is provided (input {spec.alias})"
+    )

@@ -1,0 +1,54 @@
+"""Which ranks a graph can take for an input whose signature leaves the rank open.
+
+TensorFlow ends the process when a convolution runs on an input of the wrong rank (see checks.py), and a signature of
+unknown rank gives nothing to check against. The graph does: it is imported once for each rank, with a placeholder of
+that rank in the input's place, and TensorFlow's own shape inference says whether an operation objects. Functions are
+followed into, because calls hide shapes.
+"""
+
+import logging
+from collections.abc import Sequence
+
+import tensorflow as tf
+from tensorflow.core.framework.graph_pb2 import GraphDef
+from tensorflow.python.framework.function_def_to_graph import function_def_to_graph
+
+from .graph_analysis import subgraph
+
+logger = logging.getLogger(__name__)
+
+MAX_RANK = 8  # TensorFlow's kernels take no more
+CALLS = frozenset({"PartitionedCall", "StatefulPartitionedCall"})
+
+
+def possible_ranks(graph_def: GraphDef, *, input_name: str, dtype: int, outputs: Sequence[str]) -> frozenset[int]:
+    """The ranks of the tensor `input_name` from which `outputs` may be computed; all of them if none can be.
+
+    Args:
+        input_name, outputs: names of tensors, as `x:0`.
+        dtype: the input's dtype, TensorFlow's number.
+    """
+    needed = subgraph(graph_def, [input_name], outputs)
+    ranks = frozenset(rank for rank in range(MAX_RANK + 1) if _accepts(needed, input_name, dtype, outputs, rank=rank))
+    if not ranks:
+        logger.warning("shape inference refuses %s at every rank; it is not checked", input_name)
+        return frozenset(range(MAX_RANK + 1))
+    return ranks
+
+
+def _accepts(graph_def: GraphDef, input_name: str, dtype: int, outputs: Sequence[str], *, rank: int) -> bool:
+    library = {function.signature.name: function for function in graph_def.library.function}
+    graph = tf.Graph()
+    try:
+        with graph.as_default():
+            fed = tf.compat.v1.placeholder(dtype, [None] * rank)
+            tf.import_graph_def(graph_def, input_map={input_name: fed}, return_elements=outputs, name="")
+            todo = [graph]
+            while todo:
+                for operation in todo.pop().get_operations():
+                    if operation.type in CALLS and operation.get_attr("f").name in library:
+                        shapes = [tensor.shape for tensor in operation.inputs]
+                        todo.append(function_def_to_graph(library[operation.get_attr("f").name], shapes))
+    except ValueError:  # an operation objects to a shape
+        return False
+    return True

@@ -1,0 +1,222 @@
+"""Counts what the server does, for Prometheus: TensorFlow Serving's metrics under its names, and ours per version.
+
+`Metrics` is an `Observer`; `exposition` is the page that the REST port serves. The real server's families start with
+`:tensorflow:serving:`, have no HELP lines and count in microseconds. Ours start with `inkling_serving_` and count in
+seconds, by model, version and signature. An event costs a few microseconds and takes one lock.
+"""
+
+import platform
+import threading
+import time
+from collections import deque
+from collections.abc import Sequence
+from importlib import metadata
+
+import grpc
+from prometheus_client import CollectorRegistry, GCCollector, ProcessCollector, generate_latest
+
+from .events import Observer
+from .exposition import Counter, Family, Gauge, Histogram, exponential_bounds
+
+MAX_UNKNOWN_NAMES = 100  # names of models that do not exist which are counted by name; callers can invent any number
+MAX_NAME_LENGTH = 256  # of those
+OTHER = "(other)"
+REMEMBERED_PATHS = 64  # of versions warmed up, each of which the real server remembers for ever
+REMEMBERED_VERSIONS = 16  # unloaded versions whose counts are still shown
+LATENCY_S = exponential_bounds(0.0001, 2, 19)  # 0.1 ms to 26 s
+BATCH_SIZES = exponential_bounds(1, 2, 13)  # 1 to 4096
+MICROSECONDS = exponential_bounds(10, 1.8, 33)  # of the real server: 10 us to 25 minutes
+SIGNATURE = ("model_name", "version", "signature_name")
+
+
+class Metrics(Observer):
+    """All families of one server."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._models: set[str] = set()
+        self._unknown_names: set[str] = set()
+        self._gone: deque[tuple[str, str]] = deque()
+        self._warmed: deque[str] = deque()
+        self._process = CollectorRegistry()
+        ProcessCollector(registry=self._process)
+        GCCollector(registry=self._process)
+        self._define_tensorflow_families()
+        self._define_own_families()
+        self._families: list[Family] = [value for value in vars(self).values() if isinstance(value, Family)]
+        self._by_signature = [family for family in self._families if family.labels[:3] == SIGNATURE]
+
+    def _define_tensorflow_families(self) -> None:
+        serving = ":tensorflow:serving:"
+        session = f"{serving}batching_session:"
+        self._request_count = Counter(f"{serving}request_count", ("model_name", "status"))
+        self._request_latency = Histogram(
+            f"{serving}request_latency", ("model_name", "API", "entrypoint"), MICROSECONDS
+        )
+        self._runtime_latency = Histogram(f"{serving}runtime_latency", ("model_name", "API", "runtime"), MICROSECONDS)
+        self._example_counts = Histogram(f"{serving}request_example_counts", ("model",), exponential_bounds(1, 2, 15))
+        self._example_total = Counter(f"{serving}request_example_count_total", ("model",))
+        self._log_count = Counter(f"{serving}request_log_count", ("model_name", "status_code"))
+        self._warmup_latency = Histogram(f"{serving}model_warmup_latency", ("model_path", "status"), MICROSECONDS)
+        self._warmup_records = Counter(f"{serving}model_warmup_records_read", ("model_path",))
+        self._queuing_latency = Histogram(
+            f"{session}queuing_latency", ("thread_pool_name",), exponential_bounds(100, 1.2, 52)
+        )
+        # The real server keeps percentiles under the next names, which its exporter writes as scalars. Sums are worth
+        # more: their rate over that of wrapped_run_count is the mean.
+        self._run_count = Counter(f"{session}wrapped_run_count", ())
+        self._input_batch_size = Counter(f"{session}input_batch_size", ())
+        self._processed_batch_size = Counter(f"{session}processed_batch_size", ())
+        self._padding_size = Counter(f"{session}padding_size", ("execution_batch_size",))
+        self._mlmd_map = Gauge(f"{serving}mlmd_map", ("model_name", "version"))
+        self._run_count.add((), 0)  # there from the start, as without labels nothing else would make it appear
+        self._input_batch_size.add((), 0)
+        self._processed_batch_size.add((), 0)
+
+    def _define_own_families(self) -> None:
+        own = "inkling_serving_"
+        self._requests = Counter(
+            f"{own}requests_total", (*SIGNATURE, "code"), "Inference requests by version, signature and gRPC status."
+        )
+        self._request_seconds = Histogram(
+            f"{own}request_duration_seconds", SIGNATURE, LATENCY_S, "From the request's arrival to its answer."
+        )
+        self._queue_seconds = Histogram(
+            f"{own}queue_duration_seconds", SIGNATURE, LATENCY_S, "How long requests wait to be batched."
+        )
+        self._run_seconds = Histogram(
+            f"{own}runtime_duration_seconds", SIGNATURE, LATENCY_S, "How long TensorFlow takes for a batch."
+        )
+        self._batch_size = Histogram(f"{own}batch_size", SIGNATURE, BATCH_SIZES, "Rows in a batch, without padding.")
+        self._padding = Counter(f"{own}batch_padding_rows_total", SIGNATURE, "Rows added to reach an allowed size.")
+        self._queue_depth = Gauge(f"{own}queue_depth", SIGNATURE, "Requests that wait for the runtime.")
+        self._available = Gauge(f"{own}model_available", ("model_name", "version"), "1 for a version that serves.")
+        self._load_seconds = Gauge(
+            f"{own}model_load_seconds", ("model_name", "version"), "How long a version took to load, not to warm up."
+        )
+        self._loads = Counter(f"{own}model_loads_total", ("model_name",), "Versions loaded since the start.")
+        self._build = Gauge(f"{own}build_info", ("version", "tensorflow", "python"), "1; the labels say what runs.")
+        self._start = Gauge(f"{own}start_time_seconds", (), "When the server started, in Unix time.")
+        self._build.set((_version("inkling-serving"), _version("tensorflow"), platform.python_version()), 1)
+        self._start.set((), time.time())
+
+    def exposition(self) -> bytes:
+        """The page in Prometheus' text format."""
+        with self._lock:
+            lines = [line for family in self._families for line in family.lines()]
+        return ("\n".join(lines) + "\n").encode() + bytes(generate_latest(self._process))
+
+    def request_finished(
+        self, *, model_name: str, api: str, entrypoint: str, code: grpc.StatusCode, latency_s: float
+    ) -> None:
+        with self._lock:
+            name = self._label_of(model_name)
+            self._request_count.add((name, code.name), 1)
+            if code is grpc.StatusCode.OK and api:
+                self._request_latency.observe((name, api, entrypoint), latency_s * 1e6)
+
+    def _label_of(self, model_name: str) -> str:
+        """The name itself, unless callers have asked for too many models that do not exist, or for a very long one."""
+        if model_name in self._models or model_name in self._unknown_names:
+            return model_name
+        if len(self._unknown_names) >= MAX_UNKNOWN_NAMES or len(model_name) > MAX_NAME_LENGTH:
+            return OTHER
+        self._unknown_names.add(model_name)
+        return model_name
+
+    def signature_finished(
+        self, *, model_name: str, version: int, signature_name: str, code: grpc.StatusCode, latency_s: float
+    ) -> None:
+        key = (model_name, str(version), signature_name)
+        with self._lock:
+            self._requests.add((*key, code.name), 1)
+            self._request_seconds.observe(key, latency_s)
+
+    def runtime_finished(
+        self, *, model_name: str, version: int, signature_name: str, api: str, latency_s: float
+    ) -> None:
+        with self._lock:
+            self._runtime_latency.observe((model_name, api, "TF1"), latency_s * 1e6)
+
+    def examples(self, *, model_name: str, count: int) -> None:
+        with self._lock:
+            self._example_counts.observe((model_name,), count)
+            self._example_total.add((model_name,), count)
+
+    def batch_executed(
+        self,
+        *,
+        model_name: str,
+        version: int,
+        signature_name: str,
+        size: int,
+        padded_size: int,
+        queue_s: Sequence[float],
+        run_s: float,
+    ) -> None:
+        key = (model_name, str(version), signature_name)
+        with self._lock:
+            self._run_count.add((), 1)
+            self._input_batch_size.add((), size)
+            self._processed_batch_size.add((), padded_size)
+            self._padding_size.add((str(padded_size),), padded_size - size)
+            self._run_seconds.observe(key, run_s)
+            self._batch_size.observe(key, size)
+            self._padding.add(key, padded_size - size)
+            for seconds in queue_s:
+                self._queuing_latency.observe(("",), seconds * 1e6)
+                self._queue_seconds.observe(key, seconds)
+
+    def queue_depth(self, *, model_name: str, version: int, signature_name: str, depth: int) -> None:
+        with self._lock:
+            self._queue_depth.set((model_name, str(version), signature_name), depth)
+
+    def model_loaded(self, *, model_name: str, version: int, load_s: float) -> None:
+        with self._lock:
+            self._models.add(model_name)
+            self._available.set((model_name, str(version)), 1)
+            self._load_seconds.set((model_name, str(version)), load_s)
+            self._loads.add((model_name,), 1)
+
+    def model_unloaded(self, *, model_name: str, version: int) -> None:
+        key = (model_name, str(version))
+        with self._lock:
+            for gauge in (self._available, self._load_seconds, self._queue_depth):
+                gauge.forget(key)
+            self._gone.append(key)
+            # What a version counted is worth another scrape or two, and then only memory.
+            if len(self._gone) > REMEMBERED_VERSIONS:
+                oldest = self._gone.popleft()
+                if oldest not in self._gone and not self._available.has(oldest):
+                    for family in self._by_signature:
+                        family.forget(oldest)
+
+    def warmup_finished(self, *, model_path: str, code: grpc.StatusCode, latency_s: float, records: int) -> None:
+        with self._lock:
+            self._warmup_latency.observe((model_path, code.name), latency_s * 1e6)
+            self._warmup_records.add((model_path,), records)
+            self._warmed.append(model_path)
+            if len(self._warmed) > REMEMBERED_PATHS:
+                oldest = self._warmed.popleft()
+                if oldest not in self._warmed:
+                    self._warmup_latency.forget((oldest,))
+                    self._warmup_records.forget((oldest,))
+
+    def request_logged(self, *, model_name: str, code: grpc.StatusCode) -> None:
+        with self._lock:
+            self._log_count.add((model_name, code.name), 1)
+
+    def metric_value(self, name: str) -> int:
+        with self._lock:
+            # TensorFlow's own spelling is a path; Prometheus, which allows no slashes, gets colons.
+            for family in self._families:
+                if isinstance(family, Counter) and name in (family.name, family.name.replace(":", "/")):
+                    return int(family.first())
+        return 0
+
+
+def _version(distribution: str) -> str:
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return "unknown"

@@ -1,0 +1,1 @@
+"""Messages of protocols that no installed package has: `make proto`."""

@@ -1,0 +1,1 @@
+"""The REST API, as TensorFlow Serving speaks it."""

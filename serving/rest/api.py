@@ -1,0 +1,252 @@
+"""The REST API: HTTP on the server's own event loop, with TensorFlow Serving's routes, bodies and status codes.
+
+`start` opens the port. Beside the API it answers `/healthz`, `/readyz` and, if monitoring is on, the metrics' path.
+"""
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+import grpc
+from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
+from tensorflow_serving.apis.classification_pb2 import ClassificationRequest
+from tensorflow_serving.apis.get_model_metadata_pb2 import GetModelMetadataRequest
+from tensorflow_serving.apis.get_model_status_pb2 import GetModelStatusRequest
+from tensorflow_serving.apis.regression_pb2 import RegressionRequest
+
+from ..config.files import MonitoringConfig
+from ..errors import ServingError, failed_precondition, invalid_argument
+from ..flags import ServerConfig
+from ..handlers import Handlers
+from ..model.signatures import DEFAULT_SIGNATURE
+from ..monitoring import logs
+from ..monitoring.metrics import Metrics
+from . import responses, routes
+from .body import BodyReader, BodyTooLarge
+from .examples import examples
+from .rapidjson import Document, parse_object
+from .routes import HTTP_STATUS, Target
+from .tensors import signature_name, tensors
+
+logger = logging.getLogger(__name__)
+
+LARGE_BYTES = 1 << 20  # of a body that is parsed in a thread
+LARGE_ELEMENTS = 100_000  # in an answer that is written in a thread
+CORS_HEADERS = {
+    "Access-Control-Allow-Origin": "*",
+    "Access-Control-Allow-Methods": "POST, GET",
+    "Access-Control-Allow-Headers": "Content-Type",
+}
+NOT_FOUND_PAGE = "<HTML><HEAD>\n<TITLE>404 Not Found</TITLE>\n</HEAD><BODY>\n<H1>Not Found</H1>\n</BODY></HTML>\n"
+Result = TypeVar("Result")
+
+
+class RestApi:
+    """Answers HTTP requests from the handlers that the gRPC API has too."""
+
+    def __init__(
+        self, config: ServerConfig, handlers: Handlers, metrics: Metrics, monitoring: MonitoringConfig | None = None
+    ) -> None:
+        self._handlers = handlers
+        self._metrics = metrics
+        self._metrics_path = monitoring.path if monitoring and monitoring.enable else None
+        self._timeout_s = config.rest_api_timeout_in_ms / 1e3 if config.rest_api_timeout_in_ms > 0 else None
+        self._max_depth = config.rest_api_max_json_depth
+        self._cors = CORS_HEADERS if config.rest_api_enable_cors_support else {}
+        self._bodies = BodyReader(config.rest_api_max_body_mb * 10**6)
+        self._threads = ThreadPoolExecutor(config.rest_api_num_threads, thread_name_prefix="rest")
+
+    async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
+        """The response to any request."""
+        path = _path_of(request)
+        if path == self._metrics_path:
+            return web.Response(body=self._metrics.exposition(), headers={"Content-Type": "text/plain"})
+        if path == "/healthz":
+            return web.Response(text="ok\n")
+        if path == "/readyz":
+            return self._readiness()
+        if not routes.is_api(path):
+            return web.Response(status=404, text=NOT_FOUND_PAGE, content_type="text/html")
+        return await self._answer_api(request, path)
+
+    def close(self) -> None:
+        """Let the threads go."""
+        self._threads.shutdown(wait=False)
+
+    def _readiness(self) -> web.Response:
+        reasons = ["draining: the server is about to end"] if self._handlers.draining else []
+        reasons += self._handlers.not_ready()
+        return web.Response(status=503 if reasons else 200, text="\n".join(reasons or ["ok"]) + "\n")
+
+    async def _answer_api(self, request: web.BaseRequest, path: str) -> web.Response:
+        began = time.perf_counter()
+        caller_id = request.headers.get("X-Request-Id")
+        headers = dict(self._cors)
+        if caller_id or logs.wanted():
+            headers["X-Request-Id"] = logs.begin_request(caller_id)
+        target = Target("")
+        code = grpc.StatusCode.CANCELLED  # if we are left before there is an answer
+        message = ""
+        try:
+            if request.method == "OPTIONS":
+                body = _preflight(request)
+            else:
+                target = routes.parse(request.method, path)
+                body = await self._serve(request, target)
+            code, status = grpc.StatusCode.OK, 200
+        except ServingError as error:
+            code, message = error.code, error.message
+            status = 413 if isinstance(error, BodyTooLarge) else HTTP_STATUS[code]
+        except Exception:
+            logger.exception("request %s %s failed", request.method, path)
+            code, message, status = grpc.StatusCode.INTERNAL, "Internal error; the server's log has it", 500
+        finally:
+            self._finished(target, code, time.perf_counter() - began, message)
+        if code is not grpc.StatusCode.OK:
+            body = responses.error_body(message)
+        response = web.Response(body=body, status=status, headers=headers, content_type="application/json")
+        if self._handlers.draining or status == 413:
+            response.force_close()
+        return response
+
+    def _finished(self, target: Target, code: grpc.StatusCode, latency_s: float, message: str) -> None:
+        self._metrics.request_finished(
+            model_name=target.model_name, api=target.verb, entrypoint="REST", code=code, latency_s=latency_s
+        )
+        logs.request_finished(
+            entrypoint="REST",
+            api=target.verb or ("metadata" if target.metadata else "status"),
+            model_name=target.model_name,
+            code=code,
+            latency_s=latency_s,
+            error=message,
+        )
+
+    async def _serve(self, request: web.BaseRequest, target: Target) -> bytes:
+        if not target.verb:
+            return self._describe(target)
+        async with self._bodies.read(request) as body:
+            document = await self._in_thread_if(len(body) > LARGE_BYTES, lambda: parse_object(body))
+            try:
+                async with asyncio.timeout(self._timeout_s):
+                    return await self._infer(target, document, large=len(body) > LARGE_BYTES)
+            except TimeoutError:
+                raise ServingError(
+                    grpc.StatusCode.DEADLINE_EXCEEDED,
+                    f"Request was not answered within {self._timeout_s} s (--rest_api_timeout_in_ms)",
+                ) from None
+
+    def _describe(self, target: Target) -> bytes:
+        if not target.model_name:
+            raise invalid_argument("Missing model name in request.")
+        if target.metadata:
+            request = GetModelMetadataRequest(model_spec=target.model_spec(), metadata_field=["signature_def"])
+            return responses.metadata(self._handlers.get_model_metadata(request))
+        status = self._handlers.get_model_status(GetModelStatusRequest(model_spec=target.model_spec()))
+        return responses.status(status)
+
+    async def _infer(self, target: Target, document: Document, *, large: bool) -> bytes:
+        signature = signature_name(document)
+        if target.verb == "predict":
+            return await self._predict(target, document, signature, large=large)
+        spec, content = target.model_spec(signature), examples(document)
+        if target.verb == "classify":
+            classified = await self._handlers.classify(ClassificationRequest(model_spec=spec, input=content))
+            return responses.classifications(classified.result)
+        regressed = await self._handlers.regress(RegressionRequest(model_spec=spec, input=content))
+        return responses.regressions(regressed.result)
+
+    async def _predict(self, target: Target, document: Document, signature: str, *, large: bool) -> bytes:
+        with self._handlers.lease(target.model_spec(signature)) as lease:
+            try:
+                definition = lease.signature(signature)
+            except ServingError as error:
+                wanted = signature or DEFAULT_SIGNATURE
+                raise invalid_argument(f'Serving signature name: "{wanted}" not found in signature def') from error
+            inputs, row_form = await self._in_thread_if(
+                large, lambda: tensors(document, definition.inputs, max_depth=self._max_depth)
+            )
+            outputs = await self._handlers.predict_arrays(lease, signature, inputs)
+        elements = sum(array.size for array in outputs.values())
+        return await self._in_thread_if(
+            elements > LARGE_ELEMENTS, lambda: responses.predictions(outputs, row_form=row_form)
+        )
+
+    async def _in_thread_if(self, large: bool, work: Callable[[], Result]) -> Result:
+        """Do `work` where it holds up the fewest: most is done before a thread would have begun."""
+        if large:
+            return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+        return work()
+
+
+def _path_of(request: web.BaseRequest) -> str:
+    """The path as it came: not decoded, without the query; the API's patterns see it so."""
+    raw = request.raw_path if request.raw_path.startswith("/") else request.rel_url.raw_path
+    return raw.partition("?")[0].partition("#")[0]
+
+
+def _preflight(request: web.BaseRequest) -> bytes:
+    if not request.headers.get("Origin", "").startswith(("http://", "https://")):
+        raise failed_precondition("Origin header is missing in CORS preflight")
+    return b""
+
+
+def _http_logger() -> logging.Logger:
+    """Without what is the caller's own mistake: a traceback for each would fill the disk."""
+    http_logger = logging.getLogger("serving.http")
+    http_logger.addFilter(lambda record: not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError)))
+    return http_logger
+
+
+class RestServer:
+    """The open port."""
+
+    def __init__(self, api: RestApi, server: web.Server, runner: web.ServerRunner, port: int) -> None:
+        self.port = port
+        self._api = api
+        self._server = server
+        self._runner = runner
+
+    async def stop(self, grace_s: float) -> None:
+        """Take no more connections, and wait up to `grace_s` for the requests that are being answered."""
+        for site in list(self._runner.sites):
+            await site.stop()
+        await asyncio.sleep(0)  # what has arrived by now becomes a request, and is answered
+        self._server.pre_shutdown()
+        await self._server.shutdown(grace_s)
+        await self._runner.cleanup()
+        self._api.close()
+
+
+async def start(
+    config: ServerConfig, handlers: Handlers, metrics: Metrics, monitoring: MonitoringConfig | None = None
+) -> RestServer:
+    """Serve HTTP on `config.rest_api_port`, on all addresses. Raises: OSError if the port is in use."""
+    api = RestApi(config, handlers, metrics, monitoring)
+    server = web.Server(
+        api.answer,
+        handler_cancellation=True,
+        access_log=None,
+        auto_decompress=False,
+        keepalive_timeout=75.0,
+        logger=_http_logger(),
+    )
+    runner = web.ServerRunner(server)
+    await runner.setup()
+    site = web.TCPSite(runner, "0.0.0.0", config.rest_api_port, backlog=1024, reuse_address=True)
+    try:
+        await site.start()
+    except OSError:
+        await runner.cleanup()
+        api.close()
+        raise
+    port = runner.addresses[0][1]
+    with contextlib.suppress(OSError):  # localhost is ::1 first; a machine without IPv6 does without
+        await web.TCPSite(runner, "::", port, backlog=1024, reuse_address=True).start()
+    logger.info("REST API on http://localhost:%d", port)
+    return RestServer(api, server, runner, port)

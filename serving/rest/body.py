@@ -1,0 +1,161 @@
+"""Reads the bodies of REST requests: plain or gzip, and never more of them than memory allows.
+
+A body may be as large as the limit, and all bodies that are in the server at once together twice that. As Python
+objects JSON takes many times its length, so what a body will grow to is estimated before it is parsed.
+"""
+
+import asyncio
+import contextlib
+import zlib
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+
+import grpc
+from aiohttp import ClientPayloadError, web
+from aiohttp.http_exceptions import HttpProcessingError
+
+from ..errors import ServingError, invalid_argument, unavailable
+
+STALL_S = 30.0  # without a byte from the caller
+PIECE_BYTES = 1 << 20  # unpacked at once
+GROWTH = 16  # bytes that a byte of the limit may become as Python objects
+ELEMENT_BYTES = 32  # of a number or short string in a list
+CONTAINER_BYTES = 64  # of an empty list or object
+
+
+class BodyTooLarge(ServingError):
+    """A body over the limit: 413 in HTTP, where gRPC has no code of its own."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(grpc.StatusCode.RESOURCE_EXHAUSTED, message)
+
+
+class BodyReader:
+    """Reads bodies within one budget."""
+
+    def __init__(self, max_bytes: int) -> None:
+        """Args: max_bytes: the largest body, after decompression."""
+        self._max_bytes = max_bytes
+        self._budget = 2 * max_bytes
+        self._held = 0
+
+    @contextlib.asynccontextmanager
+    async def read(self, request: web.BaseRequest) -> AsyncIterator[bytes]:
+        """The request's body, decompressed. It counts against the budget until the block is left.
+
+        Raises: ServingError.
+        """
+        with self._hold() as hold:
+            chunks = [chunk async for chunk in self._chunks(request, hold)]
+            body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+            self._check_growth(body)
+            yield body
+
+    @contextlib.contextmanager
+    def _hold(self) -> Iterator["_Hold"]:
+        hold = _Hold()
+        try:
+            yield hold
+        finally:
+            self._held -= hold.size
+
+    def _take(self, hold: "_Hold", size: int) -> None:
+        if hold.size + size > self._max_bytes:
+            raise BodyTooLarge(f"Request body is larger than {self._max_bytes} bytes (--rest_api_max_body_mb)")
+        if self._held + size > self._budget:
+            raise unavailable(f"Too many bytes of request bodies at once; the server holds at most {self._budget}")
+        hold.size += size
+        self._held += size
+
+    async def _chunks(self, request: web.BaseRequest, hold: "_Hold") -> AsyncIterator[bytes]:
+        if (request.content_length or 0) > self._max_bytes:
+            raise BodyTooLarge(
+                f"Request body of {request.content_length} bytes is larger than {self._max_bytes} bytes "
+                "(--rest_api_max_body_mb)"
+            )
+        decode = _decoder(request.headers.get("Content-Encoding", ""))
+        _tell_to_go_on(request)
+        while chunk := await _next_chunk(request):
+            for piece in decode.pieces(chunk):
+                self._take(hold, len(piece))
+                yield piece
+                if len(piece) >= PIECE_BYTES:
+                    await asyncio.sleep(0)  # others have their turn between the pieces of a long body
+        decode.finish()
+
+    def _check_growth(self, body: bytes) -> None:
+        grown = ELEMENT_BYTES * body.count(b",") + CONTAINER_BYTES * (body.count(b"[") + body.count(b"{"))
+        if grown > GROWTH * self._max_bytes:
+            raise BodyTooLarge(
+                f"Request body of {len(body)} bytes holds too many lists and values; parsed it would take about "
+                f"{grown} bytes (--rest_api_max_body_mb)"
+            )
+
+
+@dataclass(slots=True)
+class _Hold:
+    """The bytes that one body has taken from the budget."""
+
+    size: int = 0
+
+
+def _tell_to_go_on(request: web.BaseRequest) -> None:
+    """Answer `Expect: 100-continue`, with which curl asks before it sends a long body, and waits a second."""
+    if request.headers.get("Expect", "").lower() == "100-continue" and request.transport is not None:
+        request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+
+async def _next_chunk(request: web.BaseRequest) -> bytes:
+    try:
+        async with asyncio.timeout(STALL_S):
+            return await request.content.readany()
+    except TimeoutError:
+        raise ServingError(
+            grpc.StatusCode.DEADLINE_EXCEEDED, f"No byte of the request body came for {STALL_S:g} s"
+        ) from None
+    except (HttpProcessingError, ClientPayloadError, ConnectionError) as error:
+        raise invalid_argument(f"Request body ends too early or is badly framed: {error}") from error
+
+
+def _decoder(encoding: str) -> "_Plain | _Gzip":
+    match encoding.strip().lower():
+        case "" | "identity":
+            return _Plain()
+        case "gzip" | "x-gzip":
+            return _Gzip()
+    raise invalid_argument(f"Content-Encoding {encoding!r} is not supported; send the body as it is, or with gzip")
+
+
+class _Plain:
+    """A body as it is."""
+
+    def pieces(self, chunk: bytes) -> Iterator[bytes]:
+        yield chunk
+
+    def finish(self) -> None:
+        pass
+
+
+class _Gzip:
+    """A gzip body, unpacked in pieces of bounded size: a small bomb shall not make a large hole."""
+
+    def __init__(self) -> None:
+        self._inflate = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
+
+    def pieces(self, chunk: bytes) -> Iterator[bytes]:
+        more = True
+        while more:
+            if self._inflate.eof:  # a further member of the file
+                self._inflate = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
+            try:
+                piece = self._inflate.decompress(chunk, PIECE_BYTES)
+            except zlib.error as error:
+                raise invalid_argument(f"Request body is not valid gzip: {error}") from None
+            chunk = self._inflate.unused_data if self._inflate.eof else self._inflate.unconsumed_tail
+            more = bool(chunk) or len(piece) == PIECE_BYTES
+            if piece:
+                yield piece
+
+    def finish(self) -> None:
+        if not self._inflate.eof:
+            raise invalid_argument("Request body is not valid gzip: it ends too early")

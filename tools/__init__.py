@@ -1,0 +1,1 @@
+"""Makers of assets: what they write is committed or shown; nothing imports them."""

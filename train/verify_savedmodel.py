@@ -1,0 +1,59 @@
+"""Check a SavedModel against predictions made before it was saved; run in a fresh process before it is published.
+
+python -m inkling.train.verify_savedmodel SAVEDMODEL EXPECTED.npz     exit status 0 if all signatures agree
+"""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from .strategy import compute_in_full_float32
+
+TOLERANCE = 1e-4  # between two float32 runs of the same graph, compiled differently
+ENCODED_IMAGES = 20  # of them are sent as PNG through the other two signatures
+
+
+def verify(folder: Path, images: NDArray[np.uint8], probabilities: NDArray[np.float32]) -> None:
+    """Args: images uint8 [n, height, width]; probabilities float32 [n, classes]. Raises: ValueError."""
+    encoded = [tf.io.encode_png(image[..., np.newaxis]).numpy() for image in images[:ENCODED_IMAGES]]
+    features = [tf.train.Feature(bytes_list=tf.train.BytesList(value=[png])) for png in encoded]
+    examples = [tf.train.Example(features=tf.train.Features(feature={"image/encoded": f})) for f in features]
+    # A session, as in TensorFlow Serving: what tf.saved_model.load restores is more than what a session does.
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        signatures = tf.compat.v1.saved_model.load(session, ["serve"], str(folder)).signature_def
+
+        def ask(signature: str, alias: str, value: Any) -> dict[str, NDArray[Any]]:
+            definition = signatures[signature]
+            outputs = {name: info.name for name, info in definition.outputs.items()}
+            answer: dict[str, NDArray[Any]] = session.run(outputs, {definition.inputs[alias].name: value})
+            return answer
+
+        answer = ask("serving_default", "images", images)
+        _compare("serving_default", answer["probabilities"], probabilities)
+        if not np.array_equal(answer["classes"], answer["probabilities"].argmax(axis=1)):
+            raise ValueError("serving_default: classes are not the most probable ones")
+        answer = ask("image_bytes", "image_bytes", encoded)
+        _compare("image_bytes", answer["probabilities"], probabilities[:ENCODED_IMAGES])
+        answer = ask("classify", "inputs", [example.SerializeToString() for example in examples])
+        _compare("classify", answer["scores"], probabilities[:ENCODED_IMAGES])
+
+
+def _compare(signature: str, found: NDArray[np.float32], expected: NDArray[np.float32]) -> None:
+    difference = float(np.abs(found - expected).max())
+    if not difference <= TOLERANCE:
+        raise ValueError(f"{signature}: probabilities differ by {difference:.2g}, more than {TOLERANCE:g}")
+
+
+def main() -> None:
+    folder, expected = sys.argv[1:]
+    compute_in_full_float32()
+    with np.load(expected, allow_pickle=False) as arrays:
+        verify(Path(folder), arrays["images"], arrays["probabilities"])
+
+
+if __name__ == "__main__":
+    main()
