@@ -17,7 +17,7 @@ class FieldComments(griffe.Extension):
         if attr.docstring is None and attr.lineno and attr.endlineno and isinstance(attr.filepath, Path):
             text = _comment(_lines(attr.filepath), attr.lineno, attr.endlineno)
             if text:
-                attr.docstring = griffe.Docstring(text[0].upper() + text[1:], lineno=attr.lineno, parent=attr)
+                attr.docstring = griffe.Docstring(text, lineno=attr.lineno, parent=attr)
 
 
 @cache
