@@ -9,7 +9,7 @@ EDITABLE := --editable './client[web]' --editable ./serving --editable ./train
 INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo train serve web test test-slow fuzz test-cluster lint format check bench proto manifests images lock clean
+.PHONY: help setup setup-client demo train serve web test test-slow fuzz test-cluster lint format check bench proto manifests images lock release clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -21,6 +21,11 @@ $(DEMO): $(PROJECTS) constraints.txt
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(INSTALL) $(EDITABLE)
 	touch $@
+
+setup-client: ## make .venv with what working on the client takes: no TensorFlow, no Ray
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(INSTALL) --group dev-client --editable './client[web]'
 
 $(READY): $(DEMO) pyproject.toml
 	$(INSTALL) --group dev $(EDITABLE)
@@ -98,5 +103,8 @@ lock: $(READY) ## resolve constraints.txt anew from the four pyproject.toml
 		--no-emit-package inkling-client --no-emit-package inkling-serving --no-emit-package inkling-train \
 		--no-annotate --no-header --output-file constraints.txt $(PROJECTS)
 
+release: $(READY) ## build wheels, bills of materials and checksums into dist/, and say what to push
+	PYTHON=$(BIN)/python tools/release.sh
+
 clean: ## remove .venv, caches, runs and models made here
-	rm -rf $(VENV) runs models build dist */*.egg-info .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) runs models build */build dist */*.egg-info .mypy_cache .pytest_cache .ruff_cache

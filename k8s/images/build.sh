@@ -3,7 +3,7 @@
 #
 # From the environment:
 #   IMAGES       what the images' names begin with; registry.example.com/inkling/ to push them (localhost/inkling/)
-#   VERSION      their tag (that of pyproject.toml)
+#   VERSION      their tag (that in VERSION)
 #   TENSORFLOW   tensorflow[and-cuda] for the GPU variant of train, whose tag ends in -gpu then (tensorflow)
 #   ENGINE       podman or docker, with global options (the one that is installed)
 #   BUILD_FLAGS  further options of its `build`
@@ -11,7 +11,7 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 
 images=${IMAGES:-localhost/inkling/}
-version=${VERSION:-$(sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)}
+version=${VERSION:-$(cat VERSION)}
 tensorflow=${TENSORFLOW:-tensorflow}
 read -r -a flags <<<"${BUILD_FLAGS:-}"
 read -r -a engine <<<"${ENGINE:-}"

@@ -4,22 +4,23 @@
 FROM python:3.11-slim AS build
 RUN python -m venv --without-pip /opt/inkling
 WORKDIR /build
-COPY constraints.txt pyproject.toml k8s/images/requirements.py ./
-RUN python requirements.py image web > requirements.txt
+COPY constraints.txt client/pyproject.toml k8s/images/requirements.py ./
+RUN python requirements.py web > requirements.txt
 RUN --mount=type=cache,target=/root/.cache/pip \
     pip --python /opt/inkling/bin/python install --constraint constraints.txt --requirement requirements.txt
 
-# The program, without the other two, whose package names are all in pyproject.toml; a change of it is this layer's.
+# The program, alone in an environment that the last stage lays over the other; a change of it is this layer's.
 FROM python:3.11-slim AS program
+RUN python -m venv --without-pip /opt/inkling
 WORKDIR /build
-COPY . .
+COPY constraints.txt .
+COPY client client
 # The setuptools that pip builds with is pinned too: by the first variable for pip before 26, by the second after.
 RUN PIP_CONSTRAINT=/build/constraints.txt PIP_BUILD_CONSTRAINT=/build/constraints.txt \
-    pip install --no-cache-dir --no-deps --target /program . \
-    && rm -r /program/bin /program/serving /program/train
+    pip --python /opt/inkling/bin/python install --no-cache-dir --no-deps ./client
 
 FROM python:3.11-slim
-ARG VERSION=0.1.0
+ARG VERSION=0.2.0
 LABEL org.opencontainers.image.title="inkling-client" \
       org.opencontainers.image.description="Reads handwriting through a model server: command line and web page" \
       org.opencontainers.image.version="${VERSION}" \
@@ -27,7 +28,7 @@ LABEL org.opencontainers.image.title="inkling-client" \
 RUN groupadd --gid 10001 inkling \
     && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /tmp --shell /usr/sbin/nologin inkling
 COPY --from=build /opt/inkling /opt/inkling
-COPY --from=program /program /opt/inkling/lib/python3.11/site-packages
+COPY --from=program /opt/inkling /opt/inkling
 ENV PATH=/opt/inkling/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
@@ -35,4 +36,4 @@ ENV PATH=/opt/inkling/bin:$PATH \
 USER 10001:10001
 WORKDIR /tmp
 EXPOSE 8000
-ENTRYPOINT ["python", "-m", "client"]
+ENTRYPOINT ["python", "-m", "inkling.client"]

@@ -1,4 +1,4 @@
-# The embedded server's image: `python -m serving`, with TensorFlow Serving's flags. Build it at the repository's root:
+# The embedded server's image: `python -m inkling.serving`, with TensorFlow Serving's flags. Build it at the repository's root:
 # `make images`, or docker build --file k8s/images/serving.Dockerfile .
 
 # TensorFlow, and an image with no more than that, as train.Dockerfile has it to the letter, so that both builds
@@ -25,9 +25,9 @@ RUN groupadd --gid 10001 inkling \
 COPY --from=tensorflow /opt/inkling /opt/inkling
 
 FROM tensorflow AS build
-COPY pyproject.toml k8s/images/requirements.py ./
+COPY serving/pyproject.toml k8s/images/requirements.py ./
 RUN touch /built-tensorflow \
-    && python requirements.py serving > requirements.txt
+    && python requirements.py > requirements.txt
 RUN --mount=type=cache,target=/root/.cache/pip \
     pip --python /opt/inkling/bin/python install --constraint constraints.txt --requirement requirements.txt
 # What came after TensorFlow, as a layer of its own.
@@ -37,23 +37,24 @@ RUN mkdir /added \
     && tar --create --file /added.tar --null --files-from /added.list \
     && tar --extract --file /added.tar --directory /added
 
-# The program, without the other two, whose package names are all in pyproject.toml; a change of it is this layer's.
+# The program, alone in an environment that the last stage lays over the other; a change of it is this layer's.
 FROM python:3.11-slim AS program
+RUN python -m venv --without-pip /opt/inkling
 WORKDIR /build
-COPY . .
+COPY constraints.txt .
+COPY serving serving
 # The setuptools that pip builds with is pinned too: by the first variable for pip before 26, by the second after.
 RUN PIP_CONSTRAINT=/build/constraints.txt PIP_BUILD_CONSTRAINT=/build/constraints.txt \
-    pip install --no-cache-dir --no-deps --target /program . \
-    && rm -r /program/bin /program/client /program/train
+    pip --python /opt/inkling/bin/python install --no-cache-dir --no-deps ./serving
 
 FROM runtime
-ARG VERSION=0.1.0
+ARG VERSION=0.2.0
 LABEL org.opencontainers.image.title="inkling-serving" \
       org.opencontainers.image.description="Serves SavedModels over the TensorFlow Serving API" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.licenses="MIT"
 COPY --from=build /added /opt/inkling
-COPY --from=program /program /opt/inkling/lib/python3.11/site-packages
+COPY --from=program /opt/inkling /opt/inkling
 ENV PATH=/opt/inkling/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
@@ -61,4 +62,4 @@ ENV PATH=/opt/inkling/bin:$PATH \
 USER 10001:10001
 WORKDIR /tmp
 EXPOSE 8500 8501
-ENTRYPOINT ["python", "-m", "serving"]
+ENTRYPOINT ["python", "-m", "inkling.serving"]

@@ -27,9 +27,9 @@ RUN groupadd --gid 10001 inkling \
 COPY --from=tensorflow /opt/inkling /opt/inkling
 
 FROM tensorflow AS build
-COPY pyproject.toml k8s/images/requirements.py ./
+COPY train/pyproject.toml k8s/images/requirements.py ./
 RUN touch /built-tensorflow \
-    && python requirements.py train > requirements.txt
+    && python requirements.py > requirements.txt
 # Ray's Java, tests and headers: 0.1 GB that nothing here runs.
 RUN --mount=type=cache,target=/root/.cache/pip \
     pip --python /opt/inkling/bin/python install --constraint constraints.txt --requirement requirements.txt \
@@ -44,17 +44,18 @@ RUN mkdir /added \
     && tar --create --file /added.tar --null --files-from /added.list \
     && tar --extract --file /added.tar --directory /added
 
-# The program, without the other two, whose package names are all in pyproject.toml; a change of it is this layer's.
+# The program, alone in an environment that the last stage lays over the other; a change of it is this layer's.
 FROM python:3.11-slim AS program
+RUN python -m venv --without-pip /opt/inkling
 WORKDIR /build
-COPY . .
+COPY constraints.txt .
+COPY train train
 # The setuptools that pip builds with is pinned too: by the first variable for pip before 26, by the second after.
 RUN PIP_CONSTRAINT=/build/constraints.txt PIP_BUILD_CONSTRAINT=/build/constraints.txt \
-    pip install --no-cache-dir --no-deps --target /program . \
-    && rm -r /program/bin /program/client /program/serving
+    pip --python /opt/inkling/bin/python install --no-cache-dir --no-deps ./train
 
 FROM runtime
-ARG VERSION=0.1.0
+ARG VERSION=0.2.0
 LABEL org.opencontainers.image.title="inkling-train" \
       org.opencontainers.image.description="Trains the digit CNN on Ray and publishes a SavedModel" \
       org.opencontainers.image.version="${VERSION}" \
@@ -65,7 +66,7 @@ RUN apt-get update \
     && apt-get install --yes --no-install-recommends wget \
     && rm -rf /var/lib/apt/lists/*
 COPY --from=build /added /opt/inkling
-COPY --from=program /program /opt/inkling/lib/python3.11/site-packages
+COPY --from=program /opt/inkling /opt/inkling
 # For the model cards: there is no checkout to ask here.
 ARG REVISION=
 # Everything that is written goes below /tmp or into a mounted volume: the root file system may be read-only.
@@ -78,4 +79,4 @@ ENV PATH=/opt/inkling/bin:$PATH \
     RAY_USAGE_STATS_ENABLED=0
 USER 10001:10001
 WORKDIR /tmp
-ENTRYPOINT ["python", "-m", "train"]
+ENTRYPOINT ["python", "-m", "inkling.train"]

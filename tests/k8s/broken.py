@@ -248,7 +248,7 @@ BROKEN: dict[str, list[Variant]] = {
     "gpu_pods_find_gpu_nodes": [
         drop(f"{WORKER_POD} tolerations", overlay="gpu"),
         drop(f"{WORKER} resources requests nvidia.com/gpu", overlay="gpu"),
-        put(f"{WORKER} image", "registry.example.com/inkling/train:0.1.0", overlay="gpu"),
+        put(f"{WORKER} image", "registry.example.com/inkling/train:0.2.0", overlay="gpu"),
     ],
     "one_ray_everywhere": [
         put(f"{CLUSTER} rayVersion", "2.59.0"),

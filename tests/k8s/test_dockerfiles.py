@@ -4,7 +4,6 @@ import re
 import shutil
 import subprocess
 import sys
-import tomllib
 from pathlib import Path
 
 import pytest
@@ -39,16 +38,10 @@ def test_an_image_starts_from_the_same_base_and_ends_as_a_numbered_user(path):
 
 
 @pytest.mark.parametrize("path", DOCKERFILES, ids=lambda path: path.stem)
-def test_an_image_has_the_projects_version(path):
-    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
-    assert re.findall(r"^ARG VERSION=(\S+)", path.read_text(), re.MULTILINE) == [version]
-
-
-@pytest.mark.parametrize("path", DOCKERFILES, ids=lambda path: path.stem)
 def test_all_that_pip_installs_is_constrained(path):
     commands = re.findall(r"^RUN (?:.*\\\n)*.*", path.read_text(), re.MULTILINE)
     installs = [command for command in commands if re.search(r"\bpip\b.* install ", command)]
-    assert len(installs) >= 2
+    assert len(installs) >= 2 and "rm -r" not in installs[-1]
     assert all(re.search(r"--constraint constraints.txt|PIP_BUILD_CONSTRAINT=", command) for command in installs)
 
 
@@ -56,8 +49,7 @@ def test_a_build_sees_the_packages_and_no_tests_or_runs():
     lines = (ROOT / ".dockerignore").read_text().splitlines()
     assert lines[1] == "*"
     assert {line[1:] for line in lines if line.startswith("!")} == {
-        "LICENSE", "README.md", "client", "constraints.txt", "k8s/images/requirements.py", "pyproject.toml", "serving",
-        "train",
+        "client", "constraints.txt", "k8s/images/requirements.py", "serving", "train",
     }  # fmt: skip
 
 

@@ -78,7 +78,7 @@ def test_the_make_targets_of_the_readme_exist(command):
 
 
 def test_the_rollout_commands_of_the_readme_are_understood():
-    lines = re.findall(r"^python -m serving ((?:promote|rollback).*)$", README.read_text(), re.MULTILINE)
+    lines = re.findall(r"^python -m inkling.serving ((?:promote|rollback).*)$", README.read_text(), re.MULTILINE)
     assert len(lines) >= 2
     for line in lines:
         assert rollout.parse(line.split()).command in ("promote", "rollback")

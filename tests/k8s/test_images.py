@@ -20,6 +20,7 @@ from tests.k8s.engine import Engine, find_engine, wait_for
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(2400)]
 
 UID = 10001
+VERSION = (manifests.ROOT / "VERSION").read_text().strip()
 IMAGES = ("train", "serving", "client")
 EXAMPLES = 20_000  # of MNIST: enough for 96 % after one epoch, in a third of the time
 
@@ -65,11 +66,11 @@ def _template(objects: list[manifests.Object], name: str) -> tuple[manifests.Obj
 
 @pytest.mark.parametrize("name", IMAGES)
 def test_an_image_says_what_it_is_and_runs_as_a_number(engine, name):
-    [image] = json.loads(engine.call("image", "inspect", f"localhost/inkling/{name}:0.1.0"))
+    [image] = json.loads(engine.call("image", "inspect", f"localhost/inkling/{name}:{VERSION}"))
     config = image["Config"]
     assert config["User"] == f"{UID}:{UID}"
     assert config["Labels"]["org.opencontainers.image.title"] == f"inkling-{name}"
-    assert config["Labels"]["org.opencontainers.image.version"] == "0.1.0"
+    assert config["Labels"]["org.opencontainers.image.version"] == VERSION
     assert "PIP_INDEX_URL" not in str(config["Env"])
 
 
@@ -77,17 +78,17 @@ def test_an_image_says_what_it_is_and_runs_as_a_number(engine, name):
 def test_an_image_holds_its_own_program_and_no_build_tools(engine, name):
     code = (
         "import importlib.util, shutil, sys; "
-        "print([p for p in ('train', 'serving', 'client') if importlib.util.find_spec(p)], "
+        "print([p for p in ('train', 'serving', 'client') if importlib.util.find_spec(f'inkling.{p}')], "
         "importlib.util.find_spec('pip'), [t for t in ('gcc', 'ld', 'strip') if shutil.which(t)], sys.prefix)"
     )
-    image = f"localhost/inkling/{name}:0.1.0"
+    image = f"localhost/inkling/{name}:{VERSION}"
     output = engine.call("run", "--rm", "--network=none", *engine.limits(), "--entrypoint=python", image, "-c", code)
     assert output.strip() == f"[{name!r}] None [] /opt/inkling"
 
 
 def test_the_train_image_and_the_serving_image_share_tensorflow(engine):
     layers = [
-        set(json.loads(engine.call("image", "inspect", f"localhost/inkling/{name}:0.1.0"))[0]["RootFS"]["Layers"])
+        set(json.loads(engine.call("image", "inspect", f"localhost/inkling/{name}:{VERSION}"))[0]["RootFS"]["Layers"])
         for name in ("train", "serving")
     ]
     assert len(layers[0] & layers[1]) >= 3  # the base's, the account's and TensorFlow's
@@ -181,7 +182,7 @@ def test_the_client_image_reads_a_picture_from_the_serving_image(engine, serving
     Image.fromarray(page).save(repository / "page.png")
     output = engine.call(
         "run", "--rm", "--network=host", "--read-only", "--cap-drop=ALL", f"--volume={repository}:/pictures:ro",
-        *engine.limits(), "localhost/inkling/client:0.1.0",
+        *engine.limits(), f"localhost/inkling/client:{VERSION}",
         "read", "--server=127.0.0.1:18500", "/pictures/page.png",
     )  # fmt: skip
     assert output.strip() == "721"

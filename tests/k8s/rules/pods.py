@@ -2,7 +2,6 @@
 
 import dataclasses
 import re
-import tomllib
 
 from inkling.serving.flags import ServerConfig
 from tests.k8s.manifests import ROOT, Object, autoscalers, every_container, label, of_kind, pod_templates
@@ -92,7 +91,7 @@ def read_only_roots_have_a_tmp(objects: list[Object]) -> list[str]:
 
 def images_are_pinned(objects: list[Object]) -> list[str]:
     """A tag that is not `latest`; our own images carry the project's version."""
-    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    version = (ROOT / "VERSION").read_text().strip()
     found = []
     for name, _, container in every_container(objects):
         image, _, tag = container["image"].rpartition(":")
