@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo train serve web test test-slow fuzz test-cluster lint format check bench proto manifests images lock clean
+.PHONY: help setup demo train serve web test test-slow test-release fuzz test-cluster lint format check bench proto manifests images lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,11 +36,17 @@ serve: $(READY) ## serve what is in models/ on gRPC 8500 and REST 8501
 web: $(READY) ## the page to draw on, in front of a server that runs
 	$(BIN)/python -m client web $(ARGS)
 
-test: $(READY) ## pass the tests
-	$(BIN)/python -m pytest -m "not slow and not fuzz" $(ARGS)
+# Two at a time: most of a test is one process that waits for another one to start.
+PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist loadgroup
 
-test-slow: $(READY) ## pass the tests that `make test` leaves out: faults, clusters, containers, fresh installs
-	$(BIN)/python -m pytest -m slow $(ARGS)
+test: $(READY) ## pass the tests
+	$(PYTEST) -m "not slow and not fuzz and not release" $(ARGS)
+
+test-slow: $(READY) ## pass the tests that `make test` leaves out: faults, clusters, reloads under load
+	$(PYTEST) -m "slow and not release" $(ARGS)
+
+test-release: $(READY) ## pass the tests that a release needs besides: container images, fresh installs
+	$(BIN)/python -m pytest -m release $(ARGS)
 
 fuzz: $(READY) ## send 100,000 broken requests to the server instead of the few thousand of `make test`
 	$(BIN)/python -m pytest -m fuzz tests/serving/test_fuzz.py $(ARGS)
@@ -84,4 +90,4 @@ lock: $(READY) ## resolve constraints.txt anew from pyproject.toml
 		--no-annotate --no-header --output-file constraints.txt pyproject.toml
 
 clean: ## remove .venv, caches, runs and models made here
-	rm -rf $(VENV) runs models build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) .cache runs models build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache
