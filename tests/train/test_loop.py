@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.train.ray_processes import ROOT, free_port
+from tests.patience import PATIENCE_S
+from tests.ports import free_port
+from tests.train.ray_processes import ROOT
 from train import checkpoint
 from train.loop import TrainingDiverged, train
 from train.progress import Advance, Message
@@ -160,6 +162,6 @@ def test_workers_that_would_go_on_from_different_steps_stop(steps, problem):
         for rank in range(2)
     ]
     for worker in workers:
-        _, told = worker.communicate(timeout=120)
+        _, told = worker.communicate(timeout=PATIENCE_S)
         assert bool(worker.returncode) == bool(problem), told
         assert problem in told

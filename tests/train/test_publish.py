@@ -14,6 +14,7 @@ import tensorflow as tf
 from fsspec.implementations.memory import MemoryFileSystem
 from tensorflow_serving.apis import prediction_log_pb2
 
+from tests.patience import PATIENCE_S
 from train import export, publish
 from train.model import build_model
 from train.predictor import load_predictor, predict
@@ -138,7 +139,7 @@ def test_two_publishers_at_once_get_two_versions(model, digits, probabilities, t
 
     def verify_and_meet(*arguments):
         verify_for_real(*arguments)
-        both_verified.wait(60)
+        both_verified.wait(PATIENCE_S)
 
     monkeypatch.setattr(publish, "_verify", verify_and_meet)
     published = []
