@@ -9,7 +9,7 @@ EDITABLE := --editable './client[web]' --editable ./serving --editable ./train
 INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-client demo train serve web test test-slow fuzz test-cluster lint format check bench proto manifests images lock release clean
+.PHONY: help setup setup-client demo train serve web test test-slow test-release fuzz test-cluster lint format check bench proto manifests images lock release clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -49,11 +49,17 @@ serve: $(DEMO) ## serve what is in models/ on gRPC 8500 and REST 8501
 web: $(DEMO) ## the page to draw on, in front of a server that runs
 	$(BIN)/python -m client web $(ARGS)
 
-test: $(READY) ## pass the tests
-	$(BIN)/python -m pytest -m "not slow and not fuzz" $(ARGS)
+# Two at a time: most of a test is one process that waits for another one to start.
+PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist loadgroup
 
-test-slow: $(READY) ## pass the tests that `make test` leaves out: faults, clusters, containers, fresh installs
-	$(BIN)/python -m pytest -m slow $(ARGS)
+test: $(READY) ## run the tests
+	$(PYTEST) -m "not slow and not fuzz and not release" $(ARGS)
+
+test-slow: $(READY) ## run the tests that `make test` leaves out: faults, clusters, reloads under load
+	$(PYTEST) -m "slow and not release" $(ARGS)
+
+test-release: $(READY) ## run the tests that a release needs besides: container images, fresh installs
+	$(BIN)/python -m pytest -m release $(ARGS)
 
 fuzz: $(READY) ## send 100,000 broken requests to the server instead of the few thousand of `make test`
 	$(BIN)/python -m pytest -m fuzz tests/serving/test_fuzz.py $(ARGS)
@@ -107,4 +113,4 @@ release: $(READY) ## build wheels, bills of materials and checksums into dist/, 
 	PYTHON=$(BIN)/python tools/release.sh
 
 clean: ## remove .venv, caches, runs and models made here
-	rm -rf $(VENV) runs models build */build dist */*.egg-info .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) .cache runs models build */build dist */*.egg-info .mypy_cache .pytest_cache .ruff_cache

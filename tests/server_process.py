@@ -1,9 +1,7 @@
 """A server in a process of its own, for tests that talk to it as its users do."""
 
-import contextlib
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -15,24 +13,17 @@ import grpc
 import psutil
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from tests.patience import PATIENCE_S, POLL_S
+from tests.ports import free_port
+
 ROOT = Path(__file__).parents[1]
-START_TIMEOUT_S = 120
-STOP_TIMEOUT_S = 60
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on now."""
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
 
 
 class ServerProcess:
     """`python -m serving` with `flags`, on free ports, from `with` to the end of its block.
 
-    `ready=False` does not wait for the models; `environment` is added to this process's own.
+    `ready=False` does not wait for the models; `environment` is added to this process's own. The first start, if it
+    waits, is tried again on other ports where somebody else was quicker to take one.
     """
 
     def __init__(
@@ -43,19 +34,32 @@ class ServerProcess:
         cwd: Path | None = None,
         ports: bool = True,
     ) -> None:
-        self.port, self.rest_port = free_ports(2)
-        self.address = f"127.0.0.1:{self.port}"
-        self.rest_url = f"http://127.0.0.1:{self.rest_port}"
-        own = [f"--port={self.port}", f"--rest_api_port={self.rest_port}"] if ports else []
-        self._command = [sys.executable, "-m", "serving", *own, *flags]
+        self._flags = flags
+        self._chooses_ports = ports
         self._ready = ready
+        self._take_ports()
         self._environment = {**os.environ, "PYTHONPATH": str(ROOT), **(environment or {})}
         self._cwd = cwd
         self._log = tempfile.NamedTemporaryFile(suffix=".log")  # noqa: SIM115
         self.process: subprocess.Popen[bytes]
 
+    def _take_ports(self) -> None:
+        self.port, self.rest_port = free_port(), free_port()
+        self.address = f"127.0.0.1:{self.port}"
+        self.rest_url = f"http://127.0.0.1:{self.rest_port}"
+        own = [f"--port={self.port}", f"--rest_api_port={self.rest_port}"] if self._chooses_ports else []
+        self._command = [sys.executable, "-m", "serving", *own, *self._flags]
+
     def __enter__(self) -> "ServerProcess":
-        self.start()
+        try:
+            self.start()
+        except AssertionError:
+            if not self._chooses_ports or "in use" not in self.log_text():
+                raise
+            self._log.seek(0)  # where the next process writes on
+            self._log.truncate()
+            self._take_ports()
+            self.start()
         return self
 
     def __exit__(
@@ -79,14 +83,14 @@ class ServerProcess:
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
             try:
-                self.process.wait(STOP_TIMEOUT_S)
+                self.process.wait(PATIENCE_S)
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait()
                 raise
         return self.process.returncode
 
-    def wait_until_ready(self, timeout_s: float = START_TIMEOUT_S) -> None:
+    def wait_until_ready(self, timeout_s: float = PATIENCE_S) -> None:
         """Return when the health service says SERVING; raises AssertionError with the log otherwise."""
         deadline = time.monotonic() + timeout_s
         while time.monotonic() < deadline:
@@ -94,7 +98,7 @@ class ServerProcess:
                 break
             if self.is_serving():
                 return
-            time.sleep(0.1)
+            time.sleep(POLL_S)
         code = self.process.poll()
         self.process.kill()
         self.process.wait()
@@ -105,19 +109,19 @@ class ServerProcess:
         with grpc.insecure_channel(self.address) as channel:
             stub = health_pb2_grpc.HealthStub(channel)
             try:
-                answer = stub.Check(health_pb2.HealthCheckRequest(service=service), timeout=2)
+                answer = stub.Check(health_pb2.HealthCheckRequest(service=service), timeout=10)
             except grpc.RpcError:
                 return False
             return answer.status == health_pb2.HealthCheckResponse.SERVING
 
-    def wait_for_log(self, text: str, timeout_s: float = START_TIMEOUT_S) -> None:
+    def wait_for_log(self, text: str, timeout_s: float = PATIENCE_S) -> None:
         """Return when the log holds `text`; raises AssertionError otherwise."""
         deadline = time.monotonic() + timeout_s
         while text not in self.log_text():
             ended = self.process.poll() is not None
             if (ended and text not in self.log_text()) or time.monotonic() > deadline:
                 raise AssertionError(f"the server's log does not say {text!r}:\n{self.log_text()}")
-            time.sleep(0.05)
+            time.sleep(POLL_S)
 
     def log_text(self) -> str:
         """What the process has written to stdout and stderr."""

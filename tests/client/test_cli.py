@@ -17,6 +17,7 @@ from PIL import Image, ImageDraw
 from inkling.client.cli import main
 from inkling.client.protocol import wire_pb2 as wire
 from tests.client.stub_server import StubServer, failing, predict_response, status_response
+from tests.patience import PATIENCE_S
 
 ROOT = Path(__file__).parents[2]
 IMAGES = np.arange(3 * 28 * 28, dtype=np.uint8).reshape(3, 28, 28)
@@ -87,7 +88,7 @@ def test_predict_prints_json(server, array, capsys):
 def test_predict_reads_standard_input(server, array):
     with open(array, "rb") as file:
         child = process("predict", "-", stdin=file)
-        output, errors = child.communicate(timeout=60)
+        output, errors = child.communicate(timeout=PATIENCE_S)
     assert (child.returncode, output, errors) == (0, b"7\t0.9910\n" * 3, b"")
 
 
@@ -107,7 +108,7 @@ def test_read_prints_the_text(server, digit, capsys):
 def test_read_takes_a_picture_from_standard_input(server, digit):
     with open(digit, "rb") as file:
         child = process("read", "-", "--json", stdin=file)
-        output, _ = child.communicate(timeout=60)
+        output, _ = child.communicate(timeout=PATIENCE_S)
     answer = json.loads(output)
     assert (child.returncode, answer["picture"], answer["text"]) == (0, "stdin", "7")
 
@@ -169,9 +170,9 @@ def test_names_that_are_no_unicode_come_out_as_they_are(server, digit, tmp_path)
     os.mkdir(folder)
     for name in (b"\xff.png", b"b.png"):
         Path(os.fsdecode(folder + b"/" + name)).write_bytes(Path(digit).read_bytes())
-    output, errors = process("read", os.fsdecode(folder)).communicate(timeout=60)
+    output, errors = process("read", os.fsdecode(folder)).communicate(timeout=PATIENCE_S)
     assert (output, errors) == (folder + b"/b.png:7\n" + folder + b"/\xff.png:7\n", b"")
-    output, _ = process("read", os.fsdecode(folder), "--json").communicate(timeout=60)
+    output, _ = process("read", os.fsdecode(folder), "--json").communicate(timeout=PATIENCE_S)
     names = [json.loads(line)["picture"] for line in output.splitlines()]
     assert names == [os.fsdecode(folder + b"/b.png"), os.fsdecode(folder + b"/\xff.png")]
 
@@ -186,7 +187,7 @@ def test_a_folder_shows_how_far_it_is_on_a_terminal(server, digit, tmp_path):
         [sys.executable, "-m", "client", "read", str(folder)], cwd=ROOT, stdout=subprocess.PIPE, stderr=theirs
     )
     os.close(theirs)
-    output, _ = child.communicate(timeout=60)
+    output, _ = child.communicate(timeout=PATIENCE_S)
     shown = os.read(ours, 1 << 16).decode()
     os.close(ours)
     assert output.decode() == f"{folder}/a.png:7\n{folder}/b.png:7\n"
@@ -340,7 +341,7 @@ def test_a_reader_that_goes_away_is_no_error(server, tmp_path):
     with process("predict", str(tmp_path / "many.npy")) as child:
         assert child.stdout.readline() == b"7\t0.9910\n"
         child.stdout.close()
-        assert child.stderr.read() == b"" and child.wait(60) == 141
+        assert child.stderr.read() == b"" and child.wait(PATIENCE_S) == 141
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -348,12 +349,12 @@ def test_an_interrupt_ends_quietly(number, tmp_path):
     hanging = StubServer(GetModelStatus=lambda request, context: status_response((1, "LOADING", "")))
     with hanging as server:
         child = process("wait", "--server", server.address, "--timeout", "60")
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + PATIENCE_S
         while not server.requests:
             assert time.monotonic() < deadline
             time.sleep(0.02)
         child.send_signal(number)
-        output, errors = child.communicate(timeout=60)
+        output, errors = child.communicate(timeout=PATIENCE_S)
     assert (child.returncode, output, errors) == (130, b"", b"")
 
 
@@ -361,7 +362,7 @@ def test_a_connection_refused_leaves_nothing_else_on_stderr():
     """gRPC's core has log lines of its own."""
     environment = {**os.environ, "INKLING_SERVER": "127.0.0.1:1"}
     child = process("status", env=environment)
-    _, errors = child.communicate(timeout=60)
+    _, errors = child.communicate(timeout=PATIENCE_S)
     assert child.returncode == 3 and errors.count(b"\n") == 1
 
 

@@ -35,6 +35,7 @@ from tests.client.stub_server import (
     predict_response,
     status_response,
 )
+from tests.patience import PATIENCE_S
 
 IMAGES = np.arange(6 * 28 * 28, dtype=np.uint8).reshape(6, 28, 28)
 
@@ -163,7 +164,7 @@ def in_reverse(count):
             arrived.append(request)
             place = len(arrived)
             turn.notify_all()
-            assert turn.wait_for(lambda: len(arrived) == count == place + len(answered_ones), timeout=30)
+            assert turn.wait_for(lambda: len(arrived) == count == place + len(answered_ones), timeout=PATIENCE_S)
             answered_ones.append(place)
             turn.notify_all()
         return predict(request, context)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.client.stub_server import StubServer
+from tests.patience import PATIENCE_S
 
 ROOT = Path(__file__).parents[2]
 MAX_MB = 130
@@ -30,7 +31,7 @@ def environment(tmp_path_factory):
     (folder / "mb_before").write_text(str(megabytes(folder)))
     command = [str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     command += ["--constraint", str(ROOT / "constraints.txt"), str(copy_of_source(tmp_path_factory.mktemp("source")))]
-    subprocess.run(command, check=True, capture_output=True, timeout=280)
+    subprocess.run(command, check=True, capture_output=True, timeout=PATIENCE_S)
     return folder / "bin"
 
 
@@ -54,12 +55,12 @@ def run(environment, *command):
         capture_output=True,
         text=True,
         cwd=environment,
-        timeout=60,
+        timeout=PATIENCE_S,
         env={"PATH": "/usr/bin:/bin"},
     )
 
 
-@pytest.mark.slow
+@pytest.mark.release
 def test_it_brings_what_it_names_and_predicts(environment):
     listed = run(environment, "python", "-m", "pip", "list", "--format", "freeze").stdout.split()
     names = {line.partition("==")[0].lower().replace("-", "_") for line in listed}
@@ -79,13 +80,13 @@ def test_it_brings_what_it_names_and_predicts(environment):
         assert done.returncode == 0 and "AVAILABLE" in done.stdout
 
 
-@pytest.mark.slow
+@pytest.mark.release
 def test_it_is_small(environment):
     brought = megabytes(environment.parent) - float((environment.parent / "mb_before").read_text())
     assert brought <= MAX_MB
 
 
-@pytest.mark.slow
+@pytest.mark.release
 def test_it_runs_with_the_oldest_protobuf_that_it_allows(environment, tmp_path):
     """The generated code refuses a runtime older than its own protoc, and newer protobufs hide that."""
     target = tmp_path / "old"
@@ -104,7 +105,7 @@ def test_it_runs_with_the_oldest_protobuf_that_it_allows(environment, tmp_path):
     assert (done.returncode, done.stdout, done.stderr) == (0, "7 (91.0%)\n", "")
 
 
-@pytest.mark.slow
+@pytest.mark.release
 def test_a_page_without_opencv_says_what_to_install(environment, tmp_path):
     from PIL import Image
 

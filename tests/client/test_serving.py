@@ -22,6 +22,7 @@ from inkling.client import (
     VersionNotFound,
 )
 from inkling.client.protocol.tensors import to_tensor
+from tests.patience import PATIENCE_S
 from tests.server_process import ServerProcess
 
 ROOT = Path(__file__).parents[2]
@@ -224,7 +225,7 @@ def test_the_command_line_reads_digits(server, digits, tmp_path):
     np.save(tmp_path / "images.npy", images[:3])
     environment = {**os.environ, "INKLING_SERVER": server.address}
     command = [sys.executable, "-m", "client"]
-    options = {"cwd": ROOT, "env": environment, "capture_output": True, "text": True, "timeout": 60}
+    options = {"cwd": ROOT, "env": environment, "capture_output": True, "text": True, "timeout": PATIENCE_S}
     done = subprocess.run([*command, "predict", str(tmp_path / "images.npy"), "--json"], check=True, **options)
     assert json.loads(done.stdout)["classes"] == labels[:3].tolist()
     done = subprocess.run([*command, "wait"], check=True, **options)

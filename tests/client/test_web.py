@@ -12,7 +12,8 @@ from PIL import Image
 from tests.client.stub_server import StubServer
 from tests.client.test_reading import PICTURES, TRUTH
 from tests.client.web_process import WebProcess
-from tests.server_process import free_ports
+from tests.patience import PATIENCE_S
+from tests.ports import free_port
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +25,7 @@ def web(digit_server):
 @pytest.fixture(scope="module")
 def lonely_web():
     """A page whose model server is not there."""
-    with WebProcess("--server", f"127.0.0.1:{free_ports(1)[0]}", "--timeout", "1") as web:
+    with WebProcess("--server", f"127.0.0.1:{free_port()}", "--timeout", "1") as web:
         yield web
 
 
@@ -34,7 +35,7 @@ def get(web, path, **headers):
 
 
 def ask(web, method, path, body=None, headers=None):
-    connection = http.client.HTTPConnection("127.0.0.1", web.port, timeout=30)
+    connection = http.client.HTTPConnection("127.0.0.1", web.port, timeout=PATIENCE_S)
     try:
         connection.request(method, path, body, headers or {})
         response = connection.getresponse()

@@ -15,10 +15,11 @@ import pytest
 
 from tests.k8s.manifests import ROOT, Object
 from tests.k8s.rules.quantities import amount
+from tests.patience import PATIENCE_S
 
 BASE = "docker.io/library/python:3.11-slim"
 RUNC = "/usr/sbin/runc"
-BUILD_TIMEOUT_S = 1800
+BUILD_TIMEOUT_S = 3600
 # What a registry's user sets for pip; the build gets it by a mounted file, so that no layer has it.
 PIP_SETTINGS = ("index-url", "extra-index-url", "trusted-host", "timeout", "retries")
 
@@ -40,7 +41,7 @@ class Engine:
         files = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
         return [f"--ulimit=nofile={files}:{files}", "--ulimit=nproc=4096:4096"]
 
-    def call(self, *arguments: str, timeout: float = 120) -> str:
+    def call(self, *arguments: str, timeout: float = PATIENCE_S) -> str:
         """Run a command of the engine; returns its output, fails with it otherwise."""
         result = subprocess.run([*self.command, *arguments], capture_output=True, text=True, timeout=timeout)
         assert result.returncode == 0, f"{' '.join(arguments)}:\n{result.stdout}\n{result.stderr}"
@@ -89,7 +90,7 @@ class Engine:
         finally:
             subprocess.run([*self.command, "rm", "--force", "--time=1", name], capture_output=True)
 
-    def execute(self, container: str, command: list[str], timeout: float = 120, **environment: str) -> str:
+    def execute(self, container: str, command: list[str], timeout: float = PATIENCE_S, **environment: str) -> str:
         """Run a command in a running container; returns its output, fails with it otherwise."""
         settings = [f"--env={name}={value}" for name, value in environment.items()]
         return self.call("exec", *settings, container, *command, timeout=timeout)
@@ -155,7 +156,7 @@ def find_engine() -> Engine:
     pytest.skip("neither podman nor docker answers: the images are not built; see k8s/README.md")
 
 
-def wait_for(condition: Callable[[], bool], what: str = "the condition", timeout_s: float = 120) -> None:
+def wait_for(condition: Callable[[], bool], what: str = "the condition", timeout_s: float = PATIENCE_S) -> None:
     """Return when the condition holds; the test fails at the deadline."""
     deadline = time.monotonic() + timeout_s
     while not condition():

@@ -16,8 +16,9 @@ import inkling.train.mnist
 from inkling.client import Client
 from tests.k8s import manifests
 from tests.k8s.engine import Engine, find_engine, wait_for
+from tests.patience import PATIENCE_S
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(2400)]
+pytestmark = [pytest.mark.release, pytest.mark.timeout(7200)]
 
 UID = 10001
 VERSION = (manifests.ROOT / "VERSION").read_text().strip()
@@ -129,9 +130,9 @@ def trained(engine, local, repository, some_of_mnist) -> Path:
     with engine.running(
         container, template, mounts=mounts, network="none", entrypoint="/bin/bash", arguments=arguments
     ) as head:
-        wait_for(is_ready, "Ray's head is healthy", timeout_s=180)
+        wait_for(is_ready, "Ray's head is healthy")
         command = ["/bin/bash", "-c", "--", submit]
-        output = engine.execute(head, command, timeout=1200, RAY_JOB_SUBMISSION_ID="train-abcde", **submitter)
+        output = engine.execute(head, command, timeout=3600, RAY_JOB_SUBMISSION_ID="train-abcde", **submitter)
         assert "succeeded" in output, output
     return repository / "models"
 
@@ -205,7 +206,7 @@ def test_the_client_image_serves_the_web_page(engine, local):
     with engine.running(container, template, mounts={}, network="none") as web:
         wait_for(is_ready, "the web page answers")
         engine.call("kill", "--signal=TERM", web)
-        assert engine.wait(web, timeout=60) == 0
+        assert engine.wait(web, timeout=PATIENCE_S) == 0
 
 
 def test_the_serving_image_drains_on_sigterm(engine, serving):
@@ -231,7 +232,7 @@ def test_the_serving_image_drains_on_sigterm(engine, serving):
         for thread in threads:
             thread.join()
     assert set(outcomes) == {"answered"}
-    assert engine.wait(serving, timeout=60) == 0
+    assert engine.wait(serving, timeout=PATIENCE_S) == 0
 
 
 def test_the_serving_container_can_write_nothing_but_tmp(engine, serving):

@@ -8,6 +8,7 @@ import pytest
 
 from tests.k8s.engine import wait_for
 from tests.k8s.manifests import K8S
+from tests.patience import PATIENCE_S
 
 SCRIPT = K8S / "components/object-store/mirror.sh"
 
@@ -33,7 +34,7 @@ def mirrored(bucket, tmp_path):
         yield folder
     finally:
         process.terminate()
-        output, _ = process.communicate(timeout=30)
+        output, _ = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 0, output
 
 

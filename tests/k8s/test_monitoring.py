@@ -15,6 +15,7 @@ import yaml
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
 from tests.k8s import manifests
+from tests.patience import PATIENCE_S
 from tests.server_process import ServerProcess
 
 DASHBOARDS = sorted((manifests.K8S / "components/monitoring/dashboards").glob("*.json"))
@@ -96,10 +97,10 @@ def scrape(tmp_path_factory) -> dict[str, set[str]]:
         with grpc.insecure_channel(server.address) as channel:
             stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
             for _ in range(3):
-                stub.Predict(_request(), timeout=30)
+                stub.Predict(_request(), timeout=PATIENCE_S)
         path = yaml.safe_load((manifests.K8S / "components/monitoring/servicemonitor.yaml").read_text())
         url = server.rest_url + path["spec"]["endpoints"][0]["path"]
-        text = urllib.request.urlopen(url, timeout=10).read().decode()
+        text = urllib.request.urlopen(url, timeout=PATIENCE_S).read().decode()
     found: dict[str, set[str]] = {}
     for line in text.splitlines():
         if match := re.match(r"([a-zA-Z_:][\w:]*)(?:\{(.*)\})? ", line):

@@ -14,6 +14,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from inkling.serving.config import files
 from tests.k8s import manifests
+from tests.patience import PATIENCE_S
 from tests.server_process import ServerProcess
 
 
@@ -51,7 +52,7 @@ def ssl_config(secret, tmp_path) -> Path:
     [container] = [c for c in template["spec"]["initContainers"] if c["name"] == "ssl-config"]
     *shell, script = container["command"]
     script = script.replace("/etc/tls", str(secret)).replace("/etc/ssl-config", str(tmp_path))
-    subprocess.run([*shell, script], check=True, timeout=30)
+    subprocess.run([*shell, script], check=True, timeout=PATIENCE_S)
     return tmp_path / "ssl.config"
 
 
@@ -72,5 +73,5 @@ def test_a_server_with_the_file_is_trusted_by_its_authority(ssl_config, secret, 
         options = [("grpc.ssl_target_name_override", "serving")]
         with grpc.secure_channel(server.address, credentials, options) as channel:
             stub = health_pb2_grpc.HealthStub(channel)
-            answer = stub.Check(health_pb2.HealthCheckRequest(), timeout=60, wait_for_ready=True)
+            answer = stub.Check(health_pb2.HealthCheckRequest(), timeout=PATIENCE_S, wait_for_ready=True)
     assert answer.status in (health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING)

@@ -13,6 +13,7 @@ from tensorflow_serving.apis import (
     prediction_service_pb2_grpc,
 )
 
+from tests.patience import PATIENCE_S
 from tests.server_process import ServerProcess
 from tests.serving import saved_models
 
@@ -98,7 +99,7 @@ def predict_request(
 def predict(predictions) -> Callable[..., dict[str, np.ndarray]]:
     """Send a Predict and get its outputs as arrays: predict(model, {alias: value}, signature=...)."""
 
-    def send(model, inputs, *, timeout=20, **options):
+    def send(model, inputs, *, timeout=PATIENCE_S, **options):
         response = predictions.Predict(predict_request(model, inputs, **options), timeout=timeout)
         return {alias: tf.make_ndarray(tensor) for alias, tensor in response.outputs.items()}
 

@@ -17,6 +17,7 @@ from inkling.serving.flags import ServerConfig
 from inkling.serving.lifecycle.loader import LoadOptions
 from inkling.serving.lifecycle.manager import Manager, ManagerOptions
 from inkling.serving.monitoring.events import Observer
+from tests.patience import PATIENCE_S
 from tests.server_process import ServerProcess
 from tests.serving.conftest import predict_request
 
@@ -30,11 +31,11 @@ def test_a_base_path_may_be_a_uri(repository, tmp_path):
         grpc.insecure_channel(server.address) as channel,
     ):
         predict = prediction_service_pb2_grpc.PredictionServiceStub(channel).Predict
-        assert predict(predict_request("scale", X), timeout=20).model_spec.version.value == 1
+        assert predict(predict_request("scale", X), timeout=PATIENCE_S).model_spec.version.value == 1
         shutil.copytree(repository / "scale" / "2", tmp_path / "scale" / "2")
         server.wait_for_log(f"loading scale version 2 from file://{tmp_path}/scale/2")
         server.wait_for_log("unloaded scale version 1")
-        assert predict(predict_request("scale", X), timeout=20).model_spec.version.value == 2
+        assert predict(predict_request("scale", X), timeout=PATIENCE_S).model_spec.version.value == 2
 
 
 def copy_tree(source, target):
@@ -78,20 +79,20 @@ def test_a_model_name_is_no_path(name, predictions, model_service):
         (model_service.GetModelStatus, status),
     ):
         with pytest.raises(grpc.RpcError) as caught:
-            call(request, timeout=20)
+            call(request, timeout=PATIENCE_S)
         assert caught.value.code() == grpc.StatusCode.NOT_FOUND
 
 
 def test_an_absolute_path_is_no_model_name(repository, predictions):
     with pytest.raises(grpc.RpcError) as caught:
-        predictions.Predict(predict_request(str(repository / "scale"), X), timeout=20)
+        predictions.Predict(predict_request(str(repository / "scale"), X), timeout=PATIENCE_S)
     assert caught.value.code() == grpc.StatusCode.NOT_FOUND
 
 
 @pytest.mark.parametrize("label", ["../1", "/etc", "stable/../stable", "stable\0", "1"], ids=repr)
 def test_a_label_is_no_path(label, predictions):
     with pytest.raises(grpc.RpcError) as caught:
-        predictions.Predict(predict_request("scale", X, label=label), timeout=20)
+        predictions.Predict(predict_request("scale", X, label=label), timeout=PATIENCE_S)
     assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
     assert "Unrecognized servable version label" in caught.value.details()
 
@@ -118,7 +119,7 @@ def test_a_label_is_no_path(label, predictions):
     ],
 )
 def test_no_path_leads_out_of_the_api(method, path, status, server):
-    connection = http.client.HTTPConnection("127.0.0.1", server.rest_port, timeout=20)
+    connection = http.client.HTTPConnection("127.0.0.1", server.rest_port, timeout=PATIENCE_S)
     try:
         connection.request(method, path, b'{"instances": [1.0]}' if method == "POST" else None)
         response = connection.getresponse()

@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 from tensorflow_serving.apis import classification_pb2, prediction_service_pb2_grpc
 
+from tests.patience import PATIENCE_S
 from tests.server_process import ServerProcess
 from tests.serving.conftest import predict_request
 
@@ -41,18 +42,20 @@ def probabilities(response):
 def alone_and_together(stub, images):
     """The probabilities of each image, asked for one after the other, and all at once."""
     requests = [predict_request("mnist", {"images": image[np.newaxis]}) for image in images]
-    alone = [probabilities(stub.Predict(request, timeout=20)) for request in requests]
-    futures = [stub.Predict.future(request, timeout=60) for request in requests]
+    alone = [probabilities(stub.Predict(request, timeout=PATIENCE_S)) for request in requests]
+    futures = [stub.Predict.future(request, timeout=PATIENCE_S) for request in requests]
     return np.concatenate(alone), np.concatenate([probabilities(future.result()) for future in futures])
 
 
 def test_predict_reads_pixels_and_pictures_alike(stub, digits, pictures):
     images, labels = digits
-    pixels = stub.Predict(predict_request("mnist", {"images": images}), timeout=60)
+    pixels = stub.Predict(predict_request("mnist", {"images": images}), timeout=PATIENCE_S)
     assert probabilities(pixels).shape == (200, 10)
     assert np.mean(tf.make_ndarray(pixels.outputs["classes"]) == labels) > 0.95
     request = predict_request("mnist", {"image_bytes": pictures}, signature="image_bytes")
-    np.testing.assert_allclose(probabilities(stub.Predict(request, timeout=60)), probabilities(pixels), atol=1e-5)
+    np.testing.assert_allclose(
+        probabilities(stub.Predict(request, timeout=PATIENCE_S)), probabilities(pixels), atol=1e-5
+    )
 
 
 def test_classify_names_the_digits(stub, digits, pictures):
@@ -61,7 +64,7 @@ def test_classify_names_the_digits(stub, digits, pictures):
     for picture in pictures:
         feature = request.input.example_list.examples.add().features.feature["image/encoded"]
         feature.bytes_list.value.append(picture)
-    rows = stub.Classify(request, timeout=60).result.classifications
+    rows = stub.Classify(request, timeout=PATIENCE_S).result.classifications
     best = [max(row.classes, key=lambda one: one.score).label for row in rows]
     assert np.mean([int(label) for label in best] == digits[1]) > 0.95
 

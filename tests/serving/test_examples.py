@@ -5,6 +5,8 @@ import pytest
 import tensorflow as tf
 from tensorflow_serving.apis import classification_pb2, inference_pb2, regression_pb2
 
+from tests.patience import PATIENCE_S
+
 MODEL = "half_plus_two"
 CLASSIFY, REGRESS = "tensorflow/serving/classify", "tensorflow/serving/regress"
 
@@ -39,19 +41,19 @@ def multi_inference(*tasks):
 
 def refusal(call, request):
     with pytest.raises(grpc.RpcError) as caught:
-        call(request, timeout=20)
+        call(request, timeout=PATIENCE_S)
     return caught.value.code().name, caught.value.details()
 
 
 def test_classify_gives_a_score_for_each_class_of_each_example(predictions):
-    response = predictions.Classify(classification(examples=[example(x=2.0), example(x=4.0)]), timeout=20)
+    response = predictions.Classify(classification(examples=[example(x=2.0), example(x=4.0)]), timeout=PATIENCE_S)
     assert [[one.score for one in each.classes] for each in response.result.classifications] == [[3.0], [4.0]]
     spec = response.model_spec
     assert (spec.name, spec.signature_name, spec.version.value) == (MODEL, "classify_x_to_y", 123)
 
 
 def test_regress_gives_a_number_for_each_example(predictions):
-    response = predictions.Regress(regression(examples=[example(x=2.0), example(x=4.0), example()]), timeout=20)
+    response = predictions.Regress(regression(examples=[example(x=2.0), example(x=4.0), example()]), timeout=PATIENCE_S)
     assert [each.value for each in response.result.regressions] == [3.0, 4.0, 2.0]
 
 
@@ -60,12 +62,12 @@ def test_the_context_adds_to_every_example_and_the_example_wins(predictions):
     given = request.input.example_list_with_context
     given.context.CopyFrom(example(x2=2.0))
     given.examples.extend([example(x=1.0), example(x2=4.0)])
-    assert [each.value for each in predictions.Regress(request, timeout=20).result.regressions] == [4.0, 5.0]
+    assert [each.value for each in predictions.Regress(request, timeout=PATIENCE_S).result.regressions] == [4.0, 5.0]
 
 
 def test_multi_inference_answers_each_task_on_the_same_input(predictions):
     request = multi_inference((MODEL, "regress_x_to_y", REGRESS), (MODEL, "classify_x_to_y", CLASSIFY))
-    first, second = predictions.MultiInference(request, timeout=20).results
+    first, second = predictions.MultiInference(request, timeout=PATIENCE_S).results
     assert first.regression_result.regressions[0].value == 3.0
     assert second.classification_result.classifications[0].classes[0].score == 3.0
     assert [each.model_spec.signature_name for each in (first, second)] == ["regress_x_to_y", "classify_x_to_y"]

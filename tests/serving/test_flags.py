@@ -16,7 +16,9 @@ from inkling.serving.config.files import (
 )
 from inkling.serving.errors import ServingError
 from inkling.serving.flags import FlagError, ServerConfig
-from tests.server_process import ROOT, ServerProcess, free_ports
+from tests.patience import PATIENCE_S
+from tests.ports import free_port
+from tests.server_process import ROOT, ServerProcess
 
 
 @pytest.mark.parametrize(
@@ -91,7 +93,7 @@ def test_the_real_binary_is_run_with_its_own_flags_when_asked(tmp_path):
     flags_ = ["--engine=auto", "--port", "1", "--drain_seconds=3", "--log_format", "json", "--model_name=m"]
     flags_ += ["--enable_batching", "--enable_model_warmup=0", "--per_process_gpu_memory_fraction=.25", "--of_its_own"]
     command = [sys.executable, "-m", "serving", *flags_]
-    done = subprocess.run(command, env={"PATH": str(tmp_path)}, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, env={"PATH": str(tmp_path)}, capture_output=True, text=True, timeout=PATIENCE_S)
     assert done.stdout == (
         "binary: --port=1 --model_name=m --enable_batching=true --enable_model_warmup=false "
         "--per_process_gpu_memory_fraction=0.25 --of_its_own\n"
@@ -110,7 +112,9 @@ def start_binary(tmp_path):
     def start(*arguments):
         command = [sys.executable, "-m", "serving", "--engine=auto", *arguments]
         environment = {"PATH": str(binary.parent), "PYTHONPATH": str(ROOT)}
-        return subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+        return subprocess.run(
+            command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=PATIENCE_S
+        )
 
     return start
 
@@ -178,11 +182,11 @@ def test_a_bad_config_file_is_named_as_tensorflow_serving_names_it(content, tmp_
 def test_a_port_in_use_ends_the_start(repository):
     with ServerProcess("--model_name=scale", f"--model_base_path={repository / 'scale'}") as server:
         for taken in (f"--port={server.port}", f"--rest_api_port={server.rest_port}"):
-            port = free_ports(1)[0]
+            port = free_port()
             other = f"--port={port}" if "rest" in taken else f"--rest_api_port={port}"
             model = ["--model_name=scale", f"--model_base_path={repository / 'scale'}"]
             with ServerProcess(*model, taken, other, ready=False, ports=False) as second:
-                assert second.process.wait(60) == 255
+                assert second.process.wait(PATIENCE_S) == 255
                 assert "Failed to start server. Error: " in second.log_text()
                 assert "in use" in second.log_text()
 

@@ -22,6 +22,7 @@ from tensorflow_serving.apis import (
 )
 from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
 
+from tests.patience import PATIENCE_S
 from tests.server_process import ServerProcess
 from tests.serving import saved_models
 from tests.serving.conftest import predict_request
@@ -53,29 +54,31 @@ def reload_request(text):
 
 def wait_until_running(server, stub):
     """Return when a request that was sent has reached the runtime: a later one is answered by the same process."""
-    stub.Predict(quick_request(), timeout=60)
+    stub.Predict(quick_request(), timeout=PATIENCE_S)
     assert server.process.poll() is None
 
 
 def test_sigterm_answers_what_was_accepted_and_refuses_the_rest(several):
     with ServerProcess(*several) as server, grpc.insecure_channel(server.address) as channel:
         stub = stub_of(channel)
-        slow = [stub.Predict.future(slow_request(), timeout=120) for _ in range(3)]
+        slow = [stub.Predict.future(slow_request(), timeout=PATIENCE_S) for _ in range(3)]
         wait_until_running(server, stub)
-        watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest(), timeout=120)
+        watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest(), timeout=PATIENCE_S)
         assert next(watch).status == health_pb2.HealthCheckResponse.SERVING
         server.process.send_signal(signal.SIGTERM)
         assert next(watch).status == health_pb2.HealthCheckResponse.NOT_SERVING
         server.wait_for_log("draining")
         with pytest.raises(grpc.RpcError) as caught:
-            stub.Predict(quick_request(), timeout=20)
+            stub.Predict(quick_request(), timeout=PATIENCE_S)
         assert caught.value.code() == grpc.StatusCode.UNAVAILABLE
         with pytest.raises(grpc.RpcError) as caught:
-            model_service_pb2_grpc.ModelServiceStub(channel).HandleReloadConfigRequest(reload_request(""), timeout=20)
+            model_service_pb2_grpc.ModelServiceStub(channel).HandleReloadConfigRequest(
+                reload_request(""), timeout=PATIENCE_S
+            )
         assert caught.value.code() == grpc.StatusCode.UNAVAILABLE
         watch.cancel()
         assert all(future.result().outputs["rounds"].int_val[0] == ROUNDS_FOR_SECONDS for future in slow)
-        assert server.process.wait(60) == 0
+        assert server.process.wait(PATIENCE_S) == 0
 
 
 def test_the_drain_ends_after_its_time(several):
@@ -87,8 +90,8 @@ def test_the_drain_ends_after_its_time(several):
         endless = stub.Predict.future(slow_request(20 * ROUNDS_FOR_SECONDS), timeout=300)
         wait_until_running(server, stub)
         server.process.send_signal(signal.SIGTERM)
-        assert endless.exception(60) is not None
-        assert server.process.wait(60) == 0
+        assert endless.exception(PATIENCE_S) is not None
+        assert server.process.wait(PATIENCE_S) == 0
 
 
 def test_a_second_sigint_stops_at_once(several):
@@ -99,16 +102,16 @@ def test_a_second_sigint_stops_at_once(several):
         server.process.send_signal(signal.SIGINT)
         server.wait_for_log("draining")
         server.process.send_signal(signal.SIGINT)
-        assert server.process.wait(10) == 130
-        assert endless.exception(60) is not None
+        assert server.process.wait(PATIENCE_S) == 130
+        assert endless.exception(PATIENCE_S) is not None
 
 
-def answer_when_there(stub, request, timeout_s=60):
+def answer_when_there(stub, request, timeout_s=PATIENCE_S):
     """The answer, once what the request asks for exists."""
     deadline = time.monotonic() + timeout_s
     while True:
         try:
-            return stub.Predict(request, timeout=20)
+            return stub.Predict(request, timeout=PATIENCE_S)
         except grpc.RpcError:
             if time.monotonic() > deadline:
                 raise
@@ -133,7 +136,7 @@ def test_a_base_path_that_hangs_does_not_keep_the_process(serves, repository, tm
         looked_at = hanging_version(folder / "3", source, "saved_model.pb")
         looked_at.open("wb").close()  # returns when the server has come so far; it goes on to version 2, and hangs
         server.process.send_signal(signal.SIGTERM)
-        assert server.process.wait(20) == 0
+        assert server.process.wait(PATIENCE_S) == 0
 
 
 def test_a_load_that_hangs_does_not_keep_the_process(repository, tmp_path):
@@ -141,7 +144,7 @@ def test_a_load_that_hangs_does_not_keep_the_process(repository, tmp_path):
     with ServerProcess("--model_name=scale", f"--model_base_path={tmp_path / 'scale'}", ready=False) as server:
         server.wait_for_log("loading scale version 1")
         server.process.send_signal(signal.SIGTERM)
-        assert server.process.wait(20) == 0
+        assert server.process.wait(PATIENCE_S) == 0
 
 
 def test_a_reload_whose_caller_goes_away_is_done_to_the_end(repository, tmp_path):
@@ -176,7 +179,7 @@ def test_an_empty_config_file_takes_no_model_away(repository, tmp_path):
     with ServerProcess(*flags) as server, grpc.insecure_channel(server.address) as channel:
         file.write_text("")  # as who writes it sees it between opening and writing
         server.wait_for_log("Taking no action for empty config.")
-        assert stub_of(channel).Predict(quick_request(), timeout=20).outputs
+        assert stub_of(channel).Predict(quick_request(), timeout=PATIENCE_S).outputs
 
 
 def test_what_a_base_path_had_answers_until_the_next_one_does(tmp_path):
@@ -191,15 +194,15 @@ def test_what_a_base_path_had_answers_until_the_next_one_does(tmp_path):
 
         def factor():
             request = predict_request("scale", {"x": np.ones(1, np.float32)})
-            return stub_of(channel).Predict(request, timeout=20).outputs["y"].float_val[0]
+            return stub_of(channel).Predict(request, timeout=PATIENCE_S).outputs["y"].float_val[0]
 
         reload = model_service_pb2_grpc.ModelServiceStub(channel).HandleReloadConfigRequest
         with pytest.raises(grpc.RpcError, match="did not become available"):
-            reload(reload_request(f'config {{ {model} base_path: "{tmp_path}/new" }}'), timeout=60)
+            reload(reload_request(f'config {{ {model} base_path: "{tmp_path}/new" }}'), timeout=PATIENCE_S)
         assert factor() == 1.0
         shutil.rmtree(tmp_path / "new" / "1")
         saved_models.write_scale(tmp_path / "new" / "1", 2.0)
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + PATIENCE_S
         while (found := factor()) != 2.0:
             assert found == 1.0 and time.monotonic() < deadline
             time.sleep(0.05)
@@ -215,7 +218,7 @@ def test_a_killed_server_starts_again_on_the_same_ports(several, tmp_path):
         server.process.wait()
         server.start()
         with grpc.insecure_channel(f"unix:{socket}") as channel:
-            assert stub_of(channel).Predict(quick_request(), timeout=20).outputs
+            assert stub_of(channel).Predict(quick_request(), timeout=PATIENCE_S).outputs
 
 
 def test_a_request_whose_caller_has_gone_is_not_computed(several):
@@ -223,14 +226,14 @@ def test_a_request_whose_caller_has_gone_is_not_computed(several):
     with ServerProcess(*several) as server, grpc.insecure_channel(server.address) as channel:
         stub = stub_of(channel)
         before = server.cpu_s()
-        first = [stub.Predict.future(slow_request(4 * ROUNDS_FOR_SECONDS), timeout=120)]
+        first = [stub.Predict.future(slow_request(4 * ROUNDS_FOR_SECONDS), timeout=PATIENCE_S)]
         while server.cpu_s() < before + 0.5:
             time.sleep(0.02)
         given_up = [stub.Predict.future(slow_request(50 * ROUNDS_FOR_SECONDS), timeout=0.5) for _ in range(8)]
         assert {future.exception().code() for future in given_up} == {grpc.StatusCode.DEADLINE_EXCEEDED}
         for future in first:
             future.result()
-        assert stub.Predict(slow_request(1), timeout=120).outputs
+        assert stub.Predict(slow_request(1), timeout=PATIENCE_S).outputs
 
 
 async def flood(address, *, callers, seconds, request):
@@ -244,7 +247,7 @@ async def flood(address, *, callers, seconds, request):
             nonlocal answered, refused
             while time.monotonic() < end:
                 try:
-                    await predict(request, timeout=60)
+                    await predict(request, timeout=PATIENCE_S)
                     answered += 1
                 except grpc.aio.AioRpcError as error:
                     assert error.code() == grpc.StatusCode.UNAVAILABLE, error
@@ -272,18 +275,18 @@ def test_requests_that_are_too_much_together_are_refused(several):
     with ServerProcess(*several, "--grpc_max_pending_mb=1") as server, grpc.insecure_channel(server.address) as channel:
         stub = stub_of(channel)
         big = predict_request("several", {"x": np.zeros((100_000, 2), np.float32)})
-        answers = [stub.Predict.future(big, timeout=60) for _ in range(12)]
+        answers = [stub.Predict.future(big, timeout=PATIENCE_S) for _ in range(12)]
         errors = [error for error in (future.exception() for future in answers) if error is not None]
         assert all(error.code() == grpc.StatusCode.UNAVAILABLE for error in errors)
         assert all("bytes of requests" in error.details() for error in errors)
-        assert stub.Predict(quick_request(), timeout=20).outputs
+        assert stub.Predict(quick_request(), timeout=PATIENCE_S).outputs
 
 
 def test_a_message_larger_than_grpcs_default_is_taken(server):
     request = predict_request("several", {"x": np.ones((700_000, 2), np.float32)}, outputs=("sum",))
     assert request.ByteSize() > 4 << 20
     with grpc.insecure_channel(server.address, options=[("grpc.max_receive_message_length", -1)]) as channel:
-        assert len(stub_of(channel).Predict(request, timeout=60).outputs["sum"].float_val) == 700_000
+        assert len(stub_of(channel).Predict(request, timeout=PATIENCE_S).outputs["sum"].float_val) == 700_000
 
 
 def make_certificates(folder):
@@ -311,7 +314,7 @@ def test_mutual_tls(several, tmp_path):
         server.wait_for_log("Running gRPC ModelServer")
         known = grpc.ssl_channel_credentials(files["ca.crt"], files["client.key"], files["client.crt"])
         with grpc.secure_channel(f"localhost:{server.port}", known) as channel:
-            assert stub_of(channel).Predict(quick_request(), timeout=20).outputs
+            assert stub_of(channel).Predict(quick_request(), timeout=PATIENCE_S).outputs
         stranger = grpc.ssl_channel_credentials(files["ca.crt"])
         for channel in (
             grpc.secure_channel(f"localhost:{server.port}", stranger),
@@ -328,7 +331,7 @@ def test_channel_arguments_and_a_unix_socket(several, tmp_path):
         "--grpc_channel_arguments=grpc.max_connection_age_ms=2000,grpc.lb_policy_name=grpclb",
     ]
     with ServerProcess(*several, *flags), grpc.insecure_channel(f"unix:{tmp_path / 'socket'}") as channel:
-        assert stub_of(channel).Predict(quick_request(), timeout=20).outputs
+        assert stub_of(channel).Predict(quick_request(), timeout=PATIENCE_S).outputs
 
 
 def test_tensor_content_is_sent_when_asked(several):
@@ -336,7 +339,7 @@ def test_tensor_content_is_sent_when_asked(several):
         ServerProcess(*several, "--enable_serialization_as_tensor_content") as server,
         grpc.insecure_channel(server.address) as channel,
     ):
-        tensor = stub_of(channel).Predict(quick_request(), timeout=20).outputs["y"]
+        tensor = stub_of(channel).Predict(quick_request(), timeout=PATIENCE_S).outputs["y"]
         assert np.frombuffer(tensor.tensor_content, np.float32).tolist() == [2.0, 2.0] and not tensor.float_val
 
 
@@ -346,5 +349,5 @@ def test_a_full_disk_under_the_request_log_fails_no_request(several):
         grpc.insecure_channel(server.address) as channel,
     ):
         for _ in range(20):
-            assert stub_of(channel).Predict(quick_request(), timeout=20).outputs
+            assert stub_of(channel).Predict(quick_request(), timeout=PATIENCE_S).outputs
         assert server.is_serving()

@@ -10,6 +10,7 @@ from tensorflow_serving.apis import prediction_service_pb2_grpc
 
 from inkling.serving.monitoring.exposition import Counter, Gauge, Histogram, exponential_bounds
 from inkling.serving.monitoring.metrics import MAX_UNKNOWN_NAMES, OTHER, REMEMBERED_PATHS, REMEMBERED_VERSIONS, Metrics
+from tests.patience import PATIENCE_S
 from tests.server_process import ServerProcess
 from tests.serving.conftest import predict_request
 
@@ -184,7 +185,7 @@ def watched(repository, tmp_path_factory):
     ):
 
         def read():
-            with urllib.request.urlopen(server.rest_url + "/metrics", timeout=20) as page:
+            with urllib.request.urlopen(server.rest_url + "/metrics", timeout=PATIENCE_S) as page:
                 return samples_of(page.read().decode())
 
         yield prediction_service_pb2_grpc.PredictionServiceStub(channel), read
@@ -193,7 +194,7 @@ def watched(repository, tmp_path_factory):
 def test_every_refusal_of_a_full_queue_is_counted(watched):
     stub, read = watched
     request = predict_request("several", {"rounds": np.array([50], np.int32)}, signature="slow")
-    codes = [future.code() for future in [stub.Predict.future(request, timeout=60) for _ in range(300)]]
+    codes = [future.code() for future in [stub.Predict.future(request, timeout=PATIENCE_S) for _ in range(300)]]
     assert codes.count(grpc.StatusCode.UNAVAILABLE) > 100
     counted = read()
     for code in (OK, grpc.StatusCode.UNAVAILABLE):
@@ -203,12 +204,12 @@ def test_every_refusal_of_a_full_queue_is_counted(watched):
 def test_examples_that_a_request_only_claims_are_not_counted(watched):
     stub, read = watched
     request = predict_request("several", {"x": np.ones((3, 2), np.float32)})
-    stub.Predict(request, timeout=20)
+    stub.Predict(request, timeout=PATIENCE_S)
     series = (":tensorflow:serving:request_example_count_total", "several")
     before = read()[series]
     request.inputs["x"].tensor_shape.dim[0].size = 2**62
     with pytest.raises(grpc.RpcError):
-        stub.Predict(request, timeout=20)
+        stub.Predict(request, timeout=PATIENCE_S)
     request.inputs["x"].tensor_shape.dim[0].size = 3
-    stub.Predict(request, timeout=20)
+    stub.Predict(request, timeout=PATIENCE_S)
     assert read()[series] == before + 3

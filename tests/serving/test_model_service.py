@@ -9,6 +9,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from tensorflow_serving.apis import get_model_metadata_pb2, get_model_status_pb2, model_management_pb2
 from tensorflow_serving.config import model_server_config_pb2
 
+from tests.patience import PATIENCE_S
 from tests.server_process import ServerProcess
 from tests.serving.conftest import predict_request
 
@@ -25,12 +26,12 @@ def status_request(name, version=None):
 
 def refusal(call, request):
     with pytest.raises(grpc.RpcError) as caught:
-        call(request, timeout=60)
+        call(request, timeout=PATIENCE_S)
     return caught.value.code().name, caught.value.details()
 
 
 def test_status_lists_all_versions_newest_first(model_service):
-    statuses = model_service.GetModelStatus(status_request("scale"), timeout=20).model_version_status
+    statuses = model_service.GetModelStatus(status_request("scale"), timeout=PATIENCE_S).model_version_status
     assert [(each.version, each.state, each.status.error_code) for each in statuses] == [
         (2, AVAILABLE, 0),
         (1, AVAILABLE, 0),
@@ -38,7 +39,9 @@ def test_status_lists_all_versions_newest_first(model_service):
 
 
 def test_status_of_one_version(model_service):
-    statuses = model_service.GetModelStatus(status_request("half_plus_two", 123), timeout=20).model_version_status
+    statuses = model_service.GetModelStatus(
+        status_request("half_plus_two", 123), timeout=PATIENCE_S
+    ).model_version_status
     assert [(each.version, each.state) for each in statuses] == [(123, AVAILABLE)]
 
 
@@ -62,7 +65,7 @@ def metadata_request(name, *fields):
 
 
 def test_metadata_holds_the_signatures(predictions):
-    response = predictions.GetModelMetadata(metadata_request("half_plus_two", "signature_def"), timeout=20)
+    response = predictions.GetModelMetadata(metadata_request("half_plus_two", "signature_def"), timeout=PATIENCE_S)
     signatures = get_model_metadata_pb2.SignatureDefMap()
     assert response.metadata["signature_def"].Unpack(signatures)
     assert {"serving_default", "regress_x_to_y", "classify_x_to_y"} <= set(signatures.signature_def)
@@ -138,14 +141,14 @@ def test_reload_replaces_the_models_and_assigns_labels(repository):
         config.model_version_policy.specific.versions.append(1)
         config.version_labels["stable"] = 1
         request.metric_names.extend(["inkling_serving_model_loads_total", "/tensorflow/serving/request_count", "other"])
-        response = models.HandleReloadConfigRequest(request, timeout=60)
+        response = models.HandleReloadConfigRequest(request, timeout=PATIENCE_S)
         assert response.status.error_code == 0
         assert [metric.int64_value_increase for metric in response.metric] == [1, 0, 0]
         assert [metric.name for metric in response.metric] == list(request.metric_names)
         x = np.array([3.0], np.float32)
-        answer = predictions.Predict(predict_request("scale", {"x": x}, label="stable"), timeout=20)
+        answer = predictions.Predict(predict_request("scale", {"x": x}, label="stable"), timeout=PATIENCE_S)
         assert answer.model_spec.version.value == 1 and list(answer.outputs["y"].float_val) == [3.0]
-        assert predictions.Predict(predict_request("table", {"words": np.array([b"one"], object)}), timeout=20)
+        assert predictions.Predict(predict_request("table", {"words": np.array([b"one"], object)}), timeout=PATIENCE_S)
 
         config.version_labels["canary"] = 2
         code, text = refusal(models.HandleReloadConfigRequest, request)
@@ -155,7 +158,7 @@ def test_reload_replaces_the_models_and_assigns_labels(repository):
         )
 
         gone = reload_request(("table", repository / "table"))
-        models.HandleReloadConfigRequest(gone, timeout=60)
+        models.HandleReloadConfigRequest(gone, timeout=PATIENCE_S)
         code, text = refusal(predictions.Predict, predict_request("scale", {"x": x}))
         assert (code, text) == ("NOT_FOUND", "Servable not found for request: Latest(scale)")
 
@@ -166,7 +169,9 @@ def test_reload_replaces_the_models_and_assigns_labels(repository):
 
 @pytest.mark.parametrize("service", ["", "tensorflow.serving.PredictionService", "ModelService", "scale"])
 def test_health_is_serving(channel, service):
-    answer = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(service=service), timeout=20)
+    answer = health_pb2_grpc.HealthStub(channel).Check(
+        health_pb2.HealthCheckRequest(service=service), timeout=PATIENCE_S
+    )
     assert answer.status == health_pb2.HealthCheckResponse.SERVING
 
 
@@ -176,7 +181,9 @@ def test_health_does_not_know_other_services(channel):
 
 
 def test_health_can_be_watched(channel):
-    stream = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest(service="scale"), timeout=20)
+    stream = health_pb2_grpc.HealthStub(channel).Watch(
+        health_pb2.HealthCheckRequest(service="scale"), timeout=PATIENCE_S
+    )
     assert next(stream).status == health_pb2.HealthCheckResponse.SERVING
     stream.cancel()
 
@@ -184,7 +191,7 @@ def test_health_can_be_watched(channel):
 def test_reflection_lists_the_services(channel):
     stub = reflection_pb2_grpc.ServerReflectionStub(channel)
     requests = iter([reflection_pb2.ServerReflectionRequest(list_services="")])
-    answer = next(stub.ServerReflectionInfo(requests, timeout=20))
+    answer = next(stub.ServerReflectionInfo(requests, timeout=PATIENCE_S))
     names = {service.name for service in answer.list_services_response.service}
     assert {"tensorflow.serving.PredictionService", "tensorflow.serving.ModelService", "grpc.health.v1.Health"} <= names
 
@@ -193,7 +200,7 @@ def test_reflection_lists_the_services(channel):
 def test_reflection_describes_the_services(channel, service):
     stub = reflection_pb2_grpc.ServerReflectionStub(channel)
     request = reflection_pb2.ServerReflectionRequest(file_containing_symbol=f"tensorflow.serving.{service}")
-    answer = next(stub.ServerReflectionInfo(iter([request]), timeout=20))
+    answer = next(stub.ServerReflectionInfo(iter([request]), timeout=PATIENCE_S))
     files = [
         descriptor_pb2.FileDescriptorProto.FromString(file)
         for file in answer.file_descriptor_response.file_descriptor_proto

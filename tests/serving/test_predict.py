@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 from tensorflow_serving.apis import prediction_service_pb2_grpc
 
+from tests.patience import PATIENCE_S
 from tests.server_process import ServerProcess
 from tests.serving import saved_models
 from tests.serving.conftest import predict_request
@@ -15,17 +16,17 @@ FLOATS = np.array([[1.0, 2.0], [3.0, 4.0]], np.float32)
 
 def refusal(predictions, request):
     with pytest.raises(grpc.RpcError) as caught:
-        predictions.Predict(request, timeout=20)
+        predictions.Predict(request, timeout=PATIENCE_S)
     return caught.value.code(), caught.value.details()
 
 
 def test_the_answer_says_which_version_and_signature_gave_it(predictions):
-    spec = predictions.Predict(predict_request("several", {"x": FLOATS}), timeout=20).model_spec
+    spec = predictions.Predict(predict_request("several", {"x": FLOATS}), timeout=PATIENCE_S).model_spec
     assert (spec.name, spec.version.value, spec.signature_name) == ("several", 1, "serving_default")
 
 
 def test_numbers_come_back_in_typed_lists(predictions):
-    outputs = predictions.Predict(predict_request("several", {"x": FLOATS}), timeout=20).outputs
+    outputs = predictions.Predict(predict_request("several", {"x": FLOATS}), timeout=PATIENCE_S).outputs
     assert list(outputs["y"].float_val) == [2.0, 4.0, 6.0, 8.0]
     assert not outputs["y"].tensor_content
 
@@ -50,7 +51,7 @@ def test_typed_lists_are_read_too(predictions):
     tensor.tensor_shape.dim.add().size = 1
     tensor.tensor_shape.dim.add().size = 2
     tensor.float_val.extend([1.5, 2.5])
-    assert list(predictions.Predict(request, timeout=20).outputs["y"].float_val) == [3.0, 5.0]
+    assert list(predictions.Predict(request, timeout=PATIENCE_S).outputs["y"].float_val) == [3.0, 5.0]
 
 
 def test_one_value_may_stand_for_a_whole_tensor(predictions):
@@ -60,7 +61,7 @@ def test_one_value_may_stand_for_a_whole_tensor(predictions):
     tensor.tensor_shape.dim.add().size = 2
     tensor.tensor_shape.dim.add().size = 2
     tensor.float_val.append(1.0)
-    assert list(predictions.Predict(request, timeout=20).outputs["y"].float_val) == [2.0] * 4
+    assert list(predictions.Predict(request, timeout=PATIENCE_S).outputs["y"].float_val) == [2.0] * 4
 
 
 def test_output_filter_picks_outputs(predict):
@@ -231,7 +232,7 @@ def test_long_messages_are_cut(predictions):
 def test_bytes_that_are_no_request_are_the_callers_mistake(channel):
     call = channel.unary_unary("/tensorflow.serving.PredictionService/Predict")
     with pytest.raises(grpc.RpcError) as caught:
-        call(b"\xff\xff\xff", timeout=20)
+        call(b"\xff\xff\xff", timeout=PATIENCE_S)
     assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
 
 
@@ -255,7 +256,7 @@ def test_an_empty_batch_has_an_empty_answer(predict):
 def test_session_service_is_unimplemented(channel):
     call = channel.unary_unary("/tensorflow.serving.SessionService/SessionRun")
     with pytest.raises(grpc.RpcError) as caught:
-        call(b"", timeout=20)
+        call(b"", timeout=PATIENCE_S)
     assert caught.value.code() == grpc.StatusCode.UNIMPLEMENTED
 
 
@@ -267,7 +268,7 @@ def test_tags_choose_the_graph(tmp_path, flags, factor):
         grpc.insecure_channel(server.address) as channel,
     ):
         stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
-        answer = stub.Predict(predict_request("tagged", {"x": np.ones(1, np.float32)}), timeout=20)
+        answer = stub.Predict(predict_request("tagged", {"x": np.ones(1, np.float32)}), timeout=PATIENCE_S)
         assert list(answer.outputs["y"].float_val) == [factor]
 
 
@@ -279,7 +280,9 @@ def test_a_sparse_output_keeps_no_other_signature_from_being_served(tmp_path):
     ):
         stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
         refusal(stub, predict_request("sparse", {"x": FLOATS}, signature="sparse"))
-        assert len(stub.Predict(predict_request("sparse", {"x": FLOATS}), timeout=20).outputs["y"].float_val) == 4
+        assert (
+            len(stub.Predict(predict_request("sparse", {"x": FLOATS}), timeout=PATIENCE_S).outputs["y"].float_val) == 4
+        )
 
 
 def test_operations_of_tensorflow_text_are_there_where_it_is_installed(tmp_path):
@@ -291,5 +294,5 @@ def test_operations_of_tensorflow_text_are_there_where_it_is_installed(tmp_path)
     ):
         stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
         request = predict_request("words", {"text": np.array([b"one two", b"three"], object)})
-        answer = stub.Predict(request, timeout=20).outputs["words"]
+        answer = stub.Predict(request, timeout=PATIENCE_S).outputs["words"]
         assert list(answer.string_val) == [b"one", b"two", b"three", b""]

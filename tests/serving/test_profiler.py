@@ -10,6 +10,7 @@ import tensorflow as tf
 from tensorflow.tsl.profiler.protobuf import xplane_pb2
 from tensorflow_serving.apis import prediction_service_pb2_grpc
 
+from tests.patience import PATIENCE_S
 from tests.server_process import ServerProcess
 from tests.serving.conftest import predict_request
 
@@ -39,7 +40,7 @@ def test_tensorflows_client_traces_requests(server, channel, tmp_path):
     thread = threading.Thread(target=trace)
     thread.start()
     while thread.is_alive():
-        stub.Predict(predict_request("scale", {"x": np.ones(3, np.float32)}), timeout=20)
+        stub.Predict(predict_request("scale", {"x": np.ones(3, np.float32)}), timeout=PATIENCE_S)
     assert not failures
     (file,) = tmp_path.glob("plugins/profile/*/*.xplane.pb")
     space = xplane_pb2.XSpace.FromString(file.read_bytes())
@@ -51,7 +52,7 @@ LONG = b"\x08\xe0\xd4\x03" + b"\x32\x01a"  # duration_ms 60,000, session_id a
 
 
 def profile(channel, content):
-    return channel.unary_unary("/tensorflow.ProfilerService/Profile").future(content, timeout=60)
+    return channel.unary_unary("/tensorflow.ProfilerService/Profile").future(content, timeout=PATIENCE_S)
 
 
 def test_a_trace_can_be_terminated_and_there_is_one_at_a_time(channel):
@@ -61,7 +62,7 @@ def test_a_trace_can_be_terminated_and_there_is_one_at_a_time(channel):
         if running.done():  # the short one came first
             running, refused = profile(channel, LONG), None
     assert refused.code() == grpc.StatusCode.UNAVAILABLE and "Another profiler" in refused.details()
-    channel.unary_unary("/tensorflow.ProfilerService/Terminate")(b"\x0a\x01a", timeout=20)
+    channel.unary_unary("/tensorflow.ProfilerService/Terminate")(b"\x0a\x01a", timeout=PATIENCE_S)
     assert running.result() == b""  # empty_trace is false
 
 
@@ -70,7 +71,7 @@ def test_a_trace_whose_caller_goes_away_ends(channel):
         call = profile(channel, LONG)
         time.sleep(wait_s)
         call.cancel()
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + PATIENCE_S
         while (error := profile(channel, b"\x08\x01").exception()) is not None:
             assert error.code() == grpc.StatusCode.UNAVAILABLE and time.monotonic() < deadline
 

@@ -10,6 +10,7 @@ from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
 
 from inkling.serving.monitoring.events import Observer
 from inkling.serving.monitoring.request_log import MAX_RECORDS, MAX_WAITING, MAX_WAITING_BYTES, RequestLog
+from tests.patience import PATIENCE_S
 
 
 class Told(Observer):
@@ -39,7 +40,7 @@ def open_log(path, observer=None, **changes):
 
 
 def wait_until(condition):
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + PATIENCE_S
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.01)

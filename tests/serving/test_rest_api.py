@@ -5,7 +5,6 @@ import gzip
 import json
 import signal
 import threading
-import time
 import urllib.error
 import urllib.request
 
@@ -14,6 +13,7 @@ import pytest
 import tensorflow as tf
 from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
 
+from tests.patience import PATIENCE_S, wait_until
 from tests.server_process import ServerProcess
 from tests.serving import saved_models
 
@@ -23,7 +23,7 @@ def ask(server, path, document=None, headers=None):
     body = document if document is None or isinstance(document, bytes) else json.dumps(document).encode()
     request = urllib.request.Request(server.rest_url + path, body, headers or {})
     try:
-        with urllib.request.urlopen(request, timeout=30) as response:
+        with urllib.request.urlopen(request, timeout=PATIENCE_S) as response:
             return response.status, response.read().decode("utf-8", "surrogateescape")
     except urllib.error.HTTPError as error:
         return error.code, error.read().decode()
@@ -199,7 +199,6 @@ def watched(repository, tmp_path_factory):
         f"--request_log_file={folder / 'requests'}",
         "--log_format=json",
         "--rest_api_enable_cors_support",
-        "--rest_api_timeout_in_ms=5000",
     ) as server:
         yield server, folder
 
@@ -215,11 +214,11 @@ def test_a_request_shows_in_metrics_request_log_and_log(watched):
     assert ':tensorflow:serving:request_latency_count{model_name="several",API="predict",entrypoint="REST"} 1' in page
     assert ':tensorflow:serving:request_example_count_total{model="several"} 2' in page
     assert 'inkling_serving_batch_size_sum{model_name="several",version="1",signature_name="serving_default"} 2' in page
-    server.wait_for_log('"request_id": "rest-request-1"', 20)
+    server.wait_for_log('"request_id": "rest-request-1"')
     lines = server.log_text().splitlines()
     for line in [lines[0], *(line for line in lines if line.startswith("{"))]:  # TensorFlow's C++ may warn in between
         json.loads(line)
-    _wait_until(lambda: _records(folder / "requests"))
+    wait_until(lambda: _records(folder / "requests"))
     record = PredictionLog.FromString(_records(folder / "requests")[0])
     assert record.predict_log.request.model_spec.name == "several"
     assert tf.make_ndarray(record.predict_log.request.inputs["x"]).tolist() == [[1, 2], [3, 4]]
@@ -230,16 +229,11 @@ def _records(path):
     return list(tf.data.TFRecordDataset(str(path)).as_numpy_iterator()) if path.exists() else []
 
 
-def _wait_until(condition):
-    deadline = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
-def test_a_request_that_takes_too_long_is_a_504(watched):
-    server, _ = watched
-    status, message = refusal(server, "/v1/models/several:predict", {"signature_name": "slow", "instances": [20_000]})
+def test_a_request_that_takes_too_long_is_a_504(repository):
+    flags = ("--model_name=several", f"--model_base_path={repository / 'several'}")
+    slow = {"signature_name": "slow", "instances": [20_000]}
+    with ServerProcess(*flags, "--rest_api_timeout_in_ms=500", "--drain_seconds=0") as server:
+        status, message = refusal(server, "/v1/models/several:predict", slow)
     assert status == 504 and "--rest_api_timeout_in_ms" in message
 
 
@@ -263,16 +257,16 @@ def test_a_request_log_warms_up_the_next_version(repository, tmp_path):
 def test_a_request_in_flight_at_sigterm_is_answered(repository):
     with ServerProcess("--model_name=several", f"--model_base_path={repository / 'several'}") as server:
         assert ask(server, "/readyz")[0] == 200
-        answers = []
-        document = {"signature_name": "slow", "instances": [1000]}
+        answers, before = [], server.cpu_s()
+        document = {"signature_name": "slow", "instances": [4000]}
 
         def send():
             answers.append(ask(server, "/v1/models/several:predict", document))
 
         caller = threading.Thread(target=send)
         caller.start()
-        time.sleep(0.5)  # on its way; it takes a second or more
+        wait_until(lambda: server.cpu_s() > before + 0.3, server.log_text)  # it is computed, a second or more
         server.process.send_signal(signal.SIGTERM)
-        caller.join(60)
+        caller.join(PATIENCE_S)
         assert answers and answers[0][0] == 200
-        assert server.process.wait(60) == 0
+        assert server.process.wait(PATIENCE_S) == 0

@@ -22,6 +22,7 @@ from inkling.serving.errors import ServingError, failed_precondition, not_found
 from inkling.serving.flags import ServerConfig
 from inkling.serving.monitoring.metrics import Metrics
 from inkling.serving.rest import api
+from tests.patience import PATIENCE_S
 
 
 class Lease:
@@ -86,7 +87,7 @@ class Server:
         self.rest, self.handlers, self.metrics, self.loop = rest, handlers, metrics, loop
 
     def ask(self, method, path, body=None, headers=None):
-        connection = http.client.HTTPConnection("127.0.0.1", self.rest.port, timeout=30)
+        connection = http.client.HTTPConnection("127.0.0.1", self.rest.port, timeout=PATIENCE_S)
         connection.request(method, path, body, headers or {})
         response = connection.getresponse()
         response.body = response.read()
@@ -98,7 +99,7 @@ class Server:
 
     def raw(self, data):
         """The answer to any bytes at all."""
-        with socket.create_connection(("127.0.0.1", self.rest.port), timeout=30) as connection:
+        with socket.create_connection(("127.0.0.1", self.rest.port), timeout=PATIENCE_S) as connection:
             connection.sendall(data)
             answer = b""
             while chunk := connection.recv(65536):
@@ -146,7 +147,7 @@ def test_a_prediction_has_the_real_servers_layout_and_type(server):
 def test_both_kinds_of_localhost_are_answered(server):
     for address in ("127.0.0.1", "::1"):
         try:
-            connection = http.client.HTTPConnection(address, server.rest.port, timeout=30)
+            connection = http.client.HTTPConnection(address, server.rest.port, timeout=PATIENCE_S)
             connection.request("GET", "/healthz")
         except OSError:
             assert address == "::1"
@@ -293,7 +294,7 @@ def test_bodies_over_the_limit_are_refused_before_they_are_read(server):
 def test_a_caller_that_asks_before_it_sends_is_told_to(server):
     body = b'{"instances": [1]}'
     head = f"POST /v1/models/double:predict HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: {len(body)}"
-    with socket.create_connection(("127.0.0.1", server.rest.port), timeout=30) as connection:
+    with socket.create_connection(("127.0.0.1", server.rest.port), timeout=PATIENCE_S) as connection:
         connection.sendall(f"{head}\r\n\r\n".encode())
         assert connection.recv(1000) == b"HTTP/1.1 100 Continue\r\n\r\n"
         connection.sendall(body)
@@ -302,7 +303,7 @@ def test_a_caller_that_asks_before_it_sends_is_told_to(server):
 
 @pytest.mark.parametrize("framing", ["Transfer-Encoding: chunked", "Content-Length: 1000"])
 def test_a_body_that_breaks_off_is_not_our_mistake(server, caplog, framing):
-    with socket.create_connection(("127.0.0.1", server.rest.port), timeout=30) as connection:
+    with socket.create_connection(("127.0.0.1", server.rest.port), timeout=PATIENCE_S) as connection:
         connection.sendall(f"POST /v1/models/double:predict HTTP/1.1\r\nHost: x\r\n{framing}\r\n\r\n5\r\n".encode())
         connection.shutdown(socket.SHUT_WR)
         connection.recv(1000)
@@ -314,20 +315,21 @@ def test_bodies_that_are_too_much_together_are_refused_and_forgotten(server):
     head = b"POST /v1/models/double:predict HTTP/1.1\r\nHost: x\r\nContent-Length: 999999\r\n\r\n"
     with ExitStack() as stack:
         connections = [
-            stack.enter_context(socket.create_connection(("127.0.0.1", server.rest.port), timeout=30)) for _ in range(3)
+            stack.enter_context(socket.create_connection(("127.0.0.1", server.rest.port), timeout=PATIENCE_S))
+            for _ in range(3)
         ]
         for connection in connections:
             connection.sendall(head + b" " * 900_000)
         ready, _, _ = select.select(connections, [], [], 30)
         assert ready[0].recv(1000).startswith(b"HTTP/1.1 503 ")
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + PATIENCE_S
     while server.predict(b'{"instances": [1]}' + b" " * 900_000).status != 200:
         assert time.monotonic() < deadline
 
 
 def test_a_chunked_body_over_the_limit_is_refused(server):
     chunks = (b"x" * 100_000 for _ in range(30))
-    connection = http.client.HTTPConnection("127.0.0.1", server.rest.port, timeout=30)
+    connection = http.client.HTTPConnection("127.0.0.1", server.rest.port, timeout=PATIENCE_S)
     with suppress(BrokenPipeError, ConnectionResetError):  # it does not wait for the rest
         headers = {"Transfer-Encoding": "chunked"}
         connection.request("POST", "/v1/models/double:predict", chunks, headers, encode_chunked=True)
@@ -394,7 +396,7 @@ def test_a_request_that_takes_too_long_is_given_up():
     with serving(rest_api_timeout_in_ms=100) as server:
         response = server.predict('{"instances": [1]}', model="slow")
         assert response.status == 504 and "--rest_api_timeout_in_ms" in error_of(response)
-        assert server.handlers.cancelled.wait(10)
+        assert server.handlers.cancelled.wait(PATIENCE_S)
 
 
 def test_a_request_whose_caller_has_gone_is_cancelled():
@@ -403,9 +405,9 @@ def test_a_request_whose_caller_has_gone_is_cancelled():
         with socket.create_connection(("127.0.0.1", server.rest.port)) as connection:
             head = f"POST /v1/models/slow:predict HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
             connection.sendall(head.encode() + body)
-            assert server.handlers.entered.wait(10)
-        assert server.handlers.cancelled.wait(10)
-        deadline = time.monotonic() + 10
+            assert server.handlers.entered.wait(PATIENCE_S)
+        assert server.handlers.cancelled.wait(PATIENCE_S)
+        deadline = time.monotonic() + PATIENCE_S
         while b'request_count{model_name="slow",status="CANCELLED"} 1' not in server.metrics.exposition():
             assert time.monotonic() < deadline
 
@@ -450,7 +452,7 @@ def test_stopping_takes_no_more_connections_and_gives_up_after_its_grace():
 
         caller = threading.Thread(target=ask)
         caller.start()
-        assert server.handlers.entered.wait(10)
+        assert server.handlers.entered.wait(PATIENCE_S)
         asyncio.run_coroutine_threadsafe(server.rest.stop(0.2), server.loop).result(10)
         caller.join(10)
         assert failures and server.handlers.cancelled.is_set()

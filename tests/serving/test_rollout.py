@@ -21,6 +21,7 @@ from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
 from inkling.serving import rollout
 from inkling.serving import version_labels as labels
 from inkling.serving.errors import ServingError
+from tests.patience import PATIENCE_S
 from tests.server_process import ServerProcess
 
 HEAD = "# Which models are served.\n# Two lines.\n"
@@ -94,7 +95,7 @@ def server(process, file):
     """The process, with the file's configuration."""
     with grpc.insecure_channel(process.address) as channel:
         request = model_management_pb2.ReloadConfigRequest(config=_read(file))
-        model_service_pb2_grpc.ModelServiceStub(channel).HandleReloadConfigRequest(request, timeout=60)
+        model_service_pb2_grpc.ModelServiceStub(channel).HandleReloadConfigRequest(request, timeout=PATIENCE_S)
     return process
 
 
@@ -105,7 +106,7 @@ def _times(address: str, label: str) -> tuple[float, int]:
         request.model_spec.name = "times"
         request.model_spec.version_label = label
         request.inputs["x"].CopyFrom(tf.make_tensor_proto([1.0]))
-        answer = prediction_service_pb2_grpc.PredictionServiceStub(channel).Predict(request, timeout=10)
+        answer = prediction_service_pb2_grpc.PredictionServiceStub(channel).Predict(request, timeout=PATIENCE_S)
     return float(tf.make_ndarray(answer.outputs["y"])[0]), answer.model_spec.version.value
 
 

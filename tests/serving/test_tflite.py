@@ -11,6 +11,7 @@ from tensorflow.lite.tools import flatbuffer_utils
 from tensorflow_serving.apis import prediction_service_pb2_grpc
 
 from inkling.serving.model.tflite import LiteModel
+from tests.patience import PATIENCE_S
 from tests.server_process import ServerProcess
 from tests.serving import saved_models
 from tests.serving.conftest import predict_request
@@ -33,11 +34,11 @@ def test_a_tflite_model_answers_like_any_other(lite_folder):
         predict = prediction_service_pb2_grpc.PredictionServiceStub(channel).Predict
         for size in (1, 4):
             inputs = {"x": np.arange(size, dtype=np.float32)}
-            outputs = predict(predict_request("scale", inputs), timeout=20).outputs
+            outputs = predict(predict_request("scale", inputs), timeout=PATIENCE_S).outputs
             assert list(outputs["y"].float_val) == [3.0 * n for n in range(size)]
         for wrong in (np.zeros(1, np.int32), np.zeros((1, 2), np.float32)):
             with pytest.raises(grpc.RpcError) as caught:
-                predict(predict_request("scale", {"x": wrong}), timeout=20)
+                predict(predict_request("scale", {"x": wrong}), timeout=PATIENCE_S)
             assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
 
 
@@ -84,7 +85,9 @@ def test_a_tflite_model_of_one_column_takes_a_list(tmp_path):
     with ServerProcess(*flags) as server, grpc.insecure_channel(server.address) as channel:
         predict = prediction_service_pb2_grpc.PredictionServiceStub(channel).Predict
         for values in ([1], [1, 2, 3]):
-            outputs = predict(predict_request("columns", {"x": np.array(values, np.float32)}), timeout=20).outputs
+            outputs = predict(
+                predict_request("columns", {"x": np.array(values, np.float32)}), timeout=PATIENCE_S
+            ).outputs
             assert list(outputs["y"].float_val) == [2 * value for value in values]
 
 

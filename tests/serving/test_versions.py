@@ -17,6 +17,7 @@ from inkling.serving.lifecycle import versions
 from inkling.serving.lifecycle.base_path import Source
 from inkling.serving.lifecycle.servables import Servable
 from inkling.serving.lifecycle.versions import FileSystemStoragePathSourceConfig
+from tests.patience import PATIENCE_S
 from tests.server_process import ServerProcess
 from tests.serving import saved_models
 from tests.serving.conftest import predict_request, write_model_config
@@ -35,17 +36,17 @@ class Model:
 
     def predict(self) -> tuple[int, float]:
         """The version that answers, and its answer to 1."""
-        answer = self.predictions.Predict(predict_request("scale", {"x": X}), timeout=20)
+        answer = self.predictions.Predict(predict_request("scale", {"x": X}), timeout=PATIENCE_S)
         return answer.model_spec.version.value, answer.outputs["y"].float_val[0]
 
     def states(self) -> dict[int, tuple[int, str]]:
         """State and error text by version."""
         request = get_model_status_pb2.GetModelStatusRequest()
         request.model_spec.name = "scale"
-        statuses = self.models.GetModelStatus(request, timeout=20).model_version_status
+        statuses = self.models.GetModelStatus(request, timeout=PATIENCE_S).model_version_status
         return {each.version: (each.state, each.status.error_message) for each in statuses}
 
-    def wait_for(self, condition, what: str, timeout_s: float = 60) -> None:
+    def wait_for(self, condition, what: str, timeout_s: float = PATIENCE_S) -> None:
         deadline = time.monotonic() + timeout_s
         while not condition():
             assert time.monotonic() < deadline, f"{what}: {self.states()}\n{self.server.log_text()}"
@@ -127,7 +128,7 @@ def test_requests_in_flight_end_on_their_version(tmp_path, repository):
     ):
         predictions = prediction_service_pb2_grpc.PredictionServiceStub(channel)
         request = predict_request("several", {"rounds": np.array([6000], np.int32)}, signature="slow")
-        slow = predictions.Predict.future(request, timeout=120)
+        slow = predictions.Predict.future(request, timeout=PATIENCE_S)
         publish(repository / "several" / "1", folder / "2")
         server.wait_for_log("Successfully loaded servable version {name: several version: 2}")
         assert slow.result().model_spec.version.value == 1
@@ -149,7 +150,7 @@ def test_a_start_with_nothing_but_a_broken_version_fails(folder):
     flags = ["--model_name=scale", f"--model_base_path={folder}"]
     retries = ["--max_num_load_retries=2", "--load_retry_interval_micros=1000"]
     with ServerProcess(*flags, *retries, ready=False) as server:
-        assert server.process.wait(60) == 255
+        assert server.process.wait(PATIENCE_S) == 255
         assert "failed (attempt 3 of 3)" in server.log_text()
         assert "1 servable(s) did not become available: {{name: scale version: 1} due to error: " in server.log_text()
 
@@ -208,7 +209,7 @@ def test_a_stale_warm_up_file_fails_the_load(folder, repository):
         writer.write(log.SerializeToString())
     flags = ["--model_name=scale", f"--model_base_path={folder}", "--max_num_load_retries=0"]
     with ServerProcess(*flags, ready=False) as server:
-        assert server.process.wait(60) == 255
+        assert server.process.wait(PATIENCE_S) == 255
         assert "Signature input alias: x(feed name: " in server.log_text()
     with ServerProcess("--model_name=scale", f"--model_base_path={folder}", "--enable_model_warmup=false"):
         pass

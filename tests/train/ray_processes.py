@@ -3,7 +3,6 @@
 import os
 import re
 import secrets
-import socket
 import subprocess
 import sys
 import tempfile
@@ -12,6 +11,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
+
+from tests.patience import PATIENCE_S, wait_until
+from tests.ports import free_port
 
 ROOT = Path(__file__).parents[2]
 SMALL = [
@@ -41,7 +43,7 @@ class Job:
     def output(self):
         return self.log.read_text()
 
-    def wait(self, timeout=200):
+    def wait(self, timeout=PATIENCE_S):
         """The exit status and all that was printed."""
         try:
             return self.process.wait(timeout), self.output()
@@ -49,8 +51,8 @@ class Job:
             self.kill()
             raise AssertionError(f"not done after {timeout} s: {self.output()}") from None
 
-    def wait_for(self, pattern, timeout=120):
-        wait_until(lambda: re.search(pattern, self.output()) or self.process.poll() is not None, timeout, self.output)
+    def wait_for(self, pattern):
+        wait_until(lambda: re.search(pattern, self.output()) or self.process.poll() is not None, self.output)
         assert re.search(pattern, self.output()), self.output()
 
     def kill(self):
@@ -80,22 +82,9 @@ def find_train_workers(parent):
     return sorted(found, key=lambda process: process.pid)
 
 
-def wait_until(condition, timeout, explain=lambda: ""):
-    deadline = time.monotonic() + timeout
-    while not condition():
-        assert time.monotonic() < deadline, f"nothing after {timeout} s: {explain()}"
-        time.sleep(0.05)
-
-
 def checkpoint_steps(run):
     """The steps whose checkpoints are whole, in the folder of a run."""
     return sorted(int(path.parent.name.removeprefix("step_")) for path in run.glob("checkpoints/*/checkpoint.json"))
-
-
-def free_port():
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
 
 
 class Cluster:
@@ -113,7 +102,7 @@ class Cluster:
         head = ["--head", "--port", port, "--node-ip-address", host, "--temp-dir", self.temporary.name]
         head += ["--include-dashboard", "true", "--dashboard-port", self.dashboard.rpartition(":")[2]]
         self.add(*head, "--ray-client-server-port", self.client_address.rpartition(":")[2], num_cpus=num_cpus)
-        wait_until(lambda: "Ray runtime started" in self.nodes[0].output(), 90, self.nodes[0].output)
+        wait_until(lambda: "Ray runtime started" in self.nodes[0].output(), self.nodes[0].output)
 
     def add(self, *arguments, num_cpus=1):
         arguments = arguments or ("--address", self.address)

@@ -62,7 +62,9 @@ def test_augmentation_does_not_depend_on_the_batch_or_the_worker(digits, elastic
     augmentation = dataclasses.replace(POLICIES["digits"], elastic_px=elastic_px)
     together = moved(digits.train_images, augmentation)
     apart = [moved(digits.train_images, augmentation, epoch=EPOCH[[i]], index=INDEX[[i]])[0] for i in (0, 7, 39)]
-    np.testing.assert_array_equal(together[[0, 7, 39]], apart)
+    # The affine kernel takes pixel for pixel. The elastic field is a matrix product: with other numbers of rows it is
+    # cut into other blocks, and its sums are rounded in another order.
+    np.testing.assert_allclose(together[[0, 7, 39]], apart, rtol=0, atol=1e-5 if elastic_px else 0)
     assert not np.allclose(together, moved(digits.train_images, augmentation, epoch=EPOCH + 1))
     assert not np.allclose(together, moved(digits.train_images, augmentation, seed=1))
 

@@ -8,9 +8,10 @@ import pytest
 
 from inkling.train import checkpoint
 from inkling.train.storage import RunFolder
-from tests.train.ray_processes import SMALL, Job, checkpoint_steps, wait_until
+from tests.patience import PATIENCE_S, wait_until
+from tests.train.ray_processes import SMALL, Job, checkpoint_steps
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
+pytestmark = pytest.mark.slow
 TWO_WORKERS = ["--num-workers", "2", "--cpus-per-worker", "1", "--epochs", "10", "--no-publish"]
 STEPS = 188
 HARM_AT = 60  # between two checkpoints, in mid-epoch
@@ -51,7 +52,7 @@ def wait_until_step(job, folder, step):
         assert job.process.poll() is None, job.output()
         return max(checkpoint_steps(folder / "runs/run"), default=0) >= step
 
-    wait_until(reached, 150, job.output)
+    wait_until(reached, job.output)
 
 
 @pytest.mark.parametrize("harm", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "frozen"])
@@ -61,7 +62,7 @@ def test_a_lost_worker_costs_nothing_but_time(undisturbed, start, tmp_path, harm
     workers = job.train_workers()
     assert len(workers) == 2
     workers[1].send_signal(harm)
-    status, output = job.wait(300)
+    status, output = job.wait()
     assert status == 0, output
     assert "failed: " in output and "going on from step" in output
     assert_same_bits(final(tmp_path), undisturbed)
@@ -91,11 +92,11 @@ def test_ctrl_c_keeps_the_checkpoint_and_says_how_to_go_on(undisturbed, start, t
     wait_until_step(job, tmp_path, HARM_AT)
     family = psutil.Process(job.process.pid).children(recursive=True)
     job.process.send_signal(signal.SIGINT)
-    status, output = job.wait(60)
+    status, output = job.wait()
     assert status == 130
     hint = output.rstrip().partition("stopped; go on with: python -m train ")[2]
     assert hint == "--resume run --num-workers 2 --cpus-per-worker 1"
-    assert psutil.wait_procs(family, timeout=30)[1] == []
+    assert psutil.wait_procs(family, timeout=PATIENCE_S)[1] == []
     step = checkpoint_steps(tmp_path / "runs/run")[-1]
     # Its newest checkpoint is cut short as well: the one before it must do.
     damaged = tmp_path / "runs/run" / checkpoint.path_of(step) / "state.npz"

@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.patience import PATIENCE_S
+
 ROOT = Path(__file__).parents[2]
 ON_CPU = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
 ON_GPU = {name: value for name, value in ON_CPU.items() if name != "CUDA_VISIBLE_DEVICES"}
@@ -27,7 +29,7 @@ SMALL = [
 
 def python(*arguments, folder, environment=ON_GPU):
     done = subprocess.run(
-        [sys.executable, *arguments], cwd=folder, env=environment, capture_output=True, text=True, timeout=290
+        [sys.executable, *arguments], cwd=folder, env=environment, capture_output=True, text=True, timeout=PATIENCE_S
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
@@ -129,7 +131,7 @@ def test_two_replicas_of_one_gpu_take_the_same_steps_as_one(tmp_path):
 def test_ray_gives_the_worker_its_gpu_or_none(tmp_path):
     for gpus, told in (("1", "1 GPU each"), ("0", "each")):
         command = [sys.executable, "-m", "train", *SMALL[1:], "--gpus-per-worker", gpus, "--name", f"with-{gpus}"]
-        done = subprocess.run(command, cwd=tmp_path, env=ON_GPU, capture_output=True, text=True, timeout=290)
+        done = subprocess.run(command, cwd=tmp_path, env=ON_GPU, capture_output=True, text=True, timeout=PATIENCE_S)
         assert done.returncode == 0, done.stderr
         (line,) = [line for line in done.stderr.splitlines() if line.startswith("Ray: ")]
         assert line.endswith(told) and ("GPU" in line) == (gpus == "1")

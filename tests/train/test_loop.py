@@ -15,7 +15,9 @@ from inkling.train.loop import TrainingDiverged, train
 from inkling.train.progress import Advance, Message
 from inkling.train.step import TrainState
 from inkling.train.storage import RunFolder
-from tests.train.ray_processes import ROOT, free_port
+from tests.patience import PATIENCE_S
+from tests.ports import free_port
+from tests.train.ray_processes import ROOT
 
 
 class Stop(Exception):
@@ -142,7 +144,7 @@ def test_one_long_call_gives_what_many_short_ones_give(undisturbed, digits, one_
 WORKER = """
 import json, os, sys
 from types import SimpleNamespace
-from inkling.train import loop, strategy
+from train import loop, strategy
 
 rank, port, steps = int(sys.argv[1]), sys.argv[2].split(","), [int(step) for step in sys.argv[3].split(",")]
 cluster = {"worker": [f"127.0.0.1:{one}" for one in port]}
@@ -160,6 +162,6 @@ def test_workers_that_would_go_on_from_different_steps_stop(steps, problem):
         for rank in range(2)
     ]
     for worker in workers:
-        _, told = worker.communicate(timeout=120)
+        _, told = worker.communicate(timeout=PATIENCE_S)
         assert bool(worker.returncode) == bool(problem), told
         assert problem in told

@@ -19,6 +19,7 @@ from inkling.train.model import build_model
 from inkling.train.predictor import load_predictor, predict
 from inkling.train.storage import open_storage
 from inkling.train.verify_savedmodel import verify
+from tests.patience import PATIENCE_S
 
 
 @pytest.fixture(scope="module")
@@ -138,7 +139,7 @@ def test_two_publishers_at_once_get_two_versions(model, digits, probabilities, t
 
     def verify_and_meet(*arguments):
         verify_for_real(*arguments)
-        both_verified.wait(60)
+        both_verified.wait(PATIENCE_S)
 
     monkeypatch.setattr(publish, "_verify", verify_and_meet)
     published = []

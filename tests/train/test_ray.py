@@ -11,6 +11,8 @@ import pytest
 
 from inkling.train import checkpoint
 from inkling.train.storage import RunFolder
+from tests.patience import wait_until
+from tests.ports import free_port
 from tests.train.ray_processes import (
     ENVIRONMENT,
     ROOT,
@@ -19,8 +21,6 @@ from tests.train.ray_processes import (
     Job,
     checkpoint_steps,
     cluster,
-    free_port,
-    wait_until,
 )
 
 NUM_CPUS = os.cpu_count() or 1
@@ -73,7 +73,6 @@ def test_the_number_of_workers_does_not_change_the_result(one_worker, digits_fil
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
 @pytest.mark.skipif(not CAN_BIND or NUM_CPUS % 2 == 1, reason="two workers cannot have all CPUs and be bound to them")
 def test_workers_that_have_all_cpus_keep_to_their_own(digits_file, tmp_path):
     job = Job(
@@ -82,12 +81,12 @@ def test_workers_that_have_all_cpus_keep_to_their_own(digits_file, tmp_path):
         *("--epochs", "100", "--name", "run"),
     )
     folder = tmp_path / "runs/run"
-    wait_until(lambda: job.process.poll() is not None or checkpoint_steps(folder), 150, job.output)
+    wait_until(lambda: job.process.poll() is not None or checkpoint_steps(folder), job.output)
     if "room for" in job.output():
         pytest.skip("Ray has fewer CPUs than the system, as under a container's quota")
     of_workers = [cpus_of_threads(worker) - {frozenset(os.sched_getaffinity(0))} for worker in job.train_workers()]
     job.process.send_signal(signal.SIGINT)
-    assert job.wait(60)[0] == 130
+    assert job.wait()[0] == 130
     assert [len(shares) for shares in of_workers] == [1, 1]
     one, two = (next(iter(shares)) for shares in of_workers)
     assert len(one) == len(two) == NUM_CPUS // 2 and not one & two
@@ -98,14 +97,14 @@ def cpus_of_threads(process):
 
 
 def test_more_workers_than_the_machine_holds_are_refused_at_once(digits_file, tmp_path):
-    status, output = Job(tmp_path, "--data", digits_file, *SMALL, "--num-workers", "500", "--name", "big").wait(60)
+    status, output = Job(tmp_path, "--data", digits_file, *SMALL, "--num-workers", "500", "--name", "big").wait()
     assert status == 1
     assert "asked for 500 workers" in output and "CPUs" in output and "--wait" in output
 
 
 def test_a_cluster_that_cannot_be_reached_is_told_in_a_line(tmp_path):
     address = f"127.0.0.1:{free_port()}"
-    status, output = Job(tmp_path, "--address", address, "--name", "nowhere").wait(90)
+    status, output = Job(tmp_path, "--address", address, "--name", "nowhere").wait()
     assert status == 1
     assert f"error: no Ray cluster answers at {address}" in output and "Traceback" not in output
 
@@ -117,7 +116,6 @@ def ray_cluster(tmp_path_factory):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(400)
 def test_a_job_waits_for_nodes_and_runs_where_inkling_is_not_installed(ray_cluster, one_worker, digits_file, tmp_path):
     arguments = ["--address", ray_cluster.address, "--num-workers", "3", "--cpus-per-worker", "1", "--wait"]
     environment = {**ENVIRONMENT, **TOKEN}
@@ -132,7 +130,6 @@ def test_a_job_waits_for_nodes_and_runs_where_inkling_is_not_installed(ray_clust
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(400)
 def test_a_driver_outside_the_cluster_joins_through_ray_client(ray_cluster, digits_file, tmp_path):
     arguments = ["--address", ray_cluster.client_address, "--num-workers", "1", "--epochs", "2", "--no-publish"]
     job = Job(
@@ -144,7 +141,6 @@ def test_a_driver_outside_the_cluster_joins_through_ray_client(ray_cluster, digi
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(400)
 def test_each_node_gets_a_worker_where_one_node_could_hold_them_all(ray_cluster, digits_file, tmp_path):
     if len(ray_cluster.nodes) == 1:
         ray_cluster.add()
@@ -172,7 +168,6 @@ def submit(ray_cluster, folder, *arguments):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(400)
 def test_ray_job_submit_runs_the_repository_as_it_is(ray_cluster, digits_file, tmp_path):
     places = ["--storage", tmp_path / "runs", "--model-dir", tmp_path / "models", "--name", "submitted"]
     status, output = submit(ray_cluster, tmp_path, "--data", digits_file, *SMALL, "--epochs", "3", *places)
