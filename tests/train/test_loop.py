@@ -144,7 +144,7 @@ def test_one_long_call_gives_what_many_short_ones_give(undisturbed, digits, one_
 WORKER = """
 import json, os, sys
 from types import SimpleNamespace
-from train import loop, strategy
+from inkling.train import loop, strategy
 
 rank, port, steps = int(sys.argv[1]), sys.argv[2].split(","), [int(step) for step in sys.argv[3].split(",")]
 cluster = {"worker": [f"127.0.0.1:{one}" for one in port]}
