@@ -6,17 +6,17 @@
         print(client.predict(images))
 
 `AsyncClient` is the same on asyncio. `inkling.client.errors` draws the tree of what can go wrong. The command line is
-`python -m client`.
+`inkling`.
 """
 
 from .aio import AsyncClient
 from .blocking import Client
 from .errors import (
     AccessDenied,
-    BadAnswer,
     DeadlineExceeded,
     InklingError,
     InvalidInput,
+    InvalidResponse,
     MessageTooLarge,
     ModelNotFound,
     NotSupported,
@@ -28,7 +28,7 @@ from .errors import (
 )
 from .results import (
     Classification,
-    Label,
+    ClassScore,
     ModelMetadata,
     ModelStatus,
     Outputs,
@@ -44,13 +44,13 @@ __all__ = [
     "TLS",
     "AccessDenied",
     "AsyncClient",
-    "BadAnswer",
+    "ClassScore",
     "Classification",
     "Client",
     "DeadlineExceeded",
     "InklingError",
     "InvalidInput",
-    "Label",
+    "InvalidResponse",
     "MessageTooLarge",
     "ModelMetadata",
     "ModelNotFound",

@@ -1,4 +1,4 @@
-"""The command line: `python -m client`, or `inkling`.
+"""The command line: `inkling`, or `python -m client` in a checkout.
 
 The result goes to standard output and nothing else does; errors are one line on standard error.
 """
@@ -6,18 +6,19 @@ The result goes to standard output and nothing else does; errors are one line on
 import argparse
 import inspect
 import io
+import math
 import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
 from types import FrameType
-from typing import Any, NoReturn
+from typing import NoReturn
 
-from . import commands, connection_flags
-from .connection_flags import positive
+from . import commands
 from .errors import DeadlineExceeded, InklingError, InvalidInput, ServerUnavailable
+from .settings import DEFAULT_ADDRESS, TLS
 
-OK, FAILED, USAGE, AWAY, INTERRUPTED, PIPE_CLOSED = 0, 1, 2, 3, 130, 141
+FAILED, USAGE, UNAVAILABLE, INTERRUPTED, PIPE_CLOSED = 1, 2, 3, 130, 141
 
 DESCRIPTION = """Read handwriting, by asking an Inkling or TensorFlow Serving server.
 
@@ -31,14 +32,14 @@ DESCRIPTION = """Read handwriting, by asking an Inkling or TensorFlow Serving se
     inkling web                            draw in the browser"""
 
 EPILOG = """environment:
-  INKLING_SERVER  the server's address where --server is not given (localhost:8500 without both)
+  INKLING_SERVER  the server's address, if --server is not given (localhost:8500 without both)
   INKLING_TOKEN   a bearer token to send with every call; only over TLS, or with --token-over-plaintext
 
 exit status:
   0  done
   1  failed: the server refused, there is no such model, a picture cannot be read, calls of a bench failed
   2  wrong usage
-  3  the server is away, or did not answer in time
+  3  the server is unavailable, or did not respond in time
   130  interrupted        141  the reader of the output went away"""
 
 
@@ -51,16 +52,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.reconfigure(errors="surrogateescape")  # a file's name goes out in the bytes that it came in
     try:
         flags = _parser().parse_args(arguments)
-        status: int = flags.command(flags, connection_flags.settings(flags))
+        status: int = flags.command(flags, _settings(flags))
         sys.stdout.flush()
         return status
     except (ServerUnavailable, DeadlineExceeded) as error:
-        return _fail(error, AWAY)
+        return _fail(error, UNAVAILABLE)
     except InvalidInput as error:
         return _fail(error, USAGE if error.status is None and not error.address else FAILED)
     except (InklingError, OSError, ImportError) as error:
         if isinstance(error, BrokenPipeError):
-            # What is left in the buffer cannot be written at exit either.
+            # What is left in the buffer cannot be written at exit either:
+            # https://docs.python.org/3/library/signal.html#note-on-sigpipe
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return PIPE_CLOSED
         return _fail(error, FAILED)
@@ -87,7 +89,7 @@ def _parser() -> argparse.ArgumentParser:
     subparsers = parser.add_subparsers(metavar="COMMAND", required=True)
 
     def add(
-        name: str, command: Callable[[argparse.Namespace, dict[str, Any]], int], summary: str
+        name: str, command: Callable[[argparse.Namespace, commands.Connection], int], summary: str
     ) -> argparse.ArgumentParser:
         added = subparsers.add_parser(
             name,
@@ -97,7 +99,7 @@ def _parser() -> argparse.ArgumentParser:
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         added.set_defaults(command=command)
-        connection_flags.add_connection(added)
+        _add_connection(added)
         return added
 
     read = add("read", commands.read, "print what is written in pictures")
@@ -122,14 +124,14 @@ def _parser() -> argparse.ArgumentParser:
 
     wait = add("wait", commands.wait, "wait until a model is served")
     wait.set_defaults(timeout=60.0)
-    wait.add_argument("--model-version", type=int, metavar="N", help="wait for this version; for any without")
+    wait.add_argument("--model-version", type=int, metavar="N", help="wait for this version; by default for any")
 
     bench = add("bench", commands.bench, "put load on the server and measure it")
-    bench.add_argument("--concurrency", type=positive(int), default=16, help="calls under way at once (%(default)s)")
-    bench.add_argument("--batch-size", type=positive(int), default=1, help="images in each call (%(default)s)")
-    bench.add_argument("--duration", type=positive(float), default=10.0, help="seconds to measure (%(default)s)")
+    bench.add_argument("--concurrency", type=_positive(int), default=16, help="calls under way at once (%(default)s)")
+    bench.add_argument("--batch-size", type=_positive(int), default=1, help="images in each call (%(default)s)")
+    bench.add_argument("--duration", type=_positive(float), default=10.0, help="seconds to measure (%(default)s)")
     bench.add_argument("--warmup", type=float, default=1.0, help="seconds of load before that (%(default)s)")
-    bench.add_argument("--images", metavar="ARRAY", help=".npy file to take images from; noise without")
+    bench.add_argument("--images", metavar="ARRAY", help=".npy file to take images from; noise by default")
     bench.add_argument("--json", action="store_true", help="one JSON object")
     _add_model(bench)
 
@@ -142,5 +144,49 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_model(parser: argparse.ArgumentParser) -> None:
     which = parser.add_mutually_exclusive_group()
-    which.add_argument("--model-version", type=int, metavar="N", help="version of the model; the newest without")
+    which.add_argument("--model-version", type=int, metavar="N", help="version of the model; the newest by default")
     which.add_argument("--label", help="version of the model, by its label")
+
+
+def _add_connection(parser: argparse.ArgumentParser) -> None:
+    """Where the server is and how to talk to it: the flags that `_settings` reads, the same for every command."""
+    group = parser.add_argument_group("the server")
+    group.add_argument("--server", metavar="HOST:PORT", help="address; several with commas between them")
+    group.add_argument("--model", default="mnist", help="name of the model (%(default)s)")
+    group.add_argument(
+        "--timeout", type=_positive(float), default=10.0, metavar="SECONDS", help="deadline of each call (%(default)s)"
+    )
+    group.add_argument("--tls", action="store_true", help="use TLS; the other tls flags do so too")
+    group.add_argument("--tls-ca", metavar="FILE", help="authorities to trust, as PEM")
+    group.add_argument("--tls-cert", metavar="FILE", help="the client's own certificate, as PEM")
+    group.add_argument("--tls-key", metavar="FILE", help="its key, as PEM")
+    group.add_argument("--tls-name", metavar="NAME", help="name in the server's certificate, if not the address")
+    group.add_argument("--token-over-plaintext", action="store_true", help="send INKLING_TOKEN without TLS too")
+
+
+def _settings(flags: argparse.Namespace) -> commands.Connection:
+    """The server's address and the client's settings: flags first, then the environment."""
+    tls = None
+    if flags.tls or flags.tls_ca or flags.tls_cert or flags.tls_key or flags.tls_name:
+        tls = TLS(ca=flags.tls_ca, certificate=flags.tls_cert, key=flags.tls_key, server_name=flags.tls_name or "")
+    return {
+        "address": flags.server or os.environ.get("INKLING_SERVER") or DEFAULT_ADDRESS,
+        "model": flags.model,
+        "timeout_s": flags.timeout,
+        "tls": tls,
+        "token": os.environ.get("INKLING_TOKEN") or None,
+        "token_over_plaintext": flags.token_over_plaintext,
+    }
+
+
+def _positive(kind: type[int] | type[float]) -> Callable[[str], float]:
+    """A parser of a flag's number, which is above 0 and finite."""
+
+    def parse(text: str) -> float:
+        value = kind(text)
+        if not 0 < value < math.inf:
+            raise argparse.ArgumentTypeError(f"expected a finite number above 0, got {text}")
+        return value
+
+    parse.__name__ = kind.__name__  # argparse names it in "invalid int value"
+    return parse

@@ -26,17 +26,23 @@ from .errors import (
     ServerUnavailable,
     SignatureNotFound,
 )
-from .load_test import measure
+from .load_test import Report, measure
 from .results import ModelStatus
+from .settings import SettingsKeywords
 
 if TYPE_CHECKING:
     from .reading.result import Reading
 
 STDIN = "-"
-OF_THE_SERVER = (ServerUnavailable, DeadlineExceeded, ModelNotFound, SignatureNotFound, AccessDenied, NotSupported)
+# Errors that the next call would meet too.
+SERVER_ERRORS = (ServerUnavailable, DeadlineExceeded, ModelNotFound, SignatureNotFound, AccessDenied, NotSupported)
 SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 
-Settings = dict[str, Any]
+
+class Connection(SettingsKeywords, total=False):
+    """The keywords of a client, its address among them."""
+
+    address: str
 
 
 def complain(error: Exception | str) -> None:
@@ -44,17 +50,17 @@ def complain(error: Exception | str) -> None:
     print("error:", " ".join(str(error).split()), file=sys.stderr)
 
 
-def read(flags: argparse.Namespace, settings: Settings) -> int:
+def read(flags: argparse.Namespace, connection: Connection) -> int:
     """Print what is written in pictures.
 
-    For one picture, its lines; for several, each line behind the picture's name. What is doubtful is told on
-    standard error; "?" stands for what is no digit.
+    For one picture, its lines; for several, each line after the picture's name. What is doubtful is told on
+    standard error; "?" stands for what is not a digit.
     """
     pictures = list(_pictures(flags.pictures))
     many = len(pictures) > 1 or any(Path(name).is_dir() for name in flags.pictures)
     drawings = _drawings(pictures, flags.draw, many=many)
     failures = 0
-    with Client(**settings) as client, _Progress(len(pictures) if many else 0) as progress:
+    with Client(**connection) as client, _Progress(len(pictures) if many else 0) as progress:
         for picture, drawing in zip(pictures, drawings, strict=True):
             progress.show(picture)
             try:
@@ -65,7 +71,7 @@ def read(flags: argparse.Namespace, settings: Settings) -> int:
                 if drawing:
                     drawing.parent.mkdir(parents=True, exist_ok=True)
                     reading.draw().save(drawing)
-            except (*OF_THE_SERVER, ImportError, BrokenPipeError):
+            except (*SERVER_ERRORS, ImportError, BrokenPipeError):
                 raise  # the next picture would fare no better
             except (InklingError, OSError, ValueError) as error:
                 progress.clear()
@@ -75,7 +81,10 @@ def read(flags: argparse.Namespace, settings: Settings) -> int:
 
 
 def _pictures(names: Sequence[str]) -> Iterator[str]:
-    """The files, and those in the folders, in order. Raises: InvalidInput for a folder without pictures."""
+    """The files, and those in the folders, in order.
+
+    Raises: InvalidInput for a folder without pictures.
+    """
     for name in names:
         if name == STDIN or not Path(name).is_dir():
             yield name
@@ -87,7 +96,10 @@ def _pictures(names: Sequence[str]) -> Iterator[str]:
 
 
 def _drawings(pictures: Sequence[str], target: str | None, *, many: bool) -> list[Path | None]:
-    """Where each drawn-in picture goes. Raises: InvalidInput if two would be one file."""
+    """Where each drawn-in picture goes.
+
+    Raises: InvalidInput if two would be one file.
+    """
     if target is None:
         return [None] * len(pictures)
     if not many:
@@ -141,19 +153,19 @@ class _Progress:
         self.clear()
 
 
-def predict(flags: argparse.Namespace, settings: Settings) -> int:
+def predict(flags: argparse.Namespace, connection: Connection) -> int:
     """Print the class of each image in a .npy file and its probability, a line for each, with a tab between them."""
     images = _load(flags.array)
-    with Client(**settings) as client:
+    with Client(**connection) as client:
         prediction = client.predict(images, version=flags.model_version, label=flags.label)
     if flags.json:
-        answer = {
-            "model": prediction.model,
-            "model_version": prediction.model_version,
+        result = {
+            "model": prediction.model_name,
+            "model_version": prediction.version,
             "classes": prediction.classes.tolist(),
             "probabilities": prediction.probabilities.tolist(),
         }
-        print(json.dumps(answer))
+        print(json.dumps(result))
     else:
         for name, probability in prediction:
             print(f"{name}\t{probability:.4f}")
@@ -161,58 +173,67 @@ def predict(flags: argparse.Namespace, settings: Settings) -> int:
 
 
 def _load(name: str) -> NDArray[Any]:
-    """The array in a .npy file. Raises: InvalidInput, OSError."""
+    """The array in a .npy file, of any dtype and shape.
+
+    Raises: InvalidInput if it is not one, OSError if it cannot be opened.
+    """
     try:
         # Opened here, as numpy leaves a file open that it takes for an archive of arrays.
         with io.BytesIO(sys.stdin.buffer.read()) if name == STDIN else open(name, "rb") as source:
             array: NDArray[Any] = np.load(source, allow_pickle=False)  # a pickle could run anything
     except (ValueError, EOFError, MemoryError, zipfile.BadZipFile) as error:
-        raise InvalidInput(f"{_name(name)} is no .npy file of numbers: {error}") from error
+        raise InvalidInput(f"{_name(name)} is not a .npy file of numbers: {error}") from error
     if not isinstance(array, np.ndarray):
         raise InvalidInput(f"{name} holds several arrays (.npz); expected one (.npy)")
     return array
 
 
-def status(flags: argparse.Namespace, settings: Settings) -> int:
+def status(flags: argparse.Namespace, connection: Connection) -> int:
     """Print the versions of the model that the server knows of, and the state that each is in."""
-    with Client(**settings) as client:
+    with Client(**connection) as client:
         _print_status(client.status(), as_json=flags.json)
     return 0
 
 
 def _print_status(status: ModelStatus, *, as_json: bool) -> None:
-    print(json.dumps(dataclasses.asdict(status)) if as_json else status)
+    if as_json:
+        versions = [dataclasses.asdict(one) for one in status.versions]
+        print(json.dumps({"model": status.model_name, "versions": versions}))
+    else:
+        print(status)
 
 
-def wait(flags: argparse.Namespace, settings: Settings) -> int:
+def wait(flags: argparse.Namespace, connection: Connection) -> int:
     """Wait until the server is up and serves a version of the model, or this version; print its versions."""
-    with Client(**settings) as client:
+    with Client(**connection) as client:
         _print_status(client.wait_until_ready(version=flags.model_version, timeout_s=flags.timeout), as_json=False)
     return 0
 
 
-def metadata(flags: argparse.Namespace, settings: Settings) -> int:
+def metadata(flags: argparse.Namespace, connection: Connection) -> int:
     """Print the model's signatures: names, dtypes and shapes of inputs and outputs. -1 is a dimension of any size."""
-    with Client(**settings) as client:
+    with Client(**connection) as client:
         found = client.metadata(version=flags.model_version, label=flags.label)
     if flags.json:
-        print(json.dumps(dataclasses.asdict(found), default=sorted))
+        signatures = {name: dataclasses.asdict(signature) for name, signature in found.signatures.items()}
+        described = {"model": found.model_name, "model_version": found.version, "signatures": signatures}
+        print(json.dumps(described, default=sorted))  # the names of optional inputs are a set
     else:
         print(found)
-        print(f"({found.model} version {found.model_version})")
+        print(f"({found.model_name} version {found.version})")
     return 0
 
 
-def bench(flags: argparse.Namespace, settings: Settings) -> int:
+def bench(flags: argparse.Namespace, connection: Connection) -> int:
     """Keep a number of calls under way for a time, each followed by the next, and print what the server did.
 
     The client is one process on one core: at some thousand requests a second it is the client that is measured.
     """
     images = _load(flags.images) if flags.images else None
 
-    async def run() -> Any:
-        async with AsyncClient(**settings) as client:
-            await client.status()  # a server that is away, or has no such model, is no load to measure
+    async def run() -> Report:
+        async with AsyncClient(**connection) as client:
+            await client.status()  # fails at once if the server is unavailable or has no such model
             return await measure(
                 client,
                 images,
@@ -231,13 +252,14 @@ def bench(flags: argparse.Namespace, settings: Settings) -> int:
     return 1 if report.errors else 0
 
 
-def web(flags: argparse.Namespace, settings: Settings) -> int:
+def web(flags: argparse.Namespace, connection: Connection) -> int:
     """Serve a page to draw numbers on, which are read as they are drawn.
 
     The page talks to the model server by gRPC; the browser needs nothing but the page's address.
     """
-    client = AsyncClient(**settings)
+    client = AsyncClient(**connection)
     try:
+        # Here, as only this command needs what the extra `web` brings.
         import cv2  # noqa: F401 - found missing now rather than at the first drawing
 
         from .web.serve import serve

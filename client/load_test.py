@@ -1,19 +1,26 @@
-"""Closed-loop load: so many callers, each of which sends its next call when its last one is answered."""
+"""Closed-loop load for users: N callers, each of which sends its next call when its last one has returned.
+
+`inkling bench` asks how many predictions a server makes for this client, with the user's own images and connection.
+The load generator of the benchmarks (`benchmarks/serving_load.py`) asks how many a server can make at all: it sends
+prepared bytes from processes that do nothing else.
+"""
 
 import asyncio
 import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .aio import AsyncClient
 from .errors import InklingError, InvalidInput
-from .operations.inputs import as_images
+from .operations.inference import as_images
 from .results import table
+
+if TYPE_CHECKING:
+    from .aio import AsyncClient
 
 PERCENTILES = (50.0, 90.0, 95.0, 99.0, 99.9)
 NOISE_IMAGES = 1024
@@ -21,22 +28,22 @@ NOISE_IMAGES = 1024
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What a load met with."""
+    """What came of a load."""
 
     concurrency: int
     batch_size: int
     duration_s: float
-    latencies_ms: NDArray[np.float64]  # of the calls that were answered
+    latencies_ms: NDArray[np.float64]  # float64 [requests]: of the calls that succeeded
     errors: dict[str, int]  # calls by status, or by error where there is none
     examples: dict[str, str]  # one error's text for each of these
 
     @property
     def requests_per_s(self) -> float:
-        """Calls that were answered, a second."""
+        """Calls that succeeded, per second."""
         return len(self.latencies_ms) / self.duration_s
 
     def percentiles(self) -> dict[str, float]:
-        """Latencies in ms, by name; empty if nothing was answered."""
+        """Latencies in ms, by name; empty if no call succeeded."""
         if not len(self.latencies_ms):
             return {}
         values = np.percentile(self.latencies_ms, PERCENTILES)
@@ -68,7 +75,7 @@ class Report:
 
 
 async def measure(
-    client: AsyncClient,
+    client: "AsyncClient",
     images: ArrayLike | None,
     *,
     concurrency: int,
@@ -78,15 +85,18 @@ async def measure(
     version: int | None = None,
     label: str | None = None,
 ) -> Report:
-    """Put load on a server.
+    """Put load on a server, and measure what it does.
 
     Args:
-        images: what to send, in turn; noise if None.
-        concurrency: callers.
+        client: what to send with.
+        images: uint8 [n, height, width], sent in turn; noise if None.
+        concurrency: the number of callers.
         batch_size: images in each call.
-        duration_s, warmup_s: seconds that are measured, and before that seconds that are not.
+        duration_s: seconds that are measured.
+        warmup_s: seconds of load before that.
+        version, label: one version of the model; the newest if neither is given.
 
-    Raises: InvalidInput.
+    Raises: InvalidInput if `images` is empty or holds anything else.
     """
     pool = _noise() if images is None else as_images(images)
     if not len(pool):
@@ -113,7 +123,7 @@ async def measure(
                     latencies.append(time.perf_counter() - begun)
 
     await asyncio.gather(*(caller() for _ in range(concurrency)))
-    took = time.perf_counter() - start  # the last answers come after the end
+    took = time.perf_counter() - start  # the last calls return after the end
     return Report(concurrency, batch_size, took, np.array(latencies) * 1e3, dict(errors), examples)
 
 
@@ -122,7 +132,7 @@ def _noise() -> NDArray[np.uint8]:
 
 
 def _batches(pool: NDArray[np.uint8], size: int) -> Iterator[NDArray[np.uint8]]:
-    """Batches without end, round and round through the pool."""
+    """Endless batches, round and round through the pool."""
     pool = np.concatenate([pool] * (-(-size // len(pool)) + 1))
     while True:
         for begin in range(0, len(pool) - size + 1, size):

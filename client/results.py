@@ -1,4 +1,4 @@
-"""What a server's answers are to a program: plain values that print well. Nothing here knows the wire."""
+"""What the calls return: plain values that print well. Nothing here knows the wire."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,18 +12,24 @@ SHOWN_ROWS = 20
 
 
 class Outputs(dict[str, NDArray[Any]]):
-    """The outputs of a signature by name, and which model they are from."""
+    """The outputs of a signature by name, and the model that they are from.
 
-    __slots__ = ("model", "model_version", "signature")
+    Attributes:
+        model_name: the model's name on the server.
+        version: the version of the model that computed them.
+        signature: the signature's name.
+    """
 
-    def __init__(self, *, model: str, model_version: int, signature: str) -> None:
-        self.model = model
-        self.model_version = model_version
+    __slots__ = ("model_name", "signature", "version")
+
+    def __init__(self, *, model_name: str, version: int, signature: str) -> None:
+        self.model_name = model_name
+        self.version = version
         self.signature = signature
 
     def __str__(self) -> str:
         lines = [f"{name}: {array.dtype} {list(array.shape)}\n{array}" for name, array in sorted(self.items())]
-        return "\n".join([*lines, f"({self.model} version {self.model_version}, {self.signature})"])
+        return "\n".join([*lines, f"({self.model_name} version {self.version}, {self.signature})"])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -33,14 +39,14 @@ class Prediction:
     Attributes:
         classes: int64 [n], the most probable class of each image.
         probabilities: float32 [n, number of classes], each row adding up to 1.
-        model: the model's name on the server.
-        model_version: the version of the model that answered.
+        model_name: the model's name on the server.
+        version: the version of the model that computed them.
     """
 
     classes: NDArray[np.int64]
     probabilities: NDArray[np.float32]
-    model: str
-    model_version: int
+    model_name: str
+    version: int
 
     @property
     def confidence(self) -> NDArray[np.float32]:
@@ -61,16 +67,16 @@ class Prediction:
         shown = zip(range(SHOWN_ROWS), self, strict=False)
         lines = [f"{row:5d}  {name:5d}  {probability:11.1%}" for row, (name, probability) in shown]
         more = [f"... and {len(self) - SHOWN_ROWS:,} more"] if len(self) > SHOWN_ROWS else []
-        source = f"({self.model} version {self.model_version})"
+        source = f"({self.model_name} version {self.version})"
         return "\n".join(["image  class  probability", *lines, *more, source])
 
 
 @dataclass(frozen=True, slots=True)
-class Label:
-    """One class that an example may be of, with the model's score for it."""
+class ClassScore:
+    """One class that an example may belong to, with the model's score for it."""
 
     name: str
-    score: float
+    score: float  # higher is more likely; Inkling's models give probabilities
 
     def __str__(self) -> str:
         return f"{self.name} ({self.score:.3g})"
@@ -78,28 +84,27 @@ class Label:
 
 @dataclass(frozen=True, slots=True)
 class Classification:
-    """What one example is: labels in the model's order."""
+    """What one example is, by the scores of the classes in the model's order."""
 
-    labels: tuple[Label, ...]
-    model: str
-    model_version: int
+    classes: tuple[ClassScore, ...]
+    model_name: str
+    version: int
 
     @property
-    def best(self) -> Label:
-        """The label with the highest score."""
-        return max(self.labels, key=lambda label: label.score)
+    def best(self) -> ClassScore:
+        """The class with the highest score."""
+        return max(self.classes, key=lambda one: one.score)
 
     def __str__(self) -> str:
-        ordered = sorted(self.labels, key=lambda label: -label.score)
-        return ", ".join(str(label) for label in ordered)
+        return ", ".join(str(one) for one in sorted(self.classes, key=lambda one: -one.score))
 
 
 @dataclass(frozen=True, slots=True)
 class TensorSpec:
-    """An input or output of a signature. In `shape`, -1 is a dimension of any size; None is a shape of any rank."""
+    """An input or output of a signature."""
 
-    dtype: str
-    shape: tuple[int, ...] | None
+    dtype: str  # as NumPy names it, or TensorFlow: "uint8", "float32", "string", "bfloat16"
+    shape: tuple[int, ...] | None  # -1 is a dimension of any size; None a shape of any rank
 
     def __str__(self) -> str:
         return f"{self.dtype} {'[...]' if self.shape is None else list(self.shape)}"
@@ -120,8 +125,8 @@ class Signature:
 class ModelMetadata:
     """The signatures of one version of a model."""
 
-    model: str
-    model_version: int
+    model_name: str
+    version: int
     signatures: dict[str, Signature]
 
     def __str__(self) -> str:
@@ -152,17 +157,17 @@ class VersionStatus:
 class ModelStatus:
     """The versions of a model that the server knows of, newest first."""
 
-    model: str
+    model_name: str
     versions: tuple[VersionStatus, ...]
 
     @property
     def available(self) -> tuple[int, ...]:
-        """The versions that answer predictions, newest first."""
+        """The versions that are served, newest first."""
         return tuple(status.version for status in self.versions if status.state == AVAILABLE)
 
     def __str__(self) -> str:
         rows = [("model", "version", "state", "error")]
-        return table(rows + [(self.model, str(one.version), one.state, one.error) for one in self.versions])
+        return table(rows + [(self.model_name, str(one.version), one.state, one.error) for one in self.versions])
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

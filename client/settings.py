@@ -5,13 +5,14 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from .errors import InvalidInput
 
+DEFAULT_ADDRESS = "localhost:8500"
 MEBIBYTE = 1 << 20
 MAX_KEEPALIVE_S = 86_400
-MAX_TIMEOUT_S = 1e9  # 31 years; with 300, or infinity, gRPC takes the deadline to be over
+MAX_TIMEOUT_S = 1e9  # 31 years; with 300 years, or infinity, gRPC takes the deadline to have passed
 _SCHEME = re.compile(r"(dns|ipv4|ipv6|unix|unix-abstract|vsock|xds|google-c2p):")  # of a target in gRPC's own spelling
 
 
@@ -19,10 +20,10 @@ _SCHEME = re.compile(r"(dns|ipv4|ipv6|unix|unix-abstract|vsock|xds|google-c2p):"
 class Retry:
     """When and how often gRPC sends a call again: after UNAVAILABLE only, and never past the call's deadline.
 
-    A prediction changes nothing on the server, so one that was perhaps computed already may be sent again.
+    A prediction changes nothing on the server, so it may be sent again even if it was perhaps computed already.
     """
 
-    attempts: int = 4  # in all, the first included; gRPC takes 5 at most; 1 means none again
+    attempts: int = 4  # in all, the first included; gRPC allows 5 at most; 1 means no retries
     initial_backoff_s: float = 0.1  # mean wait before the second attempt; gRPC adds the jitter
     max_backoff_s: float = 2.0
     backoff_multiplier: float = 2.0
@@ -32,7 +33,10 @@ class Retry:
     tokens_per_success: float = 0.2
 
     def __post_init__(self) -> None:
-        """Raises: InvalidInput."""
+        """Check the values.
+
+        Raises: InvalidInput.
+        """
         if not 1 <= self.attempts <= 5:
             raise InvalidInput(f"retry attempts={self.attempts}; expected 1 (no retries) to 5 (gRPC's own limit)")
         if not 0 < self.initial_backoff_s <= self.max_backoff_s:
@@ -51,22 +55,28 @@ class Retry:
 class TLS:
     """Transport security. Each of the three PEM texts is given as bytes or as the path of a file.
 
-    With `certificate` and `key`, the client shows who it is too (mutual TLS). The servers of a list of addresses are
-    all held to one name: `server_name`, or the host of the first address.
+    With `certificate` and `key` the client identifies itself too (mutual TLS). All servers of a list of addresses must
+    have one name in their certificates: `server_name`, or the host of the first address.
     """
 
-    ca: bytes | str | os.PathLike[str] | None = None  # authorities to trust; those that gRPC carries without
+    ca: bytes | str | os.PathLike[str] | None = None  # authorities to trust; by default those that gRPC brings
     certificate: bytes | str | os.PathLike[str] | None = None  # the client's own chain
     key: bytes | str | os.PathLike[str] | None = field(default=None, repr=False)  # its private key
-    server_name: str = ""  # the name in the server's certificate, where it is not the address
+    server_name: str = ""  # the name in the server's certificate, if it is not the address
 
     def __post_init__(self) -> None:
-        """Raises: InvalidInput."""
+        """Check that `certificate` and `key` come together.
+
+        Raises: InvalidInput.
+        """
         if (self.certificate is None) != (self.key is None):
             raise InvalidInput("tls has one of certificate and key; mutual TLS needs both, plain TLS neither")
 
     def pem(self, name: str) -> bytes | None:
-        """The PEM text of the field `name`. Raises: InvalidInput if its file cannot be read."""
+        """The PEM text of the field `name`; None if that is not set.
+
+        Raises: InvalidInput if its file cannot be read.
+        """
         value = getattr(self, name)
         if value is None or isinstance(value, bytes):
             return value
@@ -81,31 +91,34 @@ class Settings:
     """Where the server is and how to talk to it; checked once, when the client is made.
 
     `address` is `host:port`, any target that gRPC knows (`dns:///name:port` for all pods behind a headless service,
-    `unix:/path`), or a list of `host:port`. Calls go round all addresses that it means. The names in a list are looked
-    up once, at the first call.
+    `unix:/path`), or a list of `host:port`. Calls are spread over all addresses. The names in a list are looked up
+    once, at the first call.
     """
 
-    address: str | Sequence[str] = "localhost:8500"
+    address: str | Sequence[str] = DEFAULT_ADDRESS
     _: KW_ONLY
-    model: str = "mnist"  # asked where a call names no model
-    timeout_s: float = 10.0  # deadline of each request, retries included, where a call gives none for all that it does
+    model: str = "mnist"  # for calls that name no model
+    timeout_s: float = 10.0  # deadline of each request, retries included, of calls without a timeout_s of their own
     wait_for_ready: bool = False  # wait for a connection until the deadline, instead of failing without one
     retry: Retry = Retry()
-    check_inputs: bool = False  # hold inputs against the model's metadata before they are sent
+    check_inputs: bool = False  # compare inputs with the model's metadata before they are sent
     split_bytes: int = MEBIBYTE  # larger batches are sent in parts of this size at most
-    max_rows: int = 512  # and of this many rows at most; the server's own limit is learnt when it names it
-    max_in_flight: int = 4  # parts of one batch that are under way at once
+    max_rows: int = 512  # and of this many rows at most; the server's own limit is learnt from its refusal
+    max_in_flight: int = 4  # parts of one batch that are sent at once
     max_message_bytes: int = 64 * MEBIBYTE  # of one request or response; this client refuses larger ones
     gzip: bool = False  # compress requests; whether responses are is the server's choice
-    keepalive_s: float = 30.0  # ping a silent connection under a call this often; 0 never
-    tls: TLS | None = None  # plaintext without
-    # A bearer token, or what gives one for each call; what it raises reaches the caller as it is.
+    keepalive_s: float = 30.0  # ping a silent connection this often during a call; 0 never
+    tls: TLS | None = None  # plaintext if None
+    # A bearer token, or a function that returns one for each call; what it raises reaches the caller as it is.
     token: str | Callable[[], str] | None = field(default=None, repr=False)
     token_over_plaintext: bool = False  # send the token without TLS too (a mesh encrypts, a tunnel, a test)
     interceptors: Sequence[Any] = ()  # gRPC's client interceptors: grpc's for Client, grpc.aio's for AsyncClient
 
     def __post_init__(self) -> None:
-        """Raises: InvalidInput."""
+        """Check the values.
+
+        Raises: InvalidInput.
+        """
         addresses = self.addresses
         if not addresses or not all(isinstance(address, str) and _is_text(address.strip()) for address in addresses):
             raise InvalidInput(f"address {self.address!r}; expected host:port, such as localhost:8500, or several")
@@ -127,7 +140,7 @@ class Settings:
 
     @property
     def addresses(self) -> tuple[str, ...]:
-        """The addresses one by one: those of a list, or of a text with commas; a target of gRPC's is one."""
+        """The addresses one by one: those of a list, or of a text with commas; a target of gRPC's own is one."""
         if not isinstance(self.address, str):
             return tuple(self.address)
         return (self.address,) if _SCHEME.match(self.address.strip()) else tuple(self.address.split(","))
@@ -138,8 +151,31 @@ class Settings:
         return ",".join(self.addresses)
 
 
+class SettingsKeywords(TypedDict, total=False):
+    """The fields of `Settings` after the address, as the keywords of both clients."""
+
+    model: str
+    timeout_s: float
+    wait_for_ready: bool
+    retry: Retry
+    check_inputs: bool
+    split_bytes: int
+    max_rows: int
+    max_in_flight: int
+    max_message_bytes: int
+    gzip: bool
+    keepalive_s: float
+    tls: TLS | None
+    token: str | Callable[[], str] | None
+    token_over_plaintext: bool
+    interceptors: Sequence[Any]
+
+
 def host_and_port(address: str) -> tuple[str, int]:
-    """The two parts of one address of a list. Raises: InvalidInput."""
+    """The two parts of one address of a list, without the brackets of IPv6.
+
+    Raises: InvalidInput if it is not `host:port`.
+    """
     host, _, port = address.strip().rpartition(":")
     if not host or "/" in host or _SCHEME.match(address.strip()) or not (port.isdecimal() and int(port) < 1 << 16):
         raise InvalidInput(f"{address.strip()!r} in a list of addresses; expected host:port, such as 10.0.0.7:8500")
@@ -147,14 +183,20 @@ def host_and_port(address: str) -> tuple[str, int]:
 
 
 def check_timeout(timeout_s: float) -> float:
-    """`timeout_s` itself. Raises: InvalidInput."""
+    """Return `timeout_s` itself, checked.
+
+    Raises: InvalidInput if it is not above 0 and finite.
+    """
     if not 0 < timeout_s <= MAX_TIMEOUT_S:
         raise InvalidInput(f"timeout_s={timeout_s}; expected more than 0, and {MAX_TIMEOUT_S:,.0f} at most")
     return timeout_s
 
 
 def bearer(token: str) -> str:
-    """What goes out for a token. Raises: InvalidInput, which does not show it."""
+    """The value of the `authorization` header for a token.
+
+    Raises: InvalidInput, which does not show the token, if it cannot be sent.
+    """
     token = token.strip() if isinstance(token, str) else ""  # a file that it is read from ends with a newline
     if not token or not token.isascii() or not token.isprintable():
         raise InvalidInput("the token is empty, or not printable ASCII on one line; what was it read from?")
@@ -162,5 +204,5 @@ def bearer(token: str) -> str:
 
 
 def _is_text(text: str) -> bool:
-    """Whether it is something, and can be sent; bytes of a command line that are no UTF-8 cannot."""
+    """Whether it is not empty and can be sent; bytes of a command line that are not UTF-8 cannot."""
     return bool(text) and text.isprintable()

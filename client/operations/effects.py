@@ -1,4 +1,7 @@
-"""What an operation may want done by the client that drives it."""
+"""What an operation may want done by the client that drives it: the effects of the sans-I/O pattern.
+
+https://sans-io.readthedocs.io/
+"""
 
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
@@ -9,7 +12,7 @@ from ..protocol.rpc import Call
 
 @dataclass(frozen=True, slots=True)
 class SendAll:
-    """Make so many calls, a few at once; the responses come back in their order, or the first error.
+    """Make `count` calls, a few at once; the responses come back in the calls' order, or the first error.
 
     `call` makes the call of each number when its turn comes, so that not all requests are in memory at once.
     """
@@ -21,18 +24,18 @@ class SendAll:
 
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """Do nothing for so long."""
+    """Do nothing for so many seconds."""
 
     seconds: float
 
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """Compute something that takes long enough to be kept from an event loop."""
+    """Compute something that takes too long for an event loop."""
 
     function: Callable[[], Any]
 
 
-Step = Call | SendAll | Pause | Work
+Effect = Call | SendAll | Pause | Work
 T = TypeVar("T")
-Steps = Generator[Step, Any, T]
+Operation = Generator[Effect, Any, T]

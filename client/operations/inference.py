@@ -1,255 +1,260 @@
-"""Every operation of the client, once, for both of its faces.
+"""The operations that ask a model: predict, read, run and classify. `Operations` has these and those about models."""
 
-An operation is a generator that talks to nobody. It yields what it wants done (a step: calls to make, a pause, work to
-do), is sent what came of it, and returns the operation's result. `blocking.py` and `aio.py` differ
-only in how they perform a step. So requests, checks, splitting, polling and all decisions about errors are here, and a
-test can drive them without a server.
-"""
-
-import re
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
-from ..errors import BadAnswer, InvalidInput, VersionNotFound
+from ..errors import InvalidInput, InvalidResponse, VersionNotFound
 from ..protocol import wire_pb2 as wire
-from ..protocol.messages import (
+from ..protocol.inference_messages import (
     classifications_of,
     classify_request,
-    model_spec,
     outputs_of,
     predict_request,
     prediction_of,
 )
+from ..protocol.model_messages import model_spec
 from ..protocol.rpc import CLASSIFY, PREDICT, Call
+from ..protocol.status import rows_limit
 from ..results import Classification, Outputs, Prediction
 from ..settings import Settings
-from .effects import SendAll, Steps, Work
-from .inputs import as_images
+from .effects import Operation, SendAll, Work
 from .models import ModelOperations
+from .options import PredictOptions, VersionOptions
 from .signature_check import find_problem
-from .splitting import Inputs, as_arrays, count_rows, join_parts, plan_parts, replan_parts, take_rows
+from .splitting import Inputs, as_arrays, join_parts, num_rows, plan_parts, replan_parts, take_rows
 
 if TYPE_CHECKING:
     from ..reading.picture import PictureSource
     from ..reading.result import Reading
 
-_ROWS_LIMIT = re.compile(r"larger than maximum input batch size (\d+)")
+
+@dataclass(frozen=True, slots=True)
+class _PredictCall:
+    """What one call of `predict` or `run` asks for, and its requests: one for all rows, or one for each part."""
+
+    spec: wire.ModelSpec
+    inputs: Inputs
+    outputs: Sequence[str]  # names of those to be sent back; all if empty
+    deadline: float | None
+
+    def whole(self) -> Call:
+        return Call(PREDICT, predict_request(self.spec, self.inputs, self.outputs), self.deadline, self.spec)
+
+    def in_parts(self, parts: Sequence[slice], *, max_in_flight: int) -> SendAll:
+        arrays = as_arrays(self.inputs)
+
+        def part_call(number: int) -> Call:
+            part = parts[number]
+            request = predict_request(self.spec, take_rows(self.inputs, arrays, part), self.outputs)
+            return Call(PREDICT, request, self.deadline, self.spec, rows=part)
+
+        return SendAll(part_call, len(parts), max_in_flight)
+
+    def pinned(self, version: int) -> "_PredictCall":
+        """The same, asked of one version."""
+        spec = model_spec(self.spec.name, version=version, signature=self.spec.signature_name)
+        return replace(self, spec=spec)
 
 
 class Operations(ModelOperations):
-    """All operations, with what is remembered between them: signatures, and servers' limits."""
+    """All operations, with what they remember: signatures, and servers' limits."""
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
-        self._rows_limits: dict[str, int] = {}  # model: the most rows that its server takes in one request
+        self._rows_limits: dict[str, int] = {}  # by model: the most rows that its server takes in one request
 
     def predict(
         self,
         images: ArrayLike,
         *,
-        model: str | None,
-        version: int | None,
-        label: str | None,
-        timeout_s: float | None,
-        check: bool | None,
-    ) -> Steps[Prediction]:
-        """See `client.Client.predict`."""
+        model: str | None = None,
+        check: bool | None = None,
+        **options: Unpack[VersionOptions],
+    ) -> Operation[Prediction]:
+        """See `Client.predict`."""
         array = as_images(images)
-        spec = self._spec(model, version=version, label=label)
+        spec, deadline = self._asked(model, **options)
+        call = _PredictCall(spec, {"images": array}, (), deadline)
         several = len(array) > 1  # one image needs no plan for its parts
-        outputs = yield from self._run(spec, {"images": array}, (), batched=several, timeout_s=timeout_s, check=check)
+        outputs = yield from self._run(call, batched=several, check=check)
         return self._parse(prediction_of, outputs, spec, num_images=len(array))
 
-    def read(
-        self,
-        picture: "PictureSource",
-        *,
-        model: str | None,
-        version: int | None,
-        label: str | None,
-        timeout_s: float | None,
-    ) -> "Steps[Reading]":
-        """See `client.Client.read`."""
+    def read(self, picture: "PictureSource", **options: Unpack[PredictOptions]) -> "Operation[Reading]":
+        """See `Client.read`."""
+        # Not at the top: most users of the client never read a picture, and OpenCV takes long to import.
         from ..reading.page import find_digits
         from ..reading.result import Reading
 
         page = yield Work(lambda: find_digits(picture))
         if not len(page.images):
             return Reading.of(page, np.empty((0, 10), np.float32))
-        prediction = yield from self.predict(
-            page.images, model=model, version=version, label=label, timeout_s=timeout_s, check=None
-        )
+        prediction = yield from self.predict(page.images, **options)
 
         def reading() -> Reading:
             try:
-                return Reading.of(page, prediction.probabilities, model_version=prediction.model_version)
+                return Reading.of(page, prediction.probabilities, model_version=prediction.version)
             except ValueError as error:
-                raise BadAnswer(str(error), address=self._settings.server, model=prediction.model) from error
+                raise InvalidResponse(str(error), address=self._settings.server, model=prediction.model_name) from error
 
         return (yield Work(reading))
 
     def run(
         self,
-        model: str | None,
+        model_name: str | None,
         inputs: Inputs,
         *,
-        signature: str,
-        version: int | None,
-        label: str | None,
-        outputs: Sequence[str],
-        batched: bool,
-        timeout_s: float | None,
-        check: bool | None,
-    ) -> Steps[Outputs]:
-        """See `client.Client.run`."""
-        spec = self._spec(model, version=version, label=label, signature=signature)
-        return (yield from self._run(spec, inputs, outputs, batched=batched, timeout_s=timeout_s, check=check))
+        signature: str = "",
+        outputs: Sequence[str] = (),
+        batched: bool = False,
+        check: bool | None = None,
+        **options: Unpack[VersionOptions],
+    ) -> Operation[Outputs]:
+        """See `Client.run`."""
+        spec, deadline = self._asked(model_name, signature=signature, **options)
+        return (yield from self._run(_PredictCall(spec, inputs, outputs, deadline), batched=batched, check=check))
 
-    def _run(
-        self,
-        spec: wire.ModelSpec,
-        inputs: Inputs,
-        outputs: Sequence[str],
-        *,
-        batched: bool,
-        timeout_s: float | None,
-        check: bool | None,
-    ) -> Steps[Outputs]:
-        """The outputs of one call, or of as many as a batch needs."""
-        deadline = self._deadline(timeout_s)
+    def _run(self, call: _PredictCall, *, batched: bool, check: bool | None) -> Operation[Outputs]:
+        """The outputs of one request, or of as many as a batch needs."""
         if self._settings.check_inputs if check is None else check:
-            yield from self._check(spec, inputs, outputs, deadline)
-        if batched and len(parts := self._plan(spec, inputs)) > 1:
-            return (yield from self._run_parts(spec, inputs, outputs, parts, deadline))
+            yield from self._check(call)
+        if batched and len(parts := self._plan(call)) > 1:
+            return (yield from self._run_parts(call, parts))
         try:
-            response = yield Call(PREDICT, predict_request(spec, inputs, outputs), deadline, spec)
+            response = yield call.whole()
         except InvalidInput as error:
-            if not batched or not self._learn_rows(spec, error, sent=count_rows(inputs)):
+            if not batched or not self._learn_rows_limit(call, error, sent=num_rows(call.inputs)):
                 raise
-            return (yield from self._run_parts(spec, inputs, outputs, self._plan(spec, inputs), deadline))
-        result = self._parse(outputs_of, response, spec)
-        self._signatures.saw(spec, result.model_version)
+            return (yield from self._run_parts(call, self._plan(call)))
+        result = self._parse(outputs_of, response, call.spec)
+        self._metadata.invalidate_if_changed(call.spec, result.version)
         return result
 
-    def _run_parts(
-        self,
-        spec: wire.ModelSpec,
-        inputs: Inputs,
-        outputs: Sequence[str],
-        parts: Sequence[slice],
-        deadline: float | None,
-    ) -> Steps[Outputs]:
-        """The outputs of a batch that goes out in parts, all from one version of the model."""
+    def _run_parts(self, call: _PredictCall, parts: Sequence[slice]) -> Operation[Outputs]:
+        """The outputs of a batch that is sent in parts, all from one version of the model."""
         try:
-            results = yield from self._send_parts(spec, inputs, outputs, parts, deadline)
+            results = yield from self._send_parts(call, parts)
         except InvalidInput as error:
-            if not self._learn_rows(spec, error, sent=max(part.stop - part.start for part in parts)):
+            if not self._learn_rows_limit(call, error, sent=max(part.stop - part.start for part in parts)):
                 raise
-            parts = replan_parts(parts, max_rows=self._rows(spec))
-            results = yield from self._send_parts(spec, inputs, outputs, parts, deadline)
-        results = yield from self._of_one_version(spec, inputs, outputs, parts, results, deadline)
-        self._signatures.saw(spec, results[0].model_version)
+            parts = replan_parts(parts, max_rows=self._max_rows(call))
+            results = yield from self._send_parts(call, parts)
+        results = yield from self._of_one_version(call, parts, results)
+        self._metadata.invalidate_if_changed(call.spec, results[0].version)
         rows = [part.stop - part.start for part in parts]
-        return self._parse(join_parts, results, spec, rows=rows)
+        return self._parse(join_parts, results, call.spec, rows=rows)
 
     def _of_one_version(
-        self,
-        spec: wire.ModelSpec,
-        inputs: Inputs,
-        outputs: Sequence[str],
-        parts: Sequence[slice],
-        results: list[Outputs],
-        deadline: float | None,
-    ) -> Steps[list[Outputs]]:
-        """The results, once those parts are asked again that another version answered.
+        self, call: _PredictCall, parts: Sequence[slice], results: list[Outputs]
+    ) -> Operation[list[Outputs]]:
+        """The results, after the parts that came from another version are asked again.
 
         A new version was published in between, or taken back. Then it may be gone, and the older one is asked.
         """
-        versions = sorted({result.model_version for result in results}, reverse=True)
+        versions = sorted({result.version for result in results}, reverse=True)
         if len(versions) == 1:
             return results
         for version in versions:
-            stale = [part for part, result in zip(parts, results, strict=True) if result.model_version != version]
-            pinned = model_spec(spec.name, version=version, signature=spec.signature_name)
+            stale = [part for part, result in zip(parts, results, strict=True) if result.version != version]
             try:
-                again = iter((yield from self._send_parts(pinned, inputs, outputs, stale, deadline)))
+                again = iter((yield from self._send_parts(call.pinned(version), stale)))
             except VersionNotFound:
                 if version == versions[-1]:
                     raise
             else:
-                return [result if result.model_version == version else next(again) for result in results]
+                return [result if result.version == version else next(again) for result in results]
         return results
 
-    def _send_parts(
-        self,
-        spec: wire.ModelSpec,
-        inputs: Inputs,
-        outputs: Sequence[str],
-        parts: Sequence[slice],
-        deadline: float | None,
-    ) -> Steps[list[Outputs]]:
-        arrays = as_arrays(inputs)
+    def _send_parts(self, call: _PredictCall, parts: Sequence[slice]) -> Operation[list[Outputs]]:
+        responses = yield call.in_parts(parts, max_in_flight=self._settings.max_in_flight)
+        return [self._parse(outputs_of, response, call.spec) for response in responses]
 
-        def call(number: int) -> Call:
-            part = parts[number]
-            return Call(
-                PREDICT, predict_request(spec, take_rows(inputs, arrays, part), outputs), deadline, spec, rows=part
-            )
+    def _plan(self, call: _PredictCall) -> list[slice]:
+        return plan_parts(call.inputs, max_bytes=self._settings.split_bytes, max_rows=self._max_rows(call))
 
-        responses = yield SendAll(call, len(parts), self._settings.max_in_flight)
-        return [self._parse(outputs_of, response, spec) for response in responses]
+    def _max_rows(self, call: _PredictCall) -> int:
+        return min(self._settings.max_rows, self._rows_limits.get(call.spec.name, self._settings.max_rows))
 
-    def _plan(self, spec: wire.ModelSpec, inputs: Inputs) -> list[slice]:
-        return plan_parts(inputs, max_bytes=self._settings.split_bytes, max_rows=self._rows(spec))
-
-    def _rows(self, spec: wire.ModelSpec) -> int:
-        return min(self._settings.max_rows, self._rows_limits.get(spec.name, self._settings.max_rows))
-
-    def _learn_rows(self, spec: wire.ModelSpec, error: InvalidInput, *, sent: int) -> bool:
-        """Whether the server refused `sent` rows because it takes fewer; how many is remembered."""
-        limit = _ROWS_LIMIT.search(error.details)
-        if limit is None or not 0 < int(limit[1]) < sent:
+    def _learn_rows_limit(self, call: _PredictCall, error: InvalidInput, *, sent: int) -> bool:
+        """Whether the server refused `sent` rows because it takes fewer; its limit is remembered."""
+        limit = rows_limit(error)
+        if limit is None or not 0 < limit < sent:
             return False
-        self._rows_limits[spec.name] = int(limit[1])
+        self._rows_limits[call.spec.name] = limit
         return True
 
-    def _check(
-        self,
-        spec: wire.ModelSpec,
-        inputs: Inputs,
-        outputs: Sequence[str],
-        deadline: float | None,
-    ) -> Steps[None]:
-        """Hold a request against the model's signatures. Raises: InvalidInput, SignatureNotFound."""
-        metadata = self._signatures.find(spec)
+    def _check(self, call: _PredictCall) -> Operation[None]:
+        """Compare a call with the model's signatures.
+
+        Raises: InvalidInput, SignatureNotFound.
+        """
+        server = self._settings.server
+        metadata = self._metadata.get(call.spec)
         known = metadata is not None
         if metadata is None:
-            metadata = yield from self._fetch_metadata(spec, deadline)
-        problem = find_problem(metadata, spec.signature_name, inputs, outputs)
-        if problem and known and not spec.HasField("version"):  # the model may be another one by now
-            metadata = yield from self._fetch_metadata(spec, deadline)
-            problem = find_problem(metadata, spec.signature_name, inputs, outputs)
+            metadata = yield from self._fetch_metadata(call.spec, call.deadline)
+        problem = find_problem(metadata, call.spec.signature_name, call.inputs, call.outputs, address=server)
+        if problem and known and not call.spec.HasField("version"):  # the model may be another one by now
+            metadata = yield from self._fetch_metadata(call.spec, call.deadline)
+            problem = find_problem(metadata, call.spec.signature_name, call.inputs, call.outputs, address=server)
         if problem:
-            problem.address = self._settings.server
             raise problem
 
     def classify(
         self,
         examples: Mapping[str, Any] | Sequence[Mapping[str, Any]],
         *,
-        model: str | None,
-        signature: str,
-        version: int | None,
-        label: str | None,
-        context: Mapping[str, Any] | None,
-        timeout_s: float | None,
-    ) -> Steps[list[Classification]]:
-        """See `client.Client.classify`."""
-        spec = self._spec(model, version=version, label=label, signature=signature)
+        model: str | None = None,
+        signature: str = "classify",
+        context: Mapping[str, Any] | None = None,
+        **options: Unpack[VersionOptions],
+    ) -> Operation[list[Classification]]:
+        """See `Client.classify`."""
+        spec, deadline = self._asked(model, signature=signature, **options)
         examples = [examples] if isinstance(examples, Mapping) else examples
-        request = classify_request(spec, examples, context)
-        response = yield Call(CLASSIFY, request, self._deadline(timeout_s), spec)
+        response = yield Call(CLASSIFY, classify_request(spec, examples, context), deadline, spec)
         return self._parse(classifications_of, response, spec, num_examples=len(examples))
+
+
+def as_images(images: Any) -> NDArray[np.uint8]:
+    """Images as they are sent.
+
+    Args:
+        images: one image or several: an array [n, height, width], [n, height, width, 1] or [height, width], Pillow's
+            greyscale images, or lists of either; integers, 0 (paper) to 255 (ink).
+
+    Returns: uint8 [n, height, width].
+
+    Raises: InvalidInput if they are not of one size, or hold other values.
+    """
+    try:
+        array = images if isinstance(images, np.ndarray) else np.asarray(images)
+    except ValueError as error:
+        raise InvalidInput(f"the images are not all of one size ({error}); expected one array of them") from error
+    if array.dtype != np.uint8:
+        array = _whole_grey_values(array)
+    if array.ndim == 2:
+        return array[np.newaxis]
+    if array.ndim == 4 and array.shape[3] == 1:
+        return array[:, :, :, 0]
+    if array.ndim != 3:
+        raise InvalidInput(
+            f"images of shape {list(array.shape)}; expected [n, 28, 28], or [28, 28] for one; "
+            "read() takes pictures of any size and colour"
+        )
+    return array
+
+
+def _whole_grey_values(array: NDArray[Any]) -> NDArray[np.uint8]:
+    """Other integers are taken if they are grey values; floats are not, as their scale would be a guess."""
+    if array.dtype.kind in "iu":
+        if array.size == 0 or (array.min() >= 0 and array.max() <= 255):
+            return array.astype(np.uint8)
+        raise InvalidInput(f"images with values from {array.min()} to {array.max()}; expected 0 (paper) to 255 (ink)")
+    raise InvalidInput(
+        f"images of dtype {array.dtype}; expected uint8, 0 (paper) to 255 (ink): "
+        "for values from 0 to 1, (images * 255).round().astype(np.uint8)"
+    )

@@ -1,20 +1,12 @@
-"""The operations on models as such: what is served, in what state, and by which signatures."""
+"""The operations about models: what is served, in what state, and with which signatures."""
 
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Unpack
 
-from ..errors import (
-    OTHER_SERVER,
-    BadAnswer,
-    DeadlineExceeded,
-    ModelNotFound,
-    NotSupported,
-    ServerError,
-    ServerUnavailable,
-)
+from ..errors import DeadlineExceeded, InvalidResponse, ModelNotFound, ServerError, ServerUnavailable
 from ..protocol import wire_pb2 as wire
-from ..protocol.messages import (
+from ..protocol.model_messages import (
     enum_name,
     health_request,
     metadata_of,
@@ -24,56 +16,94 @@ from ..protocol.messages import (
     status_of,
 )
 from ..protocol.rpc import GET_MODEL_METADATA, GET_MODEL_STATUS, HEALTH, RELOAD, Call, model_text
+from ..protocol.status import OTHER_SERVER
 from ..results import ModelMetadata, ModelStatus, ServedModel
 from ..settings import Settings, check_timeout
-from .effects import Pause, Steps, T
-from .signature_check import SignatureCache
+from .effects import Operation, Pause, T
+from .options import VersionOptions
 
 FIRST_POLL_S = 0.05
 LAST_POLL_S = 1.0
 RELOAD_TIMEOUT_S = 120.0
 
 
+_Key = tuple[str, int | str | None]
+
+
+class MetadataCache:
+    """Metadata by model and version, label, or neither.
+
+    What was asked for with a version never changes. What was asked for without is kept until a response shows that
+    another version is served by now.
+    """
+
+    def __init__(self) -> None:
+        self._kept: dict[_Key, ModelMetadata] = {}
+
+    def get(self, spec: wire.ModelSpec) -> ModelMetadata | None:
+        """What is known about the model of `spec`."""
+        return self._kept.get(_key(spec))
+
+    def put(self, spec: wire.ModelSpec, metadata: ModelMetadata) -> None:
+        """Remember what the server said about the model of `spec`."""
+        self._kept[_key(spec)] = metadata
+        self._kept[metadata.model_name, metadata.version] = metadata
+
+    def invalidate_if_changed(self, spec: wire.ModelSpec, version: int) -> None:
+        """Forget the metadata for `spec` if it is not that of `version`, which just responded."""
+        if not self._kept:
+            return
+        key = _key(spec)
+        if key in self._kept and self._kept[key].version != version:
+            del self._kept[key]
+
+
+def _key(spec: wire.ModelSpec) -> _Key:
+    return spec.name, spec.version.value if spec.HasField("version") else spec.version_label or None
+
+
 class ModelOperations:
-    """Metadata, status, waiting, reload and health; and what all operations are made with."""
+    """Metadata, status, waiting, reload and health; and what all operations need."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._signatures = SignatureCache()
+        self._metadata = MetadataCache()
 
-    def metadata(
-        self, model: str | None, *, version: int | None, label: str | None, timeout_s: float | None
-    ) -> Steps[ModelMetadata]:
-        """See `client.Client.metadata`."""
-        spec = self._spec(model, version=version, label=label)
-        return (yield from self._fetch_metadata(spec, self._deadline(timeout_s)))
+    def metadata(self, model_name: str | None, **options: Unpack[VersionOptions]) -> Operation[ModelMetadata]:
+        """See `Client.metadata`."""
+        spec, deadline = self._asked(model_name, **options)
+        return (yield from self._fetch_metadata(spec, deadline))
 
-    def _fetch_metadata(self, spec: wire.ModelSpec, deadline: float | None) -> Steps[ModelMetadata]:
+    def _fetch_metadata(self, spec: wire.ModelSpec, deadline: float | None) -> Operation[ModelMetadata]:
         plain = wire.ModelSpec()
         plain.CopyFrom(spec)
         plain.signature_name = ""
-        request = metadata_request(plain)
-        response = yield Call(GET_MODEL_METADATA, request, deadline, spec)
+        response = yield Call(GET_MODEL_METADATA, metadata_request(plain), deadline, spec)
         metadata = self._parse(metadata_of, response, spec)
-        self._signatures.keep(spec, metadata)
+        self._metadata.put(spec, metadata)
         return metadata
 
-    def status(self, model: str | None, *, version: int | None, timeout_s: float | None) -> Steps[ModelStatus]:
-        """See `client.Client.status`."""
-        return (yield from self._status(self._spec(model, version=version), self._deadline(timeout_s)))
+    def status(
+        self, model_name: str | None, *, version: int | None = None, timeout_s: float | None = None
+    ) -> Operation[ModelStatus]:
+        """See `Client.status`."""
+        spec, deadline = self._asked(model_name, version=version, timeout_s=timeout_s)
+        return (yield from self._status(spec, deadline))
 
     def _status(
         self, spec: wire.ModelSpec, deadline: float | None, *, wait_for_ready: bool | None = None
-    ) -> Steps[ModelStatus]:
+    ) -> Operation[ModelStatus]:
         request = wire.GetModelStatusRequest(model_spec=spec)
         response = yield Call(GET_MODEL_STATUS, request, deadline, spec, wait_for_ready=wait_for_ready)
-        return status_of(response, model=spec.name)
+        return status_of(response, model_name=spec.name)
 
-    def wait_until_ready(self, model: str | None, *, version: int | None, timeout_s: float) -> Steps[ModelStatus]:
-        """See `client.Client.wait_until_ready`."""
+    def wait_until_ready(
+        self, model_name: str | None, *, version: int | None = None, timeout_s: float
+    ) -> Operation[ModelStatus]:
+        """See `Client.wait_until_ready`."""
         deadline = time.monotonic() + check_timeout(timeout_s)
-        spec = self._spec(model, version=version)
-        pause, last = FIRST_POLL_S, "the server does not answer"
+        spec, _ = self._asked(model_name, version=version)
+        pause, last = FIRST_POLL_S, "the server does not respond"
         while True:
             try:
                 status = yield from self._status(spec, deadline, wait_for_ready=True)
@@ -108,12 +138,11 @@ class ModelOperations:
         )
 
     def reload(
-        self, models: Sequence[ServedModel], *, metrics: Sequence[str], timeout_s: float | None
-    ) -> Steps[dict[str, int]]:
-        """See `client.Client.reload`."""
+        self, models: Sequence[ServedModel], *, metrics: Sequence[str] = (), timeout_s: float | None = None
+    ) -> Operation[dict[str, int]]:
+        """See `Client.reload`."""
         request = reload_request(models, metrics)
-        deadline = self._deadline(RELOAD_TIMEOUT_S if timeout_s is None else timeout_s)
-        response = yield Call(RELOAD, request, deadline)
+        response = yield Call(RELOAD, request, _deadline(RELOAD_TIMEOUT_S if timeout_s is None else timeout_s))
         if response.status.error_code:  # the RPC has the same status, but only from servers since 2.4
             raise ServerError(
                 response.status.error_message,
@@ -122,30 +151,34 @@ class ModelOperations:
             )
         return {metric.name: metric.int64_value_increase for metric in response.metric}
 
-    def health(self, service: str, *, timeout_s: float | None) -> Steps[str]:
-        """See `client.Client.health`."""
-        request = health_request(service)
-        try:
-            response = yield Call(HEALTH, request, self._deadline(timeout_s))
-        except NotSupported as error:
-            error.hint = "switch it on with --enable_grpc_healthcheck_service=true, or use status()"
-            raise
+    def health(self, service: str, *, timeout_s: float | None = None) -> Operation[str]:
+        """See `Client.health`."""
+        response = yield Call(HEALTH, health_request(service), _deadline(timeout_s))
         return enum_name(wire.HealthCheckResponse.ServingStatus, response.status)
 
-    def _spec(
-        self, model: str | None, *, version: int | None = None, label: str | None = None, signature: str = ""
-    ) -> wire.ModelSpec:
-        return model_spec(model or self._settings.model, version=version, label=label, signature=signature)
-
-    def _deadline(self, timeout_s: float | None) -> float | None:
-        """When an operation must be done; None if only each of its requests has a deadline, the client's."""
-        return None if timeout_s is None else time.monotonic() + check_timeout(timeout_s)
+    def _asked(
+        self,
+        model_name: str | None = None,
+        *,
+        version: int | None = None,
+        label: str | None = None,
+        timeout_s: float | None = None,
+        signature: str = "",
+    ) -> tuple[wire.ModelSpec, float | None]:
+        """Whom a call asks, and until when; see `_deadline`."""
+        spec = model_spec(model_name or self._settings.model, version=version, label=label, signature=signature)
+        return spec, _deadline(timeout_s)
 
     def _parse(self, parse: Callable[..., T], response: Any, spec: wire.ModelSpec, **arguments: Any) -> T:
-        """What `parse` makes of a response; a BadAnswer says where the answer is from."""
+        """What `parse` makes of a response; an InvalidResponse then says whose it is."""
         try:
             return parse(response, **arguments)
-        except BadAnswer as error:
-            error.address, error.model = self._settings.server, model_text(spec)
-            error.hint = error.hint or OTHER_SERVER
-            raise
+        except InvalidResponse as error:
+            raise InvalidResponse(
+                error.details, address=self._settings.server, model=model_text(spec), hint=error.hint or OTHER_SERVER
+            ) from error
+
+
+def _deadline(timeout_s: float | None) -> float | None:
+    """When an operation must be done; None if only each of its requests has a deadline, the client's."""
+    return None if timeout_s is None else time.monotonic() + check_timeout(timeout_s)

@@ -1,4 +1,4 @@
-"""Inputs held against a model's signatures before anything is sent, so that a mistake is named where it was made."""
+"""Compares inputs with a model's signatures before anything is sent, so that a mistake is named where it was made."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -14,54 +14,35 @@ from ..results import ModelMetadata, Signature, TensorSpec
 
 DEFAULT_SIGNATURE = "serving_default"
 
-_Key = tuple[str, int | str | None]
-
-
-class SignatureCache:
-    """Metadata by model and version, label, or neither. What is asked for without a version is kept until an answer
-    shows that another version is served by now; what is asked for with one never changes."""
-
-    def __init__(self) -> None:
-        self._kept: dict[_Key, ModelMetadata] = {}
-
-    def find(self, spec: wire.ModelSpec) -> ModelMetadata | None:
-        """What is known about the model of `spec`."""
-        return self._kept.get(_key(spec))
-
-    def keep(self, spec: wire.ModelSpec, metadata: ModelMetadata) -> None:
-        """Remember what the server said about the model of `spec`."""
-        self._kept[_key(spec)] = metadata
-        self._kept[metadata.model, metadata.model_version] = metadata
-
-    def saw(self, spec: wire.ModelSpec, version: int) -> None:
-        """`version` answered a request for `spec`."""
-        if not self._kept:
-            return
-        key = _key(spec)
-        if key in self._kept and self._kept[key].model_version != version:
-            del self._kept[key]
-
-
-def _key(spec: wire.ModelSpec) -> _Key:
-    return spec.name, spec.version.value if spec.HasField("version") else spec.version_label or None
-
 
 def find_problem(
     metadata: ModelMetadata,
     signature_name: str,
     inputs: Mapping[str, ArrayLike | wire.TensorProto],
     outputs: Sequence[str],
+    *,
+    address: str,
 ) -> InklingError | None:
-    """What is wrong with a request; None if nothing is."""
+    """What is wrong with a request, as the error to raise; None if nothing is.
+
+    Args:
+        metadata: the model's signatures.
+        signature_name: the one that is asked; `serving_default` if empty.
+        inputs: by name, of any dtype and shape.
+        outputs: names of the outputs that are wanted.
+        address: the server, for the error.
+    """
     name = signature_name or DEFAULT_SIGNATURE
-    model = f"{metadata.model} version {metadata.model_version}"
+    model = f"{metadata.model_name} version {metadata.version}"
     signature = metadata.signatures.get(name)
     if signature is None:
-        return SignatureNotFound(f"there is no signature {name!r}; {_choice(name, metadata.signatures)}", model=model)
+        return SignatureNotFound(
+            f"there is no signature {name!r}; {_choice(name, metadata.signatures)}", address=address, model=model
+        )
     problem = _names(signature, inputs, outputs)
     for alias, value in inputs.items() if not problem else ():
         problem = problem or _tensor(alias, value, signature.inputs[alias])
-    return InvalidInput(f"signature {name}: {problem}", model=model) if problem else None
+    return InvalidInput(f"signature {name}: {problem}", address=address, model=model) if problem else None
 
 
 def _names(signature: Signature, inputs: Iterable[str], outputs: Sequence[str]) -> str:
@@ -80,7 +61,7 @@ def _names(signature: Signature, inputs: Iterable[str], outputs: Sequence[str]) 
 
 def _choice(wrong: str, names: Iterable[str]) -> str:
     """The names there are, and the one that was probably meant."""
-    import difflib  # only when something is wrong
+    import difflib  # here, as it is slow to import and most programs never need it
 
     names = sorted(names)
     near = difflib.get_close_matches(wrong, names, n=1)

@@ -13,6 +13,7 @@ from ..settings import Settings, bearer, host_and_port
 from .rpc import Call
 
 # Not only the services: with names alone, gRPC would take a server's own config from DNS for the rest.
+# https://github.com/grpc/proposal/blob/master/A2-service-configs-in-dns.md
 ALL_METHODS: list[dict[str, str]] = [{}]
 KEEPALIVE_TIMEOUT_S = 5
 MAX_RECONNECT_BACKOFF_S = 5
@@ -29,9 +30,12 @@ def connect(
 
 
 def find_target(settings: Settings) -> str:
-    """What gRPC connects to. Host names of a list are resolved here: gRPC's list targets take IP addresses only.
+    """The target that gRPC connects to.
 
-    Raises: ServerUnavailable if one of them is not known, or not yet; InvalidInput if it cannot be one.
+    Host names of a list are resolved here, since gRPC's list targets take IP addresses only:
+    https://github.com/grpc/grpc/blob/master/doc/naming.md
+
+    Raises: ServerUnavailable if a name is not known (yet); InvalidInput if it cannot be a host's name.
     """
     addresses = settings.addresses
     if len(addresses) == 1:
@@ -48,7 +52,7 @@ def _resolve(address: str, server: str) -> list[tuple[str, int]]:
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except UnicodeError as error:  # of the encoding of names beyond ASCII
-        raise InvalidInput(f"{address!r} in the list of addresses is no host's name: {error}") from error
+        raise InvalidInput(f"{address!r} in the list of addresses is not a host's name: {error}") from error
     except OSError as error:
         raise ServerUnavailable(
             f"{address!r} in the list of addresses is not known: {error.strerror}",
@@ -67,7 +71,8 @@ def options(settings: Settings) -> list[tuple[str, Any]]:
         ("grpc.max_send_message_length", limit),
         ("grpc.max_receive_message_length", limit),
         ("grpc.service_config", service_config(settings)),
-        # gRPC keeps a request for its retries only up to this size, and by default never retries one over 256 KiB.
+        # gRPC keeps a request for its retries only up to this size, and by default never retries one over 256 KiB:
+        # https://github.com/grpc/proposal/blob/master/A6-client-retries.md
         ("grpc.per_rpc_retry_buffer_size", limit),
         # By default a channel that lost its server tries again after up to two minutes.
         ("grpc.initial_reconnect_backoff_ms", 200),
@@ -75,12 +80,13 @@ def options(settings: Settings) -> list[tuple[str, Any]]:
     ]
     if settings.keepalive_s:
         # The timeout also sets TCP_USER_TIMEOUT: a dead network fails the connection well before the usual deadline.
-        # Pings go out under calls only: servers end connections that ping without.
+        # https://github.com/grpc/proposal/blob/master/A18-tcp-user-timeout.md
+        # Pings are sent during calls only: servers end connections that ping at other times.
         chosen.append(("grpc.keepalive_time_ms", round(settings.keepalive_s * 1000)))
         chosen.append(("grpc.keepalive_timeout_ms", KEEPALIVE_TIMEOUT_S * 1000))
     name = settings.tls.server_name if settings.tls else ""
     if len(settings.addresses) > 1 and not name:
-        # gRPC would take the list itself for the name that servers are called by, and have certificates for.
+        # Without it gRPC would hold the servers' certificates against the list itself.
         first = settings.addresses[0].strip()
         chosen.append(("grpc.default_authority", first))
         name = host_and_port(first)[0]
@@ -90,9 +96,10 @@ def options(settings: Settings) -> list[tuple[str, Any]]:
 
 
 def service_config(settings: Settings) -> str:
-    """gRPC's service config as JSON: whom calls go to, and when they are sent again.
+    """gRPC's service config as JSON: load balancing and retries.
 
-    See https://github.com/grpc/grpc/blob/master/doc/service_config.md and gRFC A6 (retries).
+    See https://github.com/grpc/grpc/blob/master/doc/service_config.md and
+    https://github.com/grpc/proposal/blob/master/A6-client-retries.md
     """
     retry = settings.retry
     method: dict[str, Any] = {"name": ALL_METHODS, "waitForReady": settings.wait_for_ready}
@@ -110,7 +117,10 @@ def service_config(settings: Settings) -> str:
 
 
 def credentials(settings: Settings) -> grpc.ChannelCredentials | None:
-    """The channel's credentials; None for plaintext. Raises: InvalidInput."""
+    """The channel's credentials; None for plaintext.
+
+    Raises: InvalidInput if a file of `settings.tls` cannot be read.
+    """
     tls = settings.tls
     if tls is None:
         return None
@@ -125,7 +135,10 @@ def compression(settings: Settings) -> grpc.Compression:
 
 
 def call_arguments(settings: Settings, call: Call) -> dict[str, Any]:
-    """What gRPC is given with a call's request. Raises: InvalidInput, and what a function that gives tokens raises."""
+    """The keyword arguments that gRPC takes beside a call's request.
+
+    Raises: InvalidInput for a token that cannot be sent, and what a function that gives tokens raises.
+    """
     return {
         "timeout": settings.timeout_s if call.deadline is None else max(call.deadline - time.monotonic(), 0.0),
         "metadata": _metadata(settings) if settings.token else None,
@@ -134,7 +147,7 @@ def call_arguments(settings: Settings, call: Call) -> dict[str, Any]:
 
 
 def _metadata(settings: Settings) -> tuple[tuple[str, str], ...]:
-    """The bearer token, asked for anew each time where it is a function."""
+    """The bearer token; a function that gives tokens is asked for each call."""
     token = settings.token
     assert token is not None
     return (("authorization", bearer(token if isinstance(token, str) else token())),)

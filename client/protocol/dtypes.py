@@ -1,14 +1,14 @@
 """The wire's element types and the numpy dtypes that hold them.
 
-bfloat16, the float8 types and the integers below eight bits are no dtypes of numpy itself: `ml_dtypes` brings them,
-where it is installed. Without it, bfloat16 is read as float32 (which holds every bfloat16 exactly) and can be sent from
-float32; the other ones are refused with a message that says so.
+numpy itself lacks bfloat16, the float8 types and the integers below eight bits; `ml_dtypes` brings them, where it is
+installed. Without it, bfloat16 is read as float32 (which holds every bfloat16 exactly) and can be sent from float32;
+the others are refused with a message that says so.
 """
 
 import functools
 import importlib
 from types import ModuleType
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -62,6 +62,8 @@ _EXTRA: dict[wire.DataType, str] = {
     wire.DT_UINT2: "uint2",
     wire.DT_FLOAT4_E2M1FN: "float4_e2m1fn",
 }
+# Floating-point numbers of eight bits or fewer.
+FLOAT8 = frozenset(number for number, name in _EXTRA.items() if name.startswith("float"))
 _EXTRA_BY_NAME = {name: number for number, name in _EXTRA.items()}
 _NAMES = {
     "float": wire.DT_FLOAT,
@@ -92,11 +94,6 @@ def is_floating(number: wire.DataType) -> bool:
     return number in _NUMPY and _NUMPY[number].kind in "fc"
 
 
-def is_float8(number: wire.DataType) -> bool:
-    """Whether elements of this type are floating-point numbers of eight bits or fewer."""
-    return "float" in _EXTRA.get(number, "") and number != wire.DT_BFLOAT16
-
-
 def number_of(name: str | DType | type) -> wire.DataType:
     """The wire's number of an element type, given as a name ("float32", "bfloat16", "string", "qint8") or a dtype.
 
@@ -107,13 +104,16 @@ def number_of(name: str | DType | type) -> wire.DataType:
     spelled = f"DT_{name.upper()}"
     if name in _NAMES:
         return _NAMES[name]
-    if spelled in wire.DataType.keys():  # noqa: SIM118 - protobuf's enum wrapper is no mapping
-        return wire.DataType.Value(spelled)
+    if spelled in wire.DataType.keys():  # noqa: SIM118 - protobuf's enum wrapper is not a mapping
+        return cast("wire.DataType", wire.DataType.Value(spelled))  # an int, as far as protobuf's types know
     raise InvalidInput(f"element type {name!r} is unknown; expected one such as float32, int64, string or bfloat16")
 
 
 def of_array(dtype: DType) -> wire.DataType:
-    """The wire's number for the elements of an array. Raises: InvalidInput if none holds them."""
+    """The wire's number for the elements of an array of this dtype.
+
+    Raises: InvalidInput if no element type of the wire holds them.
+    """
     number = _WIRE.get(dtype)
     if number is not None:
         return number
@@ -133,7 +133,7 @@ def of_array(dtype: DType) -> wire.DataType:
 def to_numpy(number: wire.DataType) -> DType:
     """The numpy dtype, little-endian, that holds elements of this type as they are on the wire.
 
-    Raises: InvalidInput if nothing installed holds them.
+    Raises: InvalidInput if no dtype that is installed holds them.
     """
     dtype = _HELD.get(number)
     if dtype is not None:

@@ -12,9 +12,13 @@ MAX_INTEGER = (1 << 63) - 1
 
 
 def to_example(features: Mapping[str, Any]) -> wire.Example:
-    """The example with these features: text or bytes, integers or booleans, floats, or lists or arrays of one of them.
+    """The tf.Example that holds `features`.
 
-    Raises: InvalidInput.
+    Args:
+        features: by name; each is text or bytes, integers or booleans, floats, or a list or array (of any shape) of one
+            of these kinds. Floats become float32, integers int64.
+
+    Raises: InvalidInput for values of another kind, or beyond int64.
     """
     example = wire.Example()
     example.features.SetInParent()
@@ -23,7 +27,7 @@ def to_example(features: Mapping[str, Any]) -> wire.Example:
         try:
             values = value if isinstance(value, bytes | str) else np.asarray(value)
         except ValueError as error:  # "inhomogeneous shape"
-            raise InvalidInput(f"feature {name!r} is no list of values: {error}") from error
+            raise InvalidInput(f"feature {name!r} is not a list of values: {error}") from error
         if isinstance(values, bytes | str) or values.dtype.kind in "SUO":
             feature.bytes_list.value.extend(_bytes(name, item) for item in _items(value))
         elif values.dtype.kind == "f":

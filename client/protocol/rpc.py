@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import grpc
+import grpc.aio
 from google.protobuf.message import DecodeError, Message
 
 from . import wire_pb2 as wire
@@ -13,18 +15,21 @@ class Rpc:
     """One RPC. Each is unary: one request, one response."""
 
     path: str
-    request: type[Any]
-    response: type[Any]
+    request: type[Message]
+    response: type[Message]
 
-    def read_response(self, data: bytes) -> Any:
-        """The response in `data`; an `Unreadable` if it is none.
+    def read_response(self, data: bytes) -> "Message | Unreadable":
+        """Parse a response.
 
-        It must not raise: gRPC would log a traceback and report a status that looks like the server's own.
+        It must not raise: gRPC would log a traceback and report a status that looks like the server's own
+        (https://github.com/grpc/grpc/issues/33955).
+
+        Returns: the message in `data`, or an `Unreadable` if there is none in it.
         """
         try:
             return self.response.FromString(data)
         except DecodeError as error:
-            return Unreadable(f"{len(data)} bytes that are no {self.response.__name__}: {error}")
+            return Unreadable(f"{len(data)} bytes that are not a {self.response.__name__}: {error}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +40,11 @@ class Unreadable:
 
 
 class Call(NamedTuple):
-    """A request on its way, and what its errors are to say about it."""
+    """A request on its way, and what its errors should say about it."""
 
     rpc: Rpc
     request: Message
-    deadline: float | None  # as time.monotonic() tells the time; None: the client's timeout, from when it is sent
+    deadline: float | None  # on the clock of time.monotonic(); None: the client's timeout, from when it is sent
     spec: wire.ModelSpec | None = None  # the model that is asked
     rows: slice | None = None  # the part of a batch that this is
     wait_for_ready: bool | None = None  # None: as the client's settings say
@@ -78,8 +83,8 @@ HEALTH = Rpc("/grpc.health.v1.Health/Check", wire.HealthCheckRequest, wire.Healt
 ALL = (PREDICT, CLASSIFY, GET_MODEL_METADATA, GET_MODEL_STATUS, RELOAD, HEALTH)
 
 
-def make_stubs(channel: Any) -> dict[Rpc, Any]:
-    """What makes each call over `channel`, of either of gRPC's APIs."""
+def make_stubs(channel: grpc.Channel | grpc.aio.Channel) -> dict[Rpc, Any]:
+    """What makes each call over `channel`: gRPC's multi-callables, of either of its APIs."""
     return {
         method: channel.unary_unary(
             method.path,

@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..errors import BadAnswer, InvalidInput
+from ..errors import InvalidInput, InvalidResponse
 from . import wire_pb2 as wire
-from .dtypes import STRING, is_float8, is_floating, ml_dtypes, name_of, number_of, of_array, to_numpy
+from .dtypes import FLOAT8, STRING, is_floating, ml_dtypes, name_of, number_of, of_array, to_numpy
 
 Array = NDArray[Any]
 TensorProto = wire.TensorProto
@@ -37,11 +37,14 @@ def to_tensor(value: ArrayLike | TensorProto, dtype: str | None = None) -> Tenso
     """The tensor that holds `value`.
 
     Args:
-        value: an array, a number, a string, bytes, or nested lists of one of them. Python's floats become float32 and
-            its integers int32 (int64 where they need it), as in TensorFlow; arrays keep their dtype.
+        value: an array of any dtype, rank and memory layout, a number, a string, bytes, or nested lists of one of them.
+            Python's floats become float32 and its integers int32 (int64 where they need it), as in TensorFlow; arrays
+            keep their dtype.
         dtype: the element type to convert to, such as "float32", "bfloat16", "qint8", "string".
 
-    Raises: InvalidInput.
+    Returns: a tensor of the value's shape.
+
+    Raises: InvalidInput if the value is not an array, or the element type cannot hold it.
     """
     tensor = TensorProto()
     fill(tensor, value, dtype)
@@ -49,7 +52,7 @@ def to_tensor(value: ArrayLike | TensorProto, dtype: str | None = None) -> Tenso
 
 
 def fill(tensor: TensorProto, value: ArrayLike | TensorProto, dtype: str | None = None) -> None:
-    """As `to_tensor`, into a message that is there already: an entry of a request's map, which saves a copy."""
+    """As `to_tensor`, into an existing message, such as an entry of a request's map: saves a copy."""
     if isinstance(value, TensorProto):
         tensor.CopyFrom(value)
         return
@@ -68,7 +71,7 @@ def _as_array(value: Any) -> Array:
     try:
         array = np.asarray(value)
     except ValueError as error:  # "inhomogeneous shape"
-        raise InvalidInput(f"the value is no array: {error}") from error
+        raise InvalidInput(f"the value is not an array: {error}") from error
     if not _is_plain(value):
         return array
     if array.dtype.kind in "SU":
@@ -101,17 +104,20 @@ def _encode(item: Any) -> bytes:
         try:
             return item.encode()
         except UnicodeEncodeError as error:
-            raise InvalidInput(f"{item!r} cannot be sent: it is no Unicode text ({error.reason})") from error
+            raise InvalidInput(f"{item!r} cannot be sent: not valid Unicode ({error.reason})") from error
     raise InvalidInput(f"an array of objects holds {item!r} ({type(item).__name__}); expected only str and bytes in it")
 
 
 def content_of(array: Array, number: wire.DataType) -> bytes:
-    """The array's elements as a tensor of type `number` carries them. Raises: InvalidInput if they are no such."""
+    """The bytes that a tensor of type `number` carries for `array`: row-major, little-endian.
+
+    Raises: InvalidInput if that type cannot hold the values.
+    """
     return _elements(array, number).tobytes()
 
 
 def _elements(array: Array, number: wire.DataType) -> Array:
-    """The array in the wire's dtype. Raises: InvalidInput if that is no such value: 1.5 or 300 as uint8."""
+    """The array in the wire's dtype. Raises: InvalidInput if that would change values, as 1.5 or 300 in uint8."""
     if number == wire.DT_BFLOAT16 and array.dtype.kind in "fiu":
         return _bfloat16_bits(array)
     dtype = to_numpy(number)
@@ -140,11 +146,12 @@ def _bfloat16_bits(array: Array) -> Array:
 
 
 def to_array(tensor: TensorProto) -> Array:
-    """The array that `tensor` holds; strings become an object array of bytes.
+    """The array that `tensor` holds.
 
-    It is a read-only view wherever the tensor's form allows.
+    Returns: an array of the tensor's shape and element type, a read-only view wherever the tensor's form allows;
+        strings become an object array of bytes.
 
-    Raises: BadAnswer if the tensor is no whole tensor, or of a type that nothing installed holds.
+    Raises: InvalidResponse if the tensor is incomplete, or of a type that no installed dtype holds.
     """
     number = tensor.dtype
     shape, size, dtype, read_list = _form(number, tensor.tensor_shape.SerializeToString())
@@ -163,7 +170,7 @@ def to_array(tensor: TensorProto) -> Array:
 def _form(
     number: wire.DataType, shape_proto: bytes
 ) -> "tuple[tuple[int, ...], int, np.dtype[Any], _ListReader | None]":
-    """How a tensor of this type and serialized TensorShapeProto is to be read. The same ones come again and again.
+    """How to read a tensor of this type and serialized TensorShapeProto; cached, as the same ones come again and again.
 
     Returns: its shape, its number of elements, their dtype (bits for bfloat16), and what reads the typed list that
         holds them; None for strings.
@@ -174,9 +181,9 @@ def _form(
     try:
         dtype = _BITS if number == wire.DT_BFLOAT16 else to_numpy(number)
     except InvalidInput as error:
-        raise BadAnswer(error.details) from error
+        raise InvalidResponse(error.details) from error
     if size * dtype.itemsize > MAX_TENSOR_BYTES:
-        raise BadAnswer(f"a tensor claims to be {name_of(number)} {list(shape)}: more than a message can hold")
+        raise InvalidResponse(f"a tensor claims to be {name_of(number)} {list(shape)}: more than a message can hold")
     return shape, size, dtype, _LISTS.get(number, _int_list)
 
 
@@ -185,7 +192,7 @@ def _read_shape(data: bytes) -> tuple[tuple[int, ...], int]:
     shape = tuple(dim.size for dim in proto.dim)
     if proto.unknown_rank or any(size < 0 for size in shape):
         known = "unknown" if proto.unknown_rank else list(shape)
-        raise BadAnswer(f"a tensor has the shape {known}; expected a fully known one")
+        raise InvalidResponse(f"a tensor has the shape {known}; expected a fully known one")
     return shape, math.prod(shape)
 
 
@@ -193,7 +200,7 @@ def _from_content(
     content: bytes, number: wire.DataType, dtype: np.dtype[Any], shape: tuple[int, ...], size: int
 ) -> Array:
     if len(content) != size * dtype.itemsize:
-        raise BadAnswer(
+        raise InvalidResponse(
             f"a tensor of {name_of(number)} {list(shape)} has {len(content)} bytes of content; "
             f"expected {size * dtype.itemsize}"
         )
@@ -247,7 +254,7 @@ _LISTS: dict[wire.DataType, _ListReader] = {
     wire.DT_BOOL: lambda t, dtype: np.fromiter(t.bool_val, dtype, len(t.bool_val)),
     wire.DT_HALF: _half_list,
     wire.DT_BFLOAT16: _half_list,
-    **dict.fromkeys((number for number in wire.DataType.values() if is_float8(number)), _float8_list),
+    **dict.fromkeys(FLOAT8, _float8_list),
 }
 
 
@@ -257,7 +264,7 @@ def _expand(values: Array, shape: tuple[int, ...], size: int) -> Array:
     if count == size:
         return values.reshape(shape)
     if count > size:
-        raise BadAnswer(f"a tensor of shape {list(shape)} has {count} values; expected {size} at most")
+        raise InvalidResponse(f"a tensor of shape {list(shape)} has {count} values; expected {size} at most")
     if count <= 1:  # a view that repeats one element
         one = values.reshape(()) if count else np.zeros((), values.dtype)
         return np.broadcast_to(one, shape)
@@ -274,7 +281,7 @@ def _bfloat16(bits: Array) -> Array:
 
 def _strings(tensor: TensorProto, shape: tuple[int, ...], size: int) -> Array:
     if size * POINTER_BYTES > MAX_TENSOR_BYTES:
-        raise BadAnswer(f"a tensor claims to be string {list(shape)}: more than a message can hold")
+        raise InvalidResponse(f"a tensor claims to be string {list(shape)}: more than a message can hold")
     values = _unpack_strings(tensor.tensor_content, size) if tensor.tensor_content else list(tensor.string_val)
     array = np.empty(len(values), dtype=object)
     array[:] = values
@@ -295,9 +302,11 @@ def _unpack_strings(content: bytes, count: int) -> list[bytes]:
             lengths.append(length | byte << shift)
             position += 1
     except IndexError:
-        raise BadAnswer(f"a tensor's content of {len(content)} bytes ends within {count} strings' lengths") from None
+        raise InvalidResponse(
+            f"a tensor's content of {len(content)} bytes ends within {count} strings' lengths"
+        ) from None
     if position + sum(lengths) != len(content):
-        raise BadAnswer(
+        raise InvalidResponse(
             f"a tensor's content has {len(content)} bytes; its {count} strings' lengths need {position + sum(lengths)}"
         )
     strings = []

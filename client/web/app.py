@@ -2,7 +2,7 @@
 
     GET  /          the page; its scripts and styles lie beside it under fixed names
     POST /read      a picture's bytes in, its reading out, with each digit's 28 x 28 pixels as the model saw it
-    GET  /status    whether the model server answers, and with which version
+    GET  /status    whether the model server responds, and with which version
     GET  /healthz   whether this process does
 
 A page of its own rather than Gradio: that brings pandas, FastAPI and a telemetry switch, sends a sketch when the
@@ -14,6 +14,7 @@ import asyncio
 import base64
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from importlib import resources
 from typing import Any
 
@@ -24,11 +25,10 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from .. import AsyncClient
+from ..aio import AsyncClient
 from ..errors import DeadlineExceeded, InklingError, InvalidInput, ModelNotFound, ServerUnavailable
 from ..reading.picture import open_header
 from ..reading.result import Reading
-from .config import WebConfig
 
 # Every file that is served; nothing is looked up by a name that a browser sends.
 FILES = {
@@ -50,11 +50,35 @@ SECURITY_HEADERS = {
     "Permissions-Policy": "camera=(), microphone=(), geolocation=()",
     "Cache-Control": "no-cache",
 }
-AWAY = (ServerUnavailable, DeadlineExceeded, ModelNotFound)
+UNAVAILABLE_ERRORS = (ServerUnavailable, DeadlineExceeded, ModelNotFound)
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WebConfig:
+    """Where the page is served, and how much it takes."""
+
+    host: str = "127.0.0.1"
+    port: int = 8600
+    max_upload_bytes: int = 20 * 2**20
+    max_pixels: int = 16_000_000  # the page itself sends 4 million at most; decoded, these take 150 MB while it is read
+    max_concurrent_readings: int = 2  # each takes a thread and some tens of milliseconds of a core
+    max_waiting_readings: int = 32  # beyond these, a browser is asked to come again
+
+    @property
+    def url(self) -> str:
+        """For a browser on this machine."""
+        host = "localhost" if self.host in ("0.0.0.0", "::", *LOOPBACK) else self.host
+        return f"http://{host}:{self.port}"
+
+    @property
+    def allowed_hosts(self) -> list[str]:
+        """Names that a request may call this server by; a page on loopback accepts no other (DNS rebinding)."""
+        return ["127.0.0.1", "localhost", "[::1]"] if self.host in LOOPBACK else ["*"]
 
 
 def make_app(client: AsyncClient, config: WebConfig) -> Starlette:
-    """The ASGI application; it has `client` ask the model server, and closes it at its end."""
+    """The ASGI application, which asks the model server through `client` and closes that when it ends."""
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
@@ -79,12 +103,15 @@ class _Reader:
     def __init__(self, client: AsyncClient, config: WebConfig) -> None:
         self.client = client
         self.config = config
-        self._turns = asyncio.Semaphore(config.concurrent_readings)
+        self._turns = asyncio.Semaphore(config.max_concurrent_readings)
         self._present = 0
 
     async def read(self, picture: bytes) -> Reading:
-        """Raises: what AsyncClient.read raises, and _TooBusy."""
-        if self._present >= self.config.concurrent_readings + self.config.waiting_readings:
+        """As `AsyncClient.read`, when it is the picture's turn.
+
+        Raises: _TooBusy if too many wait already.
+        """
+        if self._present >= self.config.max_concurrent_readings + self.config.max_waiting_readings:
             raise _TooBusy
         self._present += 1
         try:
@@ -111,9 +138,9 @@ def _file(content: bytes, kind: str) -> Any:
 
 async def _read(request: Request) -> Response:
     reader: _Reader = request.app.state.reader
-    # A page of another site could send pictures here, though not see what they say. It has no business to.
+    # A page of another site could send pictures here, though not see what they say: refused all the same.
     if request.headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
-        return _answer({"error": "only Inkling's own page may ask"}, 403)
+        return _json({"error": "only Inkling's own page may ask"}, 403)
     try:
         body = await _body(request, reader.config.max_upload_bytes)
         if _pixels(body) > reader.config.max_pixels:
@@ -125,16 +152,16 @@ async def _read(request: Request) -> Response:
         megabytes = reader.config.max_upload_bytes // 2**20
         megapixels = reader.config.max_pixels // 10**6
         message = f"the picture is larger than {megabytes} MB or {megapixels} megapixels; shrink it"
-        return _answer({"error": message}, 413)
+        return _json({"error": message}, 413)
     except _TooBusy:
-        return _answer({"error": "too many pictures at once; try again in a moment"}, 429)
-    except AWAY as error:
-        return _answer({"error": str(error), "away": True}, 503)
+        return _json({"error": "too many pictures at once; try again in a moment"}, 429)
+    except UNAVAILABLE_ERRORS as error:
+        return _json({"error": str(error), "away": True}, 503)
     except InvalidInput as error:
-        return _answer({"error": str(error)}, 422)
+        return _json({"error": str(error)}, 422)
     except InklingError as error:
-        return _answer({"error": str(error)}, 502)
-    return _answer(_with_images(reading))
+        return _json({"error": str(error)}, 502)
+    return _json(_with_images(reading))
 
 
 async def _body(request: Request, limit: int) -> bytes:
@@ -149,11 +176,11 @@ async def _body(request: Request, limit: int) -> bytes:
 
 
 def _pixels(body: bytes) -> int:
-    """What the picture's header says, before anything is decoded; 0 if it says nothing, which `read` complains of."""
+    """The size by the picture's header, before anything is decoded; 0 if it has none, which `read` complains of."""
     try:
         with open_header(body) as image:
             return image.width * image.height
-    except Exception:  # as many kinds as Pillow has decoders
+    except Exception:  # any: each of Pillow's decoders raises its own kinds
         return 0
 
 
@@ -167,21 +194,21 @@ def _with_images(reading: Reading) -> dict[str, Any]:
 
 async def _status(request: Request) -> Response:
     reader: _Reader = request.app.state.reader
-    client = reader.client
-    about = {"server": client.server, "model": client.model}
+    settings = reader.client.settings
+    about = {"server": settings.server, "model": settings.model}
     try:
-        status = await client.status(timeout_s=min(2.0, client.timeout_s))
+        status = await reader.client.status(timeout_s=min(2.0, settings.timeout_s))
     except InklingError as error:
-        return _answer({**about, "available": False, "reason": str(error)})
+        return _json({**about, "available": False, "reason": str(error)})
     versions = status.available
     if not versions:
-        return _answer({**about, "available": False, "reason": f"no version of {client.model} is ready"})
-    return _answer({**about, "available": True, "version": max(versions)})
+        return _json({**about, "available": False, "reason": f"no version of {settings.model} is ready"})
+    return _json({**about, "available": True, "version": max(versions)})
 
 
 async def _healthz(request: Request) -> Response:
-    return _answer({"ok": True})
+    return _json({"ok": True})
 
 
-def _answer(content: dict[str, Any], status: int = 200) -> Response:
+def _json(content: dict[str, Any], status: int = 200) -> Response:
     return JSONResponse(content, status, headers={**SECURITY_HEADERS, "Cache-Control": "no-store"})

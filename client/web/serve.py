@@ -3,12 +3,14 @@
 import uvicorn
 
 from ..aio import AsyncClient
-from .app import make_app
-from .config import WebConfig
+from .app import WebConfig, make_app
 
 
 def serve(client: AsyncClient, *, host: str, port: int) -> int:
-    """Returns the exit status: 0, or 1 if the address is not to be had."""
+    """Serve the page until it is interrupted.
+
+    Returns: the exit status: 0, or 1 if the address cannot be bound.
+    """
     config = WebConfig(host=host, port=port)
     server = uvicorn.Server(
         uvicorn.Config(
@@ -21,7 +23,8 @@ def serve(client: AsyncClient, *, host: str, port: int) -> int:
             timeout_graceful_shutdown=5,
         )
     )
-    print(f"Inkling is at {config.url} (model {client.model} on {client.server}); stop it with Ctrl+C", flush=True)
+    model, server_address = client.settings.model, client.settings.server
+    print(f"Inkling is at {config.url} (model {model} on {server_address}); stop it with Ctrl+C", flush=True)
     try:
         server.run()
     except KeyboardInterrupt:

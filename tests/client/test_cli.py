@@ -273,11 +273,11 @@ def test_bench_counts_errors_by_status(capsys):
         (["status", "--server", "127.0.0.1:1", "--timeout", "2"], 3, "is the server running there?"),
         (["bench", "--server", "127.0.0.1:1", "--timeout", "2"], 3, "is the server running there?"),
         (["predict", "/no/such.npy"], 1, "error: /no/such.npy: No such file or directory\n"),
-        (["predict", str(ROOT / "pyproject.toml")], 2, "pyproject.toml is no .npy file of numbers"),
-        (["predict", "{zip}"], 2, "zip.npy is no .npy file of numbers"),
+        (["predict", str(ROOT / "pyproject.toml")], 2, "pyproject.toml is not a .npy file of numbers"),
+        (["predict", "{zip}"], 2, "zip.npy is not a .npy file of numbers"),
         (["status", "--server", "a,b"], 2, "'a' in a list of addresses; expected host:port"),
         (["status", "--server", "\udcff:80"], 2, "address '\\udcff:80'; expected host:port"),
-        (["status", "--model", "\udcff"], 2, "'\\udcff' cannot be sent: it is no Unicode text"),
+        (["status", "--model", "\udcff"], 2, "'\\udcff' cannot be sent: not valid Unicode"),
         (["metadata", "--model-version", "1180591620717411303424"], 2, "expected an integer of 64 bits"),
         (
             ["wait", "--server", "127.0.0.1:1,no-such-host.invalid:1", "--timeout", "0.5"],
@@ -369,7 +369,7 @@ def test_a_connection_refused_leaves_nothing_else_on_stderr():
 def test_garbage_from_the_server_is_one_line(capsys):
     with StubServer(GetModelStatus=lambda request, context: b"\xff\xff") as server:
         status, _, errors = run(capsys, "status", "--server", server.address)
-    assert status == 1 and "2 bytes that are no GetModelStatusResponse" in errors and errors.count("\n") == 1
+    assert status == 1 and "2 bytes that are not a GetModelStatusResponse" in errors and errors.count("\n") == 1
 
 
 def test_an_unknown_dtype_in_metadata_is_shown_by_its_number(capsys):

@@ -98,7 +98,7 @@ def test_handwriting_is_read(client, digits):
     prediction = client.predict(images)
     assert (prediction.classes == labels).mean() > 0.96
     np.testing.assert_allclose(prediction.probabilities.sum(axis=1), 1, atol=1e-4)
-    assert prediction.model == "mnist" and prediction.model_version == 1
+    assert prediction.model_name == "mnist" and prediction.version == 1
 
 
 def test_the_async_client_gives_the_same(server, client, digits):
@@ -159,9 +159,9 @@ def test_an_empty_batch_gives_an_empty_batch(client):
 
 def test_versions_and_labels(client):
     x = np.ones((1, 2), np.float32)
-    assert client.run("kinds", {"x": x}).model_version == 2
-    assert client.run("kinds", {"x": x}, version=1).model_version == 1
-    assert client.run("kinds", {"x": x}, label="stable").model_version == 1
+    assert client.run("kinds", {"x": x}).version == 2
+    assert client.run("kinds", {"x": x}, version=1).version == 1
+    assert client.run("kinds", {"x": x}, label="stable").version == 1
     with pytest.raises(VersionNotFound, match="inkling status"):
         client.run("kinds", {"x": x}, version=9)
     with pytest.raises(VersionNotFound, match="Unrecognized servable version label: canary"):

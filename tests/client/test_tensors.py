@@ -8,7 +8,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from inkling.client.errors import BadAnswer, InvalidInput
+from inkling.client.errors import InvalidInput, InvalidResponse
 from inkling.client.protocol import wire_pb2 as wire
 from inkling.client.protocol.tensors import to_array, to_tensor
 
@@ -94,7 +94,7 @@ def test_values_become_what_tensorflow_makes_of_them(value, dtype, expected):
 @pytest.mark.parametrize(
     ("value", "dtype", "message"),
     [
-        ([[1], [2, 3]], None, "no array: .*inhomogeneous"),
+        ([[1], [2, 3]], None, "the value is not an array: .*inhomogeneous"),
         (np.array(["2026-11-24"], "M8[D]"), None, r"dtype datetime64\[D\] cannot be sent"),
         ([None], None, r"holds None \(NoneType\); expected only str and bytes"),
         ([1.5], "int32", "dtype float32 cannot be sent as int32"),
@@ -207,7 +207,7 @@ def test_bytes_other_than_0_and_1_are_still_truth_values():
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_broken_tensors_are_bad_answers(broken, message):
-    with pytest.raises(BadAnswer, match=message):
+    with pytest.raises(InvalidResponse, match=message):
         to_array(broken)
 
 

@@ -25,7 +25,7 @@ from tensorflow_serving.apis import (
 )
 from tensorflow_serving.config import file_system_storage_path_source_pb2, model_server_config_pb2
 
-from inkling.client.protocol import messages, rpc, tensors
+from inkling.client.protocol import inference_messages, model_messages, rpc, tensors
 from inkling.client.protocol import wire_pb2 as wire
 from inkling.client.results import ServedModel
 
@@ -120,8 +120,8 @@ def assert_same_bytes(ours, upstream_class):
 
 def test_a_predict_request_is_what_upstream_makes():
     images = np.arange(2 * 28 * 28, dtype=np.uint8).reshape(2, 28, 28)
-    spec = messages.model_spec("mnist", version=3, signature="serving_default")
-    ours = messages.predict_request(spec, {"images": images, "text": ["a", b"b\0"]}, ["classes"])
+    spec = model_messages.model_spec("mnist", version=3, signature="serving_default")
+    ours = inference_messages.predict_request(spec, {"images": images, "text": ["a", b"b\0"]}, ["classes"])
     theirs = predict_pb2.PredictRequest(output_filter=["classes"])
     theirs.model_spec.name = "mnist"
     theirs.model_spec.version.CopyFrom(wrappers_pb2.Int64Value(value=3))
@@ -141,14 +141,14 @@ def test_a_predict_request_is_what_upstream_makes():
         np.zeros((0, 4), np.float16),
         np.array([True, False]),
         np.array(["a", "b"]),
-        np.zeros(messages.SMALL + 1, np.uint8),
+        np.zeros(inference_messages.SMALL + 1, np.uint8),
     ],
     ids=["images", "big endian", "columns first", "scalar", "empty", "bool", "strings", "large"],
 )
 def test_upstream_reads_a_request_for_one_array(array):
-    spec = messages.model_spec("mnist", label="stable")
+    spec = model_messages.model_spec("mnist", label="stable")
     for values in (array, np.flip(array)):  # all but the content of the second one is known
-        theirs = assert_same_bytes(messages.predict_request(spec, {"x": values}), predict_pb2.PredictRequest)
+        theirs = assert_same_bytes(inference_messages.predict_request(spec, {"x": values}), predict_pb2.PredictRequest)
         assert (theirs.model_spec.name, theirs.model_spec.version_label) == ("mnist", "stable")
         assert list(theirs.inputs) == ["x"]
         found = tf.make_ndarray(theirs.inputs["x"])
@@ -160,7 +160,7 @@ def test_upstream_reads_a_request_for_one_array(array):
 @pytest.mark.parametrize("context", [None, {"lang": "de"}], ids=["examples alone", "with context"])
 def test_a_classify_request_holds_tf_examples(context):
     features = {"bytes": b"\x89PNG\0", "text": "ä", "list": ["a", b"b"], "int": 7, "bool": True, "floats": [0.5, 2.0]}
-    request = messages.classify_request(messages.model_spec("m", label="stable"), [features], context)
+    request = inference_messages.classify_request(model_messages.model_spec("m", label="stable"), [features], context)
     theirs = assert_same_bytes(request, classification_pb2.ClassificationRequest)
     examples = theirs.input.example_list_with_context if context else theirs.input.example_list
     feature = tf.train.Example.FromString(examples.examples[0].SerializeToString()).features.feature
@@ -178,7 +178,9 @@ def test_a_reload_request_is_a_model_server_config():
         ServedModel(name="b", base_path="/models/b", versions=(1, 5)),
         ServedModel(name="c", base_path="/models/c", all_versions=True),
     ]
-    theirs = assert_same_bytes(messages.reload_request(models, ["metric"]), model_management_pb2.ReloadConfigRequest)
+    theirs = assert_same_bytes(
+        model_messages.reload_request(models, ["metric"]), model_management_pb2.ReloadConfigRequest
+    )
     first, second, third = theirs.config.model_config_list.config
     assert first.model_version_policy.latest.num_versions == 2 and dict(first.version_labels) == models[0].labels
     assert second.model_version_policy.specific.versions == [1, 5]
@@ -198,8 +200,8 @@ def test_metadata_is_read_from_upstream_s_any():
     signature.outputs["y"].tensor_shape.dim.add(size=-1)
     signature.defaults["x"].CopyFrom(tf.make_tensor_proto(1.0))
     theirs.metadata["signature_def"].Pack(signatures)
-    found = messages.metadata_of(wire.GetModelMetadataResponse.FromString(theirs.SerializeToString()))
-    assert (found.model, found.model_version) == ("m", 4)
+    found = model_messages.metadata_of(wire.GetModelMetadataResponse.FromString(theirs.SerializeToString()))
+    assert (found.model_name, found.version) == ("m", 4)
     assert str(found.signatures["serving_default"].inputs["x"]) == "bfloat16 [...]"
     assert str(found.signatures["serving_default"].outputs["y"]) == "string [-1]"
     assert found.signatures["serving_default"].optional == {"x"}
@@ -257,15 +259,15 @@ def declared(path):
 
 def test_the_generated_files_are_current(tmp_path):
     command = [sys.executable, "-m", "grpc_tools.protoc", f"--proto_path={ROOT}", f"--python_out={tmp_path}"]
-    command += [f"--pyi_out={tmp_path}", f"--descriptor_set_out={tmp_path / 'set'}", "client/proto/wire.proto"]
+    command += [f"--pyi_out={tmp_path}", f"--descriptor_set_out={tmp_path / 'set'}", "client/protocol/wire.proto"]
     subprocess.run(command, check=True, cwd=ROOT)
     checked_in = descriptor_pb2.FileDescriptorProto.FromString(wire.DESCRIPTOR.serialized_pb)
     assert descriptor(tmp_path / "set") == checked_in, "wire.proto was changed: run `make proto`"
-    generated, ours = (folder / "client/proto/wire_pb2.pyi" for folder in (tmp_path, ROOT))
+    generated, ours = (folder / "client/protocol/wire_pb2.pyi" for folder in (tmp_path, ROOT))
     assert declared(generated) == declared(ours), "wire.proto was changed: run `make proto`"
 
 
 def test_the_generated_code_runs_with_the_oldest_protobuf_allowed():
-    text = (ROOT / "client/proto/wire_pb2.py").read_text()
+    text = (ROOT / "client/protocol/wire_pb2.py").read_text()
     assert "# Protobuf Python Version: 6.31.1\n" in text
-    assert "protobuf>=6.31.1,<8" in (ROOT / "pyproject.toml").read_text()
+    assert "protobuf>=6.31.1,<8" in (ROOT / "client/pyproject.toml").read_text()
