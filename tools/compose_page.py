@@ -1,10 +1,13 @@
-"""Composes pictures of handwritten numbers from MNIST test digits, whose text is therefore known.
+"""Composes pictures of handwritten numbers from MNIST digits, whose text is therefore known.
 
-The digits were never seen in training. Each page draws a pen, a paper and a camera at random: size, slant and stroke
-width of the writing, ink and paper colour (one page in four is light on dark), gaps down to touching neighbours, ruled
-or squared paper, skew, uneven light, blur, noise and JPEG. Everything follows from a seed.
+The digits are test digits, which no model has seen in training, unless training digits are asked for: what is fitted
+to pages (`tools.reading_statistics`) must not be fitted to those that it is measured on. Each page draws a pen, a paper
+and a camera at random: size, slant and stroke width of the writing, ink and paper colour (one page in four is light on
+dark), gaps down to touching neighbours, ruled or squared paper, skew, uneven light, blur, noise and JPEG. Everything
+follows from a seed.
 
     python -m tools.compose_page -o page.png --seed 13
+    python -m tools.compose_page -o page.png --split train --difficulty hard --lines 5 3 7
 """
 
 import argparse
@@ -22,6 +25,7 @@ from PIL import Image
 from inkling.train import data
 
 Floats = NDArray[np.float32]
+Digits = tuple[NDArray[np.uint8], NDArray[np.int64]]  # images uint8 [n, 28, 28], labels int64 [n]
 RGB = tuple[int, int, int]
 Span = tuple[float, float]  # a uniform draw's ends
 MNIST_SIDE, MNIST_BOX = 28, 20
@@ -87,16 +91,25 @@ DIFFICULTIES = {"clean": CLEAN, "hard": HARD}
 class ComposedPage:
     """A picture and what is written on it."""
 
-    picture: NDArray[np.uint8]  # [height, width, 3] RGB
+    picture: NDArray[np.uint8]  # uint8 [height, width, 3] RGB
     text: str
     name: str  # difficulty, kind and seed, by which it can be made again
 
 
-def compose(lines: Sequence[int], difficulty: Difficulty, *, seed: Sequence[int], name: str = "") -> ComposedPage:
-    """Write a page of as many lines as `lines` has numbers, each of that many random digits."""
+def compose(
+    lines: Sequence[int], difficulty: Difficulty, *, seed: Sequence[int], name: str = "", split: str = "test"
+) -> ComposedPage:
+    """Write a page.
+
+    Args:
+        lines: for each line, how many random digits it has.
+        seed: everything random follows from it.
+        name: to know the page by.
+        split: "test" or "train", the part of MNIST that the digits are of.
+    """
     random = np.random.default_rng(seed)
     height = random.uniform(*difficulty.height_px)
-    coverage, text = _write(lines, difficulty, height=height, random=random)
+    coverage, text = _write(lines, difficulty, mnist_digits(split), height=height, random=random)
     paper, ink = _colours(difficulty, random)
     canvas = np.broadcast_to(paper, (*coverage.shape, 3)).astype(np.float32)
     if random.random() < difficulty.ruled:
@@ -112,18 +125,22 @@ def compose(lines: Sequence[int], difficulty: Difficulty, *, seed: Sequence[int]
     return ComposedPage(_jpeg(picture, int(random.integers(*difficulty.jpeg_quality))), text, name)
 
 
-def strings(kind: str, count: int, *, seed: int = 1) -> list[ComposedPage]:
-    """`count` pictures of one line of 1 to 10 digits."""
+def strings(kind: str, count: int, *, seed: int = 1, split: str = "test") -> list[ComposedPage]:
+    """Compose `count` pictures of one line of 1 to 10 digits."""
     return [
         compose(
-            [1 + index % 10], DIFFICULTIES[kind], seed=[seed, 1, kind == "hard", index], name=f"{kind} string {index}"
+            [1 + index % 10],
+            DIFFICULTIES[kind],
+            seed=[seed, 1, kind == "hard", index],
+            name=f"{kind} string {index}",
+            split=split,
         )
         for index in range(count)
     ]
 
 
-def pages(kind: str, count: int, *, seed: int = 1) -> list[ComposedPage]:
-    """`count` pictures of 2 to 6 lines of 1 to 10 digits each."""
+def pages(kind: str, count: int, *, seed: int = 1, split: str = "test") -> list[ComposedPage]:
+    """Compose `count` pictures of 2 to 6 lines of 1 to 10 digits each."""
     lengths = np.random.default_rng([seed, 2])
     return [
         compose(
@@ -131,27 +148,30 @@ def pages(kind: str, count: int, *, seed: int = 1) -> list[ComposedPage]:
             DIFFICULTIES[kind],
             seed=[seed, 2, kind == "hard", index],
             name=f"{kind} page {index}",
+            split=split,
         )
         for index in range(count)
     ]
 
 
 @cache
-def test_digits() -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """MNIST's 10,000 test images and their labels."""
+def mnist_digits(split: str) -> Digits:
+    """MNIST's 10,000 "test" images and labels, or its 60,000 for "train"."""
     dataset = data.load()
+    if split == "train":
+        return dataset.train_images, dataset.train_labels
     return dataset.test_images, dataset.test_labels
 
 
 def _write(
-    lines: Sequence[int], difficulty: Difficulty, *, height: float, random: np.random.Generator
+    lines: Sequence[int], difficulty: Difficulty, digits: Digits, *, height: float, random: np.random.Generator
 ) -> tuple[Floats, str]:
     """The ink of the whole page, 0 to 1, and its text."""
     hand = random.uniform(-1, 1) * difficulty.slant
     stroke = random.uniform(*difficulty.stroke)
     spacing = random.uniform(*difficulty.gap)
     written = [
-        _write_line(n, difficulty, height=height, hand=hand, stroke=stroke, spacing=spacing, random=random)
+        _write_line(n, difficulty, digits, height=height, hand=hand, stroke=stroke, spacing=spacing, random=random)
         for n in lines
     ]
     left, right, top, bottom = (round(random.uniform(*difficulty.margin) * height) + 2 for _ in range(4))
@@ -170,6 +190,7 @@ def _write(
 def _write_line(
     count: int,
     difficulty: Difficulty,
+    digits: Digits,
     *,
     height: float,
     hand: float,
@@ -177,7 +198,7 @@ def _write_line(
     spacing: float,
     random: np.random.Generator,
 ) -> tuple[Floats, str]:
-    images, labels = test_digits()
+    images, labels = digits
     chosen = random.integers(len(images), size=count)
     room = round(height * 1.5)
     line = np.zeros((room, round(height * 2.2) * (count + 1)), np.float32)
@@ -314,10 +335,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("-o", "--output", type=Path, required=True, help="the picture to write")
     parser.add_argument("--seed", type=int, default=13)
     parser.add_argument("--difficulty", choices=["showpiece", *DIFFICULTIES], default="showpiece")
+    parser.add_argument("--split", choices=["test", "train"], default="test", help="the part of MNIST to write with")
     parser.add_argument("--lines", type=int, nargs="+", default=[5, 4], metavar="DIGITS", help="digits on each line")
     options = parser.parse_args(arguments)
     difficulty = DIFFICULTIES.get(options.difficulty, SHOWPIECE)
-    page = compose(options.lines, difficulty, seed=[options.seed])
+    page = compose(options.lines, difficulty, seed=[options.seed], split=options.split)
     Image.fromarray(page.picture).save(options.output)
     print(page.text)
     return 0

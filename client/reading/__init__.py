@@ -1,4 +1,26 @@
-"""From pixels to text: find the ink of a picture, cut it into digits, and choose the reading that costs least."""
+"""From pixels to text: find the ink of a picture, cut it into digits, and choose the reading that costs least.
+
+    from inkling.client.reading import find_digits, read_page
+
+    page = find_digits("page.jpg")
+    reading = read_page(page, classify)  # classify: uint8 [n, 28, 28] -> probabilities float [n, 10]
+    print(reading.text)
+
+The way, a module for each step: `picture` opens it, `ink` and `ruled_lines` tell ink from paper, `text_lines` sorts the
+ink into lines, `cuts` cuts the lines into segments, `mnist_form` brings candidates into the classifier's form, `page`
+is all of that in order; `novelty` and `best_path` weigh the candidates, `result` chooses and marks, `draw` shows it.
+
+The words:
+
+    component    ink that hangs together, by its pixels (8-connected); `text_lines.InkPatch` is ink with its place
+    segment      a part of a line that is not cut any further: a component, or what lies between two cuts of one
+    span         neighbouring segments, taken together
+    candidate    a span as one digit: a hypothesis, of which a line has more than it has digits
+    view         a candidate's image for the classifier; each has two, as it is written and with its slant taken out
+    path         candidates that follow each other from a line's first segment to its last; the cheapest is the reading
+
+This package needs of the client the error class `InvalidInput` and nothing else.
+"""
 
 from .page import find_digits
 from .result import ReadDigit, Reading, read_page

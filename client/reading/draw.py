@@ -1,45 +1,64 @@
-"""Draws a reading into its picture: a box around each digit and, above it, what it was read as."""
+"""Draws labelled boxes into a picture: where each digit is and, above it, what it was read as."""
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-if TYPE_CHECKING:
-    from .result import ReadDigit, Reading
+from .page import Box
 
-SURE, DOUBTFUL, NO_DIGIT = (23, 128, 61), (202, 112, 0), (200, 30, 45)
-LEAST_SIDE = 480  # smaller pictures are enlarged, so that the labels can be read
+Colour = tuple[int, int, int]  # RGB
+
+LEAST_SIDE = 480  # px; smaller pictures are enlarged, so that the labels can be read
+USUAL_HEIGHT = 40  # px of a digit, for the size of the label where there is none
+LABEL_HEIGHT, SMALLEST_LABEL, LARGEST_LABEL = 0.36, 11, 48  # of the digits' height; px
+BOXES_LINE = 1 / 45  # of the digits' height
 
 
-def drawn(reading: "Reading") -> Image.Image:
-    """The picture with its reading; green for sure, amber for doubtful, red for no digit."""
-    picture = Image.fromarray(reading.picture)
-    scale = max(1, round(LEAST_SIDE / max(picture.size)))
+@dataclass(frozen=True, slots=True)
+class LabelledBox:
+    """One box to draw."""
+
+    box: Box
+    label: str
+    colour: Colour
+
+
+def draw_boxes(picture: NDArray[np.uint8], boxes: Sequence[LabelledBox]) -> Image.Image:
+    """Draw boxes into a picture.
+
+    Args:
+        picture: uint8 [height, width, 3] RGB.
+
+    Returns: the picture with the boxes, a whole number of times as large if it is small.
+    """
+    image = Image.fromarray(picture)
+    scale = max(1, round(LEAST_SIDE / max(image.size)))
     if scale > 1:
-        picture = picture.resize((picture.width * scale, picture.height * scale), Image.Resampling.NEAREST)
-    heights = sorted(digit.box.bottom - digit.box.top for digit in reading.digits)
-    height = heights[len(heights) // 2] * scale if heights else 40
-    draw = ImageDraw.Draw(picture)
-    font = ImageFont.load_default(max(11, min(48, round(height * 0.36))))
-    for digit in reading.digits:
-        _draw_digit(draw, digit, font, scale=scale, stroke=max(1, round(height / 45)), width=picture.width)
-    return picture
+        image = image.resize((image.width * scale, image.height * scale), Image.Resampling.NEAREST)
+    heights = sorted(each.box.bottom - each.box.top for each in boxes)
+    height = heights[len(heights) // 2] * scale if heights else USUAL_HEIGHT
+    draw = ImageDraw.Draw(image)
+    font = ImageFont.load_default(max(SMALLEST_LABEL, min(LARGEST_LABEL, round(height * LABEL_HEIGHT))))
+    for each in boxes:
+        _draw_box(draw, each, font, scale=scale, stroke=max(1, round(height * BOXES_LINE)), width=image.width)
+    return image
 
 
-def _draw_digit(
+def _draw_box(
     draw: ImageDraw.ImageDraw,
-    digit: "ReadDigit",
+    labelled: LabelledBox,
     font: ImageFont.ImageFont | ImageFont.FreeTypeFont,
     *,
     scale: int,
     stroke: int,
     width: int,
 ) -> None:
-    colour = NO_DIGIT if not digit.is_digit else DOUBTFUL if digit.doubtful else SURE
-    box = digit.box
+    box, label, colour = labelled.box, labelled.label, labelled.colour
     left, top, right, bottom = (edge * scale for edge in (box.left, box.top, box.right, box.bottom))
     draw.rectangle((left, top, right - 1, bottom - 1), outline=colour, width=stroke)
-    label = digit.text
     text_left, text_top, text_right, text_bottom = draw.textbbox((0, 0), label, font=font)
     pad = max(2, stroke)
     label_width, label_height = text_right - text_left + 2 * pad, text_bottom - text_top + 2 * pad

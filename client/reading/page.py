@@ -1,11 +1,10 @@
 """Finds the handwritten digits in a picture: `find_digits(picture)`.
 
-    open (image_open) -> ink (image_ink, image_rules) -> lines and pieces (image_lines) -> cuts (image_cuts)
-    -> MNIST's form (image_form)
+    picture -> ink (and ruled_lines) -> text_lines -> cuts -> mnist_form
 
 A picture of 28 x 28 pixels is one digit and needs Pillow and NumPy only; for any other, OpenCV does the image work
-(the extra `image`). Nothing here knows what the digits are: `client.reading` asks the classifier about
-`Page.images` and chooses.
+(the extra `image`). Nothing here knows what the digits are: `result` asks the classifier about `Page.images` and
+chooses.
 """
 
 from dataclasses import dataclass
@@ -14,19 +13,21 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from .mnist_form import SIDE, mnist_form, plain_digit, upright
-from .picture import PictureSource, UnreadablePicture, open_picture
+from .mnist_form import BOX, SIDE, mnist_form, single_digit_form, upright
+from .picture import LUMA, PictureSource, UnreadablePicture, open_picture
 
-if TYPE_CHECKING:
-    from .cuts import Run
-    from .text_lines import LineOfPieces
+if TYPE_CHECKING:  # they need OpenCV
+    from .cuts import Span
+    from .text_lines import TextLine
 
 __all__ = ["Box", "Candidate", "ImageExtraMissing", "Page", "PageLine", "UnreadablePicture", "find_digits"]
 
 VIEWS = 2  # of each candidate: as it is written, and with its slant taken out
-MOST_CANDIDATES = 3000  # of one page, that the classifier is asked about
+MAX_CANDIDATES = 3000  # of one page, that the classifier is asked about
 THINNEST_STROKE = 1.9  # pixels of the 20 x 20 box; MNIST's own strokes take two to three
-STRAIGHT_ENOUGH = np.deg2rad(2.0)
+STRAIGHT_ENOUGH = np.deg2rad(2.0)  # turning by less would blur more than it mends
+TURN_MARGIN = 0.1  # of a candidate's longer side, around it, so that no corner is lost when it is turned
+SINGLE_BOX_LEVEL = 40  # of 255, over which a pixel of a 28 x 28 picture is in its digit's box
 
 
 class ImageExtraMissing(ImportError):
@@ -45,7 +46,7 @@ class Box:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """Slices `start` to `stop` (exclusive) of a line, looked at as one digit."""
+    """Segments `start` to `stop` (exclusive) of a line, looked at as one digit."""
 
     start: int
     stop: int
@@ -58,9 +59,9 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class PageLine:
-    """One line of writing, cut into slices; a reading is a way through its candidates from the first to the last."""
+    """One line of writing, cut into segments; a reading is a path through its candidates from the first to the last."""
 
-    cuts: tuple[float, ...]  # for each slice, stroke widths of ink between it and the one before; 0: paper
+    cuts: tuple[float, ...]  # for each segment, stroke widths of ink between it and the one before; 0: paper
     candidates: tuple[Candidate, ...]
 
 
@@ -68,8 +69,8 @@ class PageLine:
 class Page:
     """A picture, and everything in it that might be a digit."""
 
-    picture: NDArray[np.uint8]  # [height, width, 3] RGB, upright
-    images: NDArray[np.uint8]  # [n, 28, 28] in MNIST's form, VIEWS for each candidate of each line
+    picture: NDArray[np.uint8]  # uint8 [height, width, 3] RGB, upright
+    images: NDArray[np.uint8]  # uint8 [n, 28, 28] in MNIST's form, VIEWS for each candidate of each line
     lines: tuple[PageLine, ...]
 
 
@@ -78,34 +79,44 @@ def find_digits(source: PictureSource) -> Page:
 
     Args:
         source: path, bytes or open binary file of a PNG, JPEG, WebP, GIF, BMP, TIFF or PPM; a PIL image; or an array
-            [h, w], [h, w, 3] RGB or [h, w, 4] RGBA, uint8. Dark on light or light on dark.
+            uint8 [h, w], [h, w, 3] RGB or [h, w, 4] RGBA. Dark on light or light on dark.
 
-    Raises: UnreadablePicture, ImageExtraMissing, OSError if a path cannot be opened.
+    Returns: the page, its `images` uint8 [n, 28, 28] ready for the classifier; with no images and no lines if there is
+    nothing on it.
+
+    Raises:
+        UnreadablePicture: the source is not a picture, or not one that can be read.
+        ImageExtraMissing: OpenCV is needed and not installed.
+        OSError: the path cannot be opened.
     """
     picture = open_picture(source)
     if picture.shape[:2] == (SIDE, SIDE):
         return _single_digit(picture)
-    try:
-        from . import ink as image_ink
+    try:  # here, as single digits are to be read without OpenCV
+        from . import ink as ink_map
         from . import text_lines
     except ImportError as error:
         raise ImageExtraMissing(
             f"a picture of {picture.shape[1]} x {picture.shape[0]} pixels needs OpenCV to find its digits ({error}); "
             "pip install opencv-python-headless, or give single digits of 28 x 28 pixels"
         ) from error
-    ink = image_ink.find_ink(picture)
+    ink = ink_map.find_ink(picture)
     if ink is None:
-        return Page(picture, np.empty((0, SIDE, SIDE), np.uint8), ())
+        return _empty_page(picture)
     lines, stroke = text_lines.find_lines(ink)
     return _page(picture, lines, stroke=stroke, scale=ink.scale)
 
 
+def _empty_page(picture: NDArray[np.uint8]) -> Page:
+    return Page(picture, np.empty((0, SIDE, SIDE), np.uint8), ())
+
+
 def _single_digit(picture: NDArray[np.uint8]) -> Page:
-    grey = np.rint(picture @ np.array([0.299, 0.587, 0.114])).astype(np.uint8)
-    digit = plain_digit(grey)
+    grey = np.rint(picture @ np.array(LUMA)).astype(np.uint8)
+    digit = single_digit_form(grey)
     if not digit.any():
-        return Page(picture, np.empty((0, SIDE, SIDE), np.uint8), ())
-    rows, columns = (np.flatnonzero((digit > 40).any(axis=axis)) for axis in (1, 0))
+        return _empty_page(picture)
+    rows, columns = (np.flatnonzero((digit > SINGLE_BOX_LEVEL).any(axis=axis)) for axis in (1, 0))
     width, height = len(columns), len(rows)
     box = Box(int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1)
     solidity = float((digit > 127).sum()) / (width * height)
@@ -113,58 +124,55 @@ def _single_digit(picture: NDArray[np.uint8]) -> Page:
     return Page(picture, np.stack([digit, upright(digit)]), (PageLine((0.0,), (candidate,)),))
 
 
-def _page(picture: NDArray[np.uint8], lines: list["LineOfPieces"], *, stroke: float, scale: float) -> Page:
-    from . import cuts as image_cuts
+def _page(picture: NDArray[np.uint8], lines: list["TextLine"], *, stroke: float, scale: float) -> Page:
+    from . import cuts  # needs OpenCV, as above
 
     images: list[NDArray[np.uint8]] = []
     page_lines = []
     for line in lines:
-        cut = image_cuts.slices(line, stroke)
-        possible = image_cuts.runs(cut, line.height)
-        if len(images) // VIEWS + len(possible) > MOST_CANDIDATES:
+        segments = cuts.segments(line, stroke)
+        spans = cuts.spans(segments, line.height)
+        if len(images) // VIEWS + len(spans) > MAX_CANDIDATES:
             raise UnreadablePicture(
-                f"the picture has too much in it to be handwritten numbers: over {MOST_CANDIDATES} shapes; "
+                f"the picture has too much in it to be handwritten numbers: over {MAX_CANDIDATES} shapes; "
                 "cut out the part to be read"
             )
-        described = []
-        for each in possible:
-            described.append(_described(each, line, picture.shape, scale=scale, number=len(images) // VIEWS))
-            form = _form(each.piece.ink, angle=line.angle, stroke=stroke)
+        candidates = []
+        for span in spans:
+            candidates.append(_candidate(span, line, picture.shape, scale=scale, number=len(images) // VIEWS))
+            form = _form(span.patch.ink, angle=line.angle, stroke=stroke)
             images += [form, upright(form)]
-        page_lines.append(PageLine(tuple(s.cut_before for s in cut), tuple(described)))
-    stacked = np.stack(images) if images else np.empty((0, SIDE, SIDE), np.uint8)
-    return Page(picture, stacked, tuple(page_lines))
+        page_lines.append(PageLine(tuple(segment.cut_before for segment in segments), tuple(candidates)))
+    return Page(picture, np.stack(images), tuple(page_lines)) if images else _empty_page(picture)
 
 
-def _described(
-    candidate: "Run", line: "LineOfPieces", shape: tuple[int, ...], *, scale: float, number: int
-) -> Candidate:
-    piece = candidate.piece
-    left, top = (max(int(np.floor(v / scale)), 0) for v in (piece.left, piece.top))
-    right = min(int(np.ceil(piece.right / scale)), shape[1])
-    bottom = min(int(np.ceil(piece.bottom / scale)), shape[0])
+def _candidate(span: "Span", line: "TextLine", shape: tuple[int, ...], *, scale: float, number: int) -> Candidate:
+    patch = span.patch
+    left, top = (max(int(np.floor(v / scale)), 0) for v in (patch.left, patch.top))
+    right = min(int(np.ceil(patch.right / scale)), shape[1])
+    bottom = min(int(np.ceil(patch.bottom / scale)), shape[0])
     return Candidate(
-        candidate.start,
-        candidate.stop,
+        span.start,
+        span.stop,
         Box(left, top, right, bottom),
         number,
-        aspect=piece.width / piece.height,
-        height=piece.height / line.height,
-        solidity=float((piece.ink > 0.5).mean()),
+        aspect=patch.width / patch.height,
+        height=patch.height / line.height,
+        solidity=float((patch.ink > 0.5).mean()),
     )
 
 
 def _form(ink: NDArray[np.float32], *, angle: float, stroke: float) -> NDArray[np.uint8]:
-    """The ink in MNIST's form, upright if its line runs askew, and no thinner than MNIST's pens."""
-    import cv2
+    """[28, 28]: the ink in MNIST's form, upright if its line runs askew, and no thinner than MNIST's pens."""
+    import cv2  # as above
 
-    pad = 2 + round(0.1 * max(ink.shape))
+    pad = 2 + round(TURN_MARGIN * max(ink.shape))
     ink = np.pad(ink, pad)
     height, width = ink.shape
     if abs(angle) > STRAIGHT_ENOUGH:
         turn = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), np.rad2deg(angle), 1.0)
         ink = cv2.warpAffine(ink, turn, (width, height), flags=cv2.INTER_LINEAR).astype(np.float32)
-    pixel = max(height - 2 * pad, width - 2 * pad) / 20  # of the form, in pixels of the picture
+    pixel = max(height - 2 * pad, width - 2 * pad) / BOX  # of the form, in pixels of the picture
     missing = THINNEST_STROKE * pixel - stroke
     if missing >= 1:
         reach = round(missing) | 1

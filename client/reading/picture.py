@@ -1,4 +1,4 @@
-"""Opens pictures from anywhere as upright RGB arrays, and refuses what is no picture with a clear word.
+"""Opens pictures from anywhere as upright RGB arrays, and says clearly why it refuses one.
 
 Only raster formats that people's files come in are tried, so that a hostile file meets no other decoder.
 """
@@ -21,20 +21,30 @@ MAX_FILE_BYTES = 64 * 2**20
 MAX_PIXELS = 50_000_000  # a 48-megapixel phone picture passes; decoded it takes 150 MB
 MAX_SIDE = 20_000
 MIN_SIDE = 8
-_QUIET = threading.Lock()  # filters of warnings are the process's own
+OPAQUE = 0.95  # mean alpha, above which the paper is in the picture and not behind it
+LUMA = (0.299, 0.587, 0.114)  # weights of red, green and blue (https://www.itu.int/rec/R-REC-BT.601)
+_QUIET = threading.Lock()  # warnings are filtered for the whole process
 
 SOURCES = "path, bytes, binary file, PIL.Image.Image or uint8 array [h, w], [h, w, 3] or [h, w, 4]"
 PictureSource = str | os.PathLike[str] | bytes | BinaryIO | Image.Image | NDArray[np.uint8]
 
 
 class UnreadablePicture(InvalidInput):
-    """The source is no picture, or one that cannot be read; the message says why and what to do."""
+    """The source is not a picture, or not one that can be read; the message says why and what to do."""
 
 
 def open_picture(source: PictureSource) -> NDArray[np.uint8]:
-    """Open a picture: uint8 [height, width, 3] RGB, turned as its EXIF says, transparency laid on paper.
+    """Open a picture.
 
-    Raises: UnreadablePicture, OSError if a path cannot be opened.
+    Args:
+        source: see SOURCES; a file is one of FORMATS.
+
+    Returns: uint8 [height, width, 3] RGB, turned as its EXIF says, transparency laid on paper.
+
+    Raises:
+        UnreadablePicture: the source is not a picture, or too large, too small, damaged or animated.
+        TypeError: the source is none of SOURCES.
+        OSError: the path cannot be opened.
     """
     if isinstance(source, np.ndarray):
         return _from_array(source)
@@ -47,7 +57,7 @@ def open_picture(source: PictureSource) -> NDArray[np.uint8]:
         image = open_header(content)
     except UnidentifiedImageError:
         raise UnreadablePicture(
-            f"{name} is no picture that can be read ({len(content)} bytes, beginning with {content[:8]!r}); "
+            f"{name} cannot be read as a picture ({len(content)} bytes, beginning with {content[:8]!r}); "
             "save it as PNG, JPEG or WebP"
         ) from None
     except Image.DecompressionBombError as error:
@@ -59,9 +69,12 @@ def open_picture(source: PictureSource) -> NDArray[np.uint8]:
 
 
 def open_header(content: bytes) -> Image.Image:
-    """The picture in a file's bytes, not decoded yet. Raises: what Pillow raises."""
+    """Open the picture in a file's bytes without decoding it.
+
+    Raises: what Pillow raises.
+    """
     with _QUIET, warnings.catch_warnings():
-        # Of a picture that is somewhat too large, which is refused with a word of our own.
+        # Of a picture that is somewhat too large, which `_check_size` refuses.
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
         return Image.open(io.BytesIO(content), formats=FORMATS)
 
@@ -76,11 +89,12 @@ def _decoded(image: Image.Image, name: str) -> NDArray[np.uint8]:
 
 
 def _damaged(name: str, error: Exception) -> UnreadablePicture:
-    """For whatever Pillow's decoders raise: a dozen kinds, down to struct.error and IndexError."""
+    """For whatever Pillow's decoders raise, which is a dozen kinds down to struct.error and IndexError."""
     return UnreadablePicture(f"{name} is damaged or truncated ({error}); save or fetch it again")
 
 
 def _content(source: str | os.PathLike[str] | bytes | BinaryIO) -> tuple[bytes, str]:
+    """A file's bytes, and what to call it in messages."""
     if isinstance(source, str | os.PathLike):
         name = str(source)
         with Path(source).open("rb") as file:
@@ -120,7 +134,7 @@ def _check_size(width: int, height: int, name: str) -> None:
 
 
 def _on_paper(image: Image.Image) -> NDArray[np.uint8]:
-    """RGB of any mode; where there is transparency, laid on white, or on black if what is drawn is light."""
+    """uint8 [h, w, 3]: any mode as RGB; what is transparent laid on white, or on black if what is drawn is light."""
     if image.mode.startswith("I") or image.mode == "F":
         return _from_array(_stretched(np.asarray(image)))
     if "A" not in image.getbands() and "transparency" not in image.info:
@@ -128,13 +142,12 @@ def _on_paper(image: Image.Image) -> NDArray[np.uint8]:
     rgba = np.asarray(image.convert("RGBA"))
     colour, alpha = rgba[..., :3].astype(np.float32), rgba[..., 3:].astype(np.float32) / 255
     drawn = float((colour.mean(axis=2, keepdims=True) * alpha).sum() / max(float(alpha.sum()), 1e-6))
-    mostly_opaque = float(alpha.mean()) > 0.95  # then the paper is in the picture
-    paper = 0.0 if drawn > 128 and not mostly_opaque else 255.0
+    paper = 0.0 if drawn > 128 and float(alpha.mean()) <= OPAQUE else 255.0
     return np.rint(colour * alpha + paper * (1 - alpha)).astype(np.uint8)
 
 
 def _stretched(values: NDArray[np.generic]) -> NDArray[np.uint8]:
-    """16-bit and float grey, whose range nobody states, from its darkest to its lightest."""
+    """uint8 [h, w]: 16-bit and float grey, whose range nobody states, stretched from its darkest to its lightest."""
     grey = np.nan_to_num(values.astype(np.float32))
     low, high = float(grey.min()), float(grey.max())
     return np.rint((grey - low) * (255 / max(high - low, 1e-6))).astype(np.uint8)

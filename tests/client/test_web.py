@@ -93,7 +93,7 @@ def test_no_path_leads_to_other_files(web, path):
 
 @pytest.mark.parametrize(
     ("body", "message"),
-    [(b"", "is empty"), (b"no picture", "no picture that can be read"), (b"\x89PNG\r\n\x1a\n", "")],
+    [(b"", "is empty"), (b"no picture", "cannot be read as a picture"), (b"\x89PNG\r\n\x1a\n", "")],
     ids=["empty", "text", "header only"],
 )
 def test_what_is_no_picture_is_refused(web, body, message):

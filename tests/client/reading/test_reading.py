@@ -8,9 +8,9 @@ import pytest
 from PIL import Image, ImageDraw
 
 from inkling.client import Client
-from inkling.client.reading.best_path import Costs, best_way, candidate_cost
+from inkling.client.reading.best_path import Costs, best_path, candidate_cost
 from inkling.client.reading.mnist_form import upright
-from inkling.client.reading.novelty import strangeness
+from inkling.client.reading.novelty import outlier_scores
 from inkling.client.reading.page import VIEWS, Box, Candidate, Page, PageLine, find_digits
 from inkling.client.reading.result import Reading, read_page
 from inkling.train import data
@@ -194,7 +194,7 @@ def test_the_way_through_a_line_is_the_cheapest_of_all_ways():
         )
         probabilities = random.dirichlet(np.full(10, 0.2), size=len(spans))
         strange = random.uniform(0.4, 1.6, (len(spans), 10))
-        chosen = best_way(line, probabilities, strange)
+        chosen = best_path(line, probabilities, strange)
         cost = {}
         for each in line.candidates:
             cost[each.start, each.stop] = candidate_cost(
@@ -213,29 +213,29 @@ def test_the_way_through_a_line_is_the_cheapest_of_all_ways():
 
 def test_two_good_halves_win_over_a_poor_whole():
     line = PageLine((0.0, 0.5), (candidate(0, 1, 0), candidate(1, 2, 1), candidate(0, 2, 2, aspect=1.4)))
-    chosen = best_way(line, np.stack([sure_of(0), sure_of(7), sure_of(9, 0.6)]), NOT_STRANGE)
+    chosen = best_path(line, np.stack([sure_of(0), sure_of(7), sure_of(9, 0.6)]), NOT_STRANGE)
     assert [choice.candidate.number for choice in chosen] == [0, 1]
 
 
 def test_a_good_whole_wins_over_two_halves():
     line = PageLine((0.0, 2.0), (candidate(0, 1, 0, aspect=0.2), candidate(1, 2, 1, aspect=0.2), candidate(0, 2, 2)))
-    chosen = best_way(line, np.stack([sure_of(6, 0.5), sure_of(1, 0.9), sure_of(0)]), NOT_STRANGE)
+    chosen = best_path(line, np.stack([sure_of(6, 0.5), sure_of(1, 0.9), sure_of(0)]), NOT_STRANGE)
     assert [choice.candidate.number for choice in chosen] == [2]
 
 
 def test_a_blot_is_left_out():
     line = PageLine((0.0, 0.0), (candidate(0, 1, 0), candidate(1, 2, 1, height=0.25, aspect=1.0)))
-    chosen = best_way(line, np.stack([sure_of(7), sure_of(1, 0.4)]), NOT_STRANGE)
+    chosen = best_path(line, np.stack([sure_of(7), sure_of(1, 0.4)]), NOT_STRANGE)
     assert [choice.candidate.number for choice in chosen] == [0]
 
 
 def test_digits_are_not_strange_and_other_shapes_are(digits):
     images, labels = (values[:300] for values in digits)
-    known = strangeness(np.stack([upright(image) for image in images]))[np.arange(300), labels]
+    known = outlier_scores(np.stack([upright(image) for image in images]))[np.arange(300), labels]
     assert np.median(known) < 0.8 and (known > 1.3).mean() <= 0.01
     noise = np.random.default_rng(0).integers(0, 256, (5, 28, 28)).astype(np.uint8)
-    assert (strangeness(noise) > 1.2).all()
-    assert strangeness(noise[:0]).shape == (0, 10)
+    assert (outlier_scores(noise) > 1.2).all()
+    assert outlier_scores(noise[:0]).shape == (0, 10)
 
 
 def test_read_page_takes_any_classifier():

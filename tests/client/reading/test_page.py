@@ -12,11 +12,11 @@ from PIL import Image, ImageDraw
 
 from inkling.client.reading import picture
 from inkling.client.reading.ink import find_ink
-from inkling.client.reading.mnist_form import mnist_form, plain_digit, upright
+from inkling.client.reading.mnist_form import mnist_form, single_digit_form, upright
 from inkling.client.reading.page import VIEWS, UnreadablePicture, find_digits
 from inkling.train import data
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture(scope="module")
@@ -186,13 +186,13 @@ def test_an_empty_page_has_no_digits(paper):
 
 def test_an_image_in_mnist_form_stays_as_it_is(digits):
     for image in digits[:100]:
-        np.testing.assert_array_equal(plain_digit(image), image)
+        np.testing.assert_array_equal(single_digit_form(image), image)
 
 
 def test_dark_on_light_and_off_centre_is_brought_into_form(digits):
     differences = []
     for image in digits[:40]:
-        form = plain_digit(np.roll(255 - image, (3, -3), axis=(0, 1)))
+        form = single_digit_form(np.roll(255 - image, (3, -3), axis=(0, 1)))
         differences.append(np.abs(form.astype(int) - image).mean())
     assert np.median(differences) < 4
 
@@ -230,8 +230,8 @@ def unreadable():
     frames = [strokes(ONE), strokes(OTHER)]
     return {
         "empty": (b"", "is empty: 0 bytes"),
-        "text": (b"this is no picture", "no picture that can be read"),
-        "postscript": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "no picture that can be read"),
+        "text": (b"this is no picture", "cannot be read as a picture"),
+        "postscript": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "cannot be read as a picture"),
         "truncated png": (plain[: len(plain) // 2], "damaged or truncated"),
         "truncated jpeg": (encoded(strokes(ONE), "JPEG")[:-200], "damaged or truncated"),
         "animation": (encoded(frames[0], "GIF", save_all=True, append_images=frames[1:]), "is an animation: 2 frames"),

@@ -1,6 +1,6 @@
 """Makes the twenty pictures beside this file, each in a style of its own, and `truth.json` with what is on them.
 
-    python -m tests.client.pictures.make
+    python -m tests.client.reading.pictures.make
 
 Half of them are composed like the benchmark's pages; the other half are drawn along the skeletons of MNIST test digits
 with pens that the benchmark does not have. All follow from the seeds here.
@@ -90,7 +90,7 @@ def odd_files():
     turned = Image.Exif()
     turned[0x0112] = 6  # shown a quarter turn clockwise
     made["phone_turned.jpg"] = _encoded(photo, "JPEG", quality=88, exif=turned), text
-    image, label = (values[35] for values in compose_page.test_digits())
+    image, label = (values[35] for values in compose_page.mnist_digits("test"))
     made["single_28x28.png"] = _encoded(Image.fromarray(image), "PNG"), str(label)
     return made
 
@@ -98,7 +98,7 @@ def odd_files():
 def _written(count, *, seed, height, pen):
     """`count` digits written along their skeletons: white on black, and their text."""
     random = np.random.default_rng([2026, seed])
-    images, labels = compose_page.test_digits()
+    images, labels = compose_page.mnist_digits("test")
     chosen = random.integers(len(images), size=count)
     step = height * 1.05
     size = (round(step * count + height), round(height * 2))
