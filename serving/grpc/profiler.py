@@ -1,39 +1,26 @@
-"""TensorFlow's ProfilerService: `tf.profiler.experimental.client.trace` and TensorBoard's "capture profile".
-
-The messages are those of tsl/profiler/protobuf/profiler_service.proto, for which no Python package has code.
-"""
+"""TensorFlow's ProfilerService: `tf.profiler.experimental.client.trace` and TensorBoard's "capture profile"."""
 
 import asyncio
 import contextlib
 import posixpath
 import tempfile
+from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 import grpc
 import tensorflow as tf
-from google.protobuf.message import DecodeError
-from tensorflow.tsl.profiler.protobuf import profiler_options_pb2
+from google.protobuf.message import DecodeError, Message
 
 from ..errors import ServingError, invalid_argument, unavailable
 from ..model.saved_model import serving_error
-from ..proto.messages import Messages, message_classes
+from ..proto.profiler_pb2 import ProfileRequest, ProfileResponse, TerminateRequest
 
 SERVICE = "tensorflow.ProfilerService"
-MESSAGES: Messages = {
-    "ProfileRequest": {
-        "duration_ms": ("uint64", 1),
-        "opts": (".tensorflow.ProfileOptions", 4),
-        "repository_root": ("string", 5),
-        "session_id": ("string", 6),
-        "host_name": ("string", 7),
-        "emit_xspace": ("bool", 9),
-    },
-    "ProfileResponse": {"empty_trace": ("bool", 7), "xspace": ("bytes", 8)},  # an XSpace, which stays packed here
-    "TerminateRequest": {"session_id": ("string", 1)},
-}
 
-_CLASSES = message_classes(MESSAGES, package="inkling.profiler", imports=[profiler_options_pb2.DESCRIPTOR])
+Request = TypeVar("Request", bound=Message)
+Method = Callable[[bytes], Awaitable[bytes]]
+Behaviour = Callable[[bytes, "grpc.aio.ServicerContext[bytes, bytes]"], Awaitable[bytes]]
 
 
 class Profiler:
@@ -45,15 +32,16 @@ class Profiler:
     def add_to(self, server: grpc.aio.Server) -> None:
         """Register the service with `server`."""
         methods = {"Profile": self._profile, "Terminate": self._terminate}
-        handlers = {name: grpc.unary_unary_rpc_method_handler(_answering(method)) for name, method in methods.items()}
+        handlers: dict[str, grpc.RpcMethodHandler[bytes, bytes]] = {
+            name: grpc.unary_unary_rpc_method_handler(_behaviour(method)) for name, method in methods.items()
+        }
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
 
     async def _profile(self, content: bytes) -> bytes:
-        request = _parse("ProfileRequest", content)
-        response = _CLASSES["ProfileResponse"]()
+        request = _parse(content, ProfileRequest)
         # Of the caller's making, and part of a path.
-        for name in ("session_id", "host_name"):
-            if "/" in (value := getattr(request, name)) or value in (".", ".."):
+        for name, value in (("session_id", request.session_id), ("host_name", request.host_name)):
+            if "/" in value or value in (".", ".."):
                 raise invalid_argument(f"{name} cannot be {value!r}")
         if self._stops:
             raise unavailable("Another profiler session active.")
@@ -64,14 +52,14 @@ class Profiler:
             trace = await asyncio.shield(tracing)  # what TensorFlow has begun must be ended, whoever goes away
         finally:
             stop.set()
+        response = ProfileResponse(empty_trace=not trace)
         if request.emit_xspace:
             response.xspace = trace
         elif request.repository_root:
             await asyncio.to_thread(_write, request, trace)
-        response.empty_trace = not trace
-        return bytes(response.SerializeToString())
+        return response.SerializeToString()
 
-    async def _trace(self, request: Any, stop: asyncio.Event) -> bytes:
+    async def _trace(self, request: ProfileRequest, stop: asyncio.Event) -> bytes:
         """A trace of the next `duration_ms`, or until `stop`, as an XSpace."""
         options = tf.profiler.experimental.ProfilerOptions(
             host_tracer_level=request.opts.host_tracer_level or 2,
@@ -86,31 +74,30 @@ class Profiler:
             return b"".join(path.read_bytes() for path in Path(folder).rglob("*.xplane.pb"))
 
     async def _terminate(self, content: bytes) -> bytes:
-        request = _parse("TerminateRequest", content)
+        request = _parse(content, TerminateRequest)
         if request.session_id in self._stops:
             self._stops[request.session_id].set()
         return b""
 
 
-def _write(request: Any, trace: bytes) -> None:
+def _write(request: ProfileRequest, trace: bytes) -> None:
     folder = posixpath.join(request.repository_root, request.session_id)
     tf.io.gfile.makedirs(folder)
     with tf.io.gfile.GFile(posixpath.join(folder, f"{request.host_name}.xplane.pb"), "wb") as file:
         file.write(trace)
 
 
-def _parse(kind: str, content: bytes) -> Any:
+def _parse(content: bytes, request_class: type[Request]) -> Request:
     try:
-        return _CLASSES[kind].FromString(content)
+        return request_class.FromString(content)
     except DecodeError as error:
-        raise invalid_argument(f"the request is no {kind}: {error}") from error
+        raise invalid_argument(f"cannot parse the request as {request_class.DESCRIPTOR.name}: {error}") from error
 
 
-def _answering(method: Any) -> Any:
+def _behaviour(method: Method) -> Behaviour:
     async def call(content: bytes, context: grpc.aio.ServicerContext[bytes, bytes]) -> bytes:
         try:
-            answer: bytes = await method(content)
-            return answer
+            return await method(content)
         except ServingError as error:
             refusal = error
         except tf.errors.OpError as error:
