@@ -1,16 +1,24 @@
 """The server's flags: TensorFlow Serving's own, with its spelling and defaults, and a few of ours.
 
-`ServerConfig` is the one description: a field's name is the flag's name, its type how the value is read, its comment
-what `--help` says. `--flag=value`, `--flag value`, and for booleans `--flag`, `--flag=true|false` are understood. As in
+`ServerConfig` is the one description: a field's name is the flag's name, its type how the value is read, its text what
+`--help` says. `--flag=value`, `--flag value`, and for booleans `--flag`, `--flag=true|false` are understood. As in
 TensorFlow Serving, an unknown flag is named and passed over; a value that cannot be read ends the start.
 """
 
 import dataclasses
-import inspect
 import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
+
+Default = TypeVar("Default")
+
+
+def flag(default: Default, text: str) -> Default:
+    """A field of `ServerConfig`: its default value, and its line of `--help`."""
+    field: Default = dataclasses.field(default=default, metadata={"help": text})
+    return field
 
 
 class FlagError(ValueError):
@@ -22,79 +30,81 @@ class ServerConfig:
     """All flags. Those in `WITHOUT_EFFECT` are accepted for compatibility and do nothing here."""
 
     # Where to listen.
-    port: int = 8500  # TCP port of gRPC on 0.0.0.0
-    grpc_socket_path: str = ""  # UNIX socket on which gRPC listens too
-    rest_api_port: int = 0  # TCP port of the REST API; 0: none
-    rest_api_num_threads: int = 4 * (os.cpu_count() or 1)  # threads for REST requests
-    rest_api_timeout_in_ms: int = 30_000  # after which a REST request is given up
-    rest_api_enable_cors_support: bool = False  # answer browsers of other origins
-    rest_api_max_body_mb: int = 256  # largest REST request body, and all that are read at once, in 10^6 bytes
-    rest_api_max_json_depth: int = 64  # deepest nesting of a REST request's JSON
-    grpc_channel_arguments: str = ""  # key=value,key=value for the gRPC server
-    grpc_max_threads: int = 4 * (os.cpu_count() or 1)  # gRPC threads
-    grpc_max_concurrent_rpcs: int = 4096  # RPCs held at once; further ones are refused
-    grpc_max_pending_mb: int = 2048  # size of all requests held at once, in 10^6 bytes; further ones are refused
-    ssl_config_file: str = ""  # text file with an SSLConfig: gRPC with TLS
-    use_alts_credentials: bool = False  # Google's ALTS
+    port: int = flag(8500, "TCP port of gRPC on 0.0.0.0")
+    grpc_socket_path: str = flag("", "UNIX socket on which gRPC listens too")
+    rest_api_port: int = flag(0, "TCP port of the REST API; 0: none")
+    rest_api_num_threads: int = flag(4 * (os.cpu_count() or 1), "threads for REST requests")
+    rest_api_timeout_in_ms: int = flag(30_000, "milliseconds until a REST request is given up")
+    rest_api_enable_cors_support: bool = flag(False, "answer browsers of other origins")
+    rest_api_max_body_mb: int = flag(256, "largest REST request body in 10^6 bytes; all bodies at once take twice that")
+    rest_api_max_json_depth: int = flag(64, "deepest nesting of a REST request's JSON")
+    grpc_channel_arguments: str = flag("", "key=value,key=value for the gRPC server")
+    grpc_max_threads: int = flag(4 * (os.cpu_count() or 1), "gRPC threads")
+    grpc_max_concurrent_rpcs: int = flag(4096, "RPCs held at once; further ones are refused")
+    grpc_max_pending_mb: int = flag(2048, "size of all requests held at once, in 10^6 bytes; further ones are refused")
+    ssl_config_file: str = flag("", "text file with an SSLConfig: gRPC with TLS")
+    use_alts_credentials: bool = flag(False, "Google's ALTS")
 
     # Which models.
-    model_name: str = "default"  # name of the model, if there is no config file
-    model_base_path: str = ""  # folder (or URI) of the model's version folders
-    model_config_file: str = ""  # text file with a ModelServerConfig
-    model_config_file_poll_wait_seconds: int = 0  # read the file again after so many seconds; 0: once
-    platform_config_file: str = ""  # text file with a PlatformConfigMap
-    allow_version_labels_for_unavailable_models: bool = False  # let labels point at versions not loaded yet
-    file_system_poll_wait_seconds: int = 1  # look for new versions so often; 0 or less: once
-    flush_filesystem_caches: bool = True  # drop file caches after the first load
-    max_num_load_retries: int = 5  # retries of a failed load
-    load_retry_interval_micros: int = 60_000_000  # time between them
-    num_load_threads: int = 0  # loads at once; 0: one
-    num_unload_threads: int = 0  # unloads at once; 0: one
-    saved_model_tags: str = "serve"  # tags of the graph to load, with commas between
-    prefer_tflite_model: bool = False  # serve model.tflite where a version has one
-    num_tflite_pools: int = os.cpu_count() or 1  # pools of TFLite interpreters
-    num_tflite_interpreters_per_pool: int = 1  # interpreters in each
-    enable_model_warmup: bool = True  # run assets.extra/tf_serving_warmup_requests before a version serves
-    num_request_iterations_for_warmup: int = 0  # run each warm-up request so often; 0: once
-    remove_unused_fields_from_bundle_metagraph: bool = True  # keep only the signatures of a loaded graph
+    model_name: str = flag("default", "name of the model, if there is no config file")
+    model_base_path: str = flag("", "folder or URI of the model's version folders")
+    model_config_file: str = flag("", "text file with a ModelServerConfig")
+    model_config_file_poll_wait_seconds: int = flag(0, "seconds between two readings of the file; 0: read it once")
+    platform_config_file: str = flag("", "text file with a PlatformConfigMap")
+    allow_version_labels_for_unavailable_models: bool = flag(False, "let labels point at versions not loaded yet")
+    file_system_poll_wait_seconds: int = flag(1, "seconds between two looks for new versions; 0 or less: look once")
+    flush_filesystem_caches: bool = flag(True, "drop file caches after the first load")
+    max_num_load_retries: int = flag(5, "retries of a failed load")
+    load_retry_interval_micros: int = flag(60_000_000, "microseconds between two tries")
+    num_load_threads: int = flag(0, "loads at once; 0: one")
+    num_unload_threads: int = flag(0, "unloads at once; 0: one")
+    saved_model_tags: str = flag("serve", "tags of the graph to load, with commas between")
+    prefer_tflite_model: bool = flag(False, "serve model.tflite where a version has one")
+    num_tflite_pools: int = flag(os.cpu_count() or 1, "pools of TFLite interpreters")
+    num_tflite_interpreters_per_pool: int = flag(1, "interpreters in each")
+    enable_model_warmup: bool = flag(True, "run assets.extra/tf_serving_warmup_requests before a version serves")
+    num_request_iterations_for_warmup: int = flag(0, "times that each warm-up request is run; 0: once")
+    remove_unused_fields_from_bundle_metagraph: bool = flag(True, "keep only the signatures of a loaded graph")
 
     # How to compute.
-    enable_batching: bool = False  # batch by batching_parameters_file
-    batching_parameters_file: str = ""  # text file with BatchingParameters
-    enable_per_model_batching_parameters: bool = False  # read batching_params.pbtxt in each version folder
-    max_queued_requests: int = 1024  # requests that wait for one signature without batching parameters
-    tensorflow_session_parallelism: int = 0  # threads of TensorFlow for both kinds below; 0: as it likes
-    tensorflow_intra_op_parallelism: int = 0  # threads inside an operation
-    tensorflow_inter_op_parallelism: int = 0  # operations at once
-    tensorflow_session_config_file: str = ""  # text file with a ConfigProto
-    per_process_gpu_memory_fraction: float = 0.0  # share of GPU memory to take; 0: all
-    xla_cpu_compilation_enabled: bool = False  # compile with XLA on CPU
-    xla_gpu_compilation_enabled: bool = False  # compile with XLA on GPU
-    enable_serialization_as_tensor_content: bool = False  # answer with tensor_content, not typed lists
-    enable_signature_method_name_check: bool = False  # require Predict signatures to say so
+    enable_batching: bool = flag(False, "batch by batching_parameters_file")
+    batching_parameters_file: str = flag("", "text file with BatchingParameters")
+    enable_per_model_batching_parameters: bool = flag(False, "read batching_params.pbtxt in each version folder")
+    max_queued_requests: int = flag(1024, "requests that may wait for one signature without batching parameters")
+    tensorflow_session_parallelism: int = flag(0, "threads of TensorFlow for both kinds below; 0: its own choice")
+    tensorflow_intra_op_parallelism: int = flag(0, "threads inside an operation")
+    tensorflow_inter_op_parallelism: int = flag(0, "operations at once")
+    tensorflow_session_config_file: str = flag("", "text file with a ConfigProto")
+    per_process_gpu_memory_fraction: float = flag(0.0, "share of the GPU memory to take; 0: all")
+    xla_cpu_compilation_enabled: bool = flag(False, "compile with XLA on CPU")
+    xla_gpu_compilation_enabled: bool = flag(False, "compile with XLA on GPU")
+    enable_serialization_as_tensor_content: bool = flag(False, "answer with tensor_content, not typed lists")
+    enable_signature_method_name_check: bool = flag(False, "require Predict signatures to say so")
 
     # How it is watched.
-    monitoring_config_file: str = ""  # text file with a MonitoringConfig
-    enable_grpc_healthcheck_service: bool = True  # grpc.health.v1
-    enable_profiler: bool = True  # TensorFlow's profiler service, which writes where its caller asks
-    request_log_file: str = ""  # TFRecord of PredictionLog to which sampled requests go
-    request_log_sampling_rate: float = 1.0  # share of the requests to write
-    request_log_max_mb: int = 64  # size at which the file is rotated, in 10^6 bytes
-    request_log_max_files: int = 5  # rotated files kept
-    log_format: str = "text"  # text or json
+    monitoring_config_file: str = flag("", "text file with a MonitoringConfig")
+    enable_grpc_healthcheck_service: bool = flag(True, "grpc.health.v1")
+    enable_profiler: bool = flag(True, "TensorFlow's profiler service, which writes where its caller asks")
+    request_log_file: str = flag("", "TFRecord of PredictionLog to which sampled requests go")
+    request_log_sampling_rate: float = flag(1.0, "share of the requests to write")
+    request_log_max_mb: int = flag(64, "size at which the file is rotated, in 10^6 bytes")
+    request_log_max_files: int = flag(5, "rotated files kept")
+    log_format: str = flag("text", "text or json")
 
     # How it runs.
-    drain_seconds: float = 30.0  # after SIGTERM, time to answer what was accepted
-    engine: str = "embedded"  # embedded, tensorflow_model_server (the binary on PATH), or auto (the binary if there)
-    version: bool = False  # print the version and exit
+    drain_seconds: float = flag(30.0, "seconds after SIGTERM to finish what was accepted")
+    engine: str = flag(
+        "embedded", "embedded, tensorflow_model_server (the binary on the PATH), or auto (the binary if there is one)"
+    )
+    version: bool = flag(False, "print the version and exit")
 
     # Accepted for compatibility.
-    num_request_iterations: int = 0  # see num_request_iterations_for_warmup
-    thread_pool_factory_config_file: str = ""
-    mixed_precision: str = ""
-    skip_initialize_tpu: bool = False
-    use_saved_model: bool = True
-    tensorflow_tpu_profiling: bool = False
+    num_request_iterations: int = flag(0, "see num_request_iterations_for_warmup")
+    thread_pool_factory_config_file: str = flag("", "")
+    mixed_precision: str = flag("", "")
+    skip_initialize_tpu: bool = flag(False, "")
+    use_saved_model: bool = flag(True, "")
+    tensorflow_tpu_profiling: bool = flag(False, "")
 
     def __post_init__(self) -> None:
         for name, (least, most) in RANGES.items():
@@ -236,12 +246,7 @@ def for_the_real_binary(parsed: Parsed) -> list[str]:
 
 
 def usage() -> str:
-    """All flags with their defaults and meanings, from the fields and comments of `ServerConfig`."""
-    comments = {}
-    for line in inspect.getsource(ServerConfig).splitlines():
-        head, _, comment = line.partition("  # ")
-        if ": " in head and " = " in head:
-            comments[head.split(":")[0].strip()] = comment
+    """All flags with their defaults and meanings."""
     lines = ["usage: python -m serving [flags]", "       python -m serving promote|rollback ...", ""]
     lines.append("Without model flags every model under ./models is served, on gRPC 8500 and REST 8501.")
     lines.append("")
@@ -249,5 +254,5 @@ def usage() -> str:
         note = " (accepted, without effect here)" if field.name in WITHOUT_EFFECT else ""
         note += " (not one of TensorFlow Serving's)" if field.name in OURS else ""
         default = str(field.default).lower() if isinstance(field.default, bool) else repr(field.default)
-        lines.append(f"  --{field.name}={default}\n        {comments.get(field.name, '')}{note}".rstrip())
+        lines.append(f"  --{field.name}={default}\n        {field.metadata['help']}{note}".rstrip())
     return "\n".join(lines)
