@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from . import flags
-from .config.models_folder import model_names
+from .config.models import model_names
 from .flags import FlagError, Parsed, ServerConfig
 
 logger = logging.getLogger(__name__)
@@ -75,7 +75,7 @@ def _serve(parsed: Parsed) -> int:
         if "rest_api_port" not in parsed.given:
             config = dataclasses.replace(config, rest_api_port=DEFAULT_REST_PORT)
         logger.info("serving %s from %s on gRPC %d and REST %d", names, folder, config.port, config.rest_api_port)
-    with logs.standard_error_shut():
+    with logs.stderr_silenced():
         from . import server  # with TensorFlow it takes seconds to import, which a bad flag need not pay
     return server.run(config, folder)
 

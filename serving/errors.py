@@ -1,13 +1,11 @@
 """The one error that crosses the server: a gRPC status code and the text the caller reads.
 
-Whatever fails below the transports ends as a `ServingError`; grpc_api.py sends its code, rest_api.py maps it to HTTP.
+Whatever fails below the transports ends as a `ServingError`; grpc/api.py sends its code, rest/api.py maps it to HTTP.
 """
 
-from collections.abc import Callable
+import asyncio
 
 import grpc
-
-from .monitoring.events import Labels
 
 
 class ServingError(Exception):
@@ -17,16 +15,6 @@ class ServingError(Exception):
         super().__init__(message)
         self.code = code
         self.message = message
-
-
-class QueueFull(ServingError):
-    """A request that found its queue full."""
-
-    def __init__(self, message: str, *, labels: Labels, refusal: Callable[[], "QueueFull | None"]) -> None:
-        """Args: refusal: the queue's method; what it would say to a request of one row by now, None if it has room."""
-        super().__init__(grpc.StatusCode.UNAVAILABLE, message)
-        self.labels = labels
-        self.refusal = refusal
 
 
 def invalid_argument(message: str) -> ServingError:
@@ -50,10 +38,19 @@ def unavailable(message: str) -> ServingError:
 
 
 def unimplemented(message: str) -> ServingError:
-    """TensorFlow Serving's API has it, this model or server has not."""
+    """TensorFlow Serving's API has it; this model or server does not."""
     return ServingError(grpc.StatusCode.UNIMPLEMENTED, message)
 
 
 def internal(message: str) -> ServingError:
     """Our own mistake."""
     return ServingError(grpc.StatusCode.INTERNAL, message)
+
+
+def status_of(error: BaseException | None) -> grpc.StatusCode:
+    """The code under which `error` is counted; None is OK."""
+    if error is None:
+        return grpc.StatusCode.OK
+    if isinstance(error, ServingError):
+        return error.code
+    return grpc.StatusCode.CANCELLED if isinstance(error, asyncio.CancelledError) else grpc.StatusCode.INTERNAL

@@ -1,7 +1,7 @@
 """Predict, Classify, Regress and MultiInference on one loaded version: protos in, protos out.
 
-handlers.py finds the version and calls these for requests; warmup.py for the version's warm-up records. Classify and
-Regress are Predicts whose one input is serialized tf.Examples and whose outputs have a fixed meaning.
+prediction_service.py finds the version and calls these for requests; `replay` is for the version's warm-up records.
+Classify and Regress are Predicts whose one input is serialized tf.Examples and whose outputs have a fixed meaning.
 """
 
 from collections.abc import Mapping
@@ -14,25 +14,44 @@ from tensorflow_serving.apis import (
     input_pb2,
     model_pb2,
     predict_pb2,
+    prediction_log_pb2,
     regression_pb2,
 )
 
+from .arrays import Array
 from .errors import failed_precondition, invalid_argument, unimplemented
 from .model.model import Model
-from .model.signatures import CLASSIFY, DEFAULT_SIGNATURE, PREDICT, REGRESS, Signature
-from .tensors import Array, dtype_name, number_of, to_array, to_proto
+from .model.signatures import Signature
+from .names import CLASSIFY, DEFAULT_SIGNATURE, PREDICT, REGRESS
+from .tensors import dtype_name, number_of, serialized_examples, to_array, to_proto
 
 
 async def predict(
     model: Model, request: predict_pb2.PredictRequest, *, as_content: bool, check_method: bool = False
 ) -> predict_pb2.PredictResponse:
-    """Answer a Predict request; raises ServingError."""
+    """The response to a Predict request; raises ServingError."""
     signature = model.signature(request.model_spec.signature_name)
     require_method(signature, check=check_method)
     inputs = {alias: to_array(alias, tensor) for alias, tensor in request.inputs.items()}
     outputs = await model.predict(signature, inputs, request.output_filter)
+    return predict_response(model, signature.name, outputs, as_content=as_content)
+
+
+def predict_request(model: Model, signature_name: str, inputs: Mapping[str, Array]) -> predict_pb2.PredictRequest:
+    """The request that has `inputs`, by alias, for this very version."""
+    request = predict_pb2.PredictRequest()
+    _fill_spec(request.model_spec, model, signature_name)
+    for alias, array in inputs.items():
+        request.inputs[alias].CopyFrom(to_proto(array, as_content=True))
+    return request
+
+
+def predict_response(
+    model: Model, signature_name: str, outputs: Mapping[str, Array], *, as_content: bool
+) -> predict_pb2.PredictResponse:
+    """The response that has `outputs`, by alias, in tensor_content or in typed lists."""
     response = predict_pb2.PredictResponse()
-    fill_spec(response.model_spec, model, signature.name)
+    _fill_spec(response.model_spec, model, signature_name)
     for alias, array in outputs.items():
         response.outputs[alias].CopyFrom(to_proto(array, as_content=as_content))
     return response
@@ -41,29 +60,29 @@ async def predict(
 async def classify(
     model: Model, request: classification_pb2.ClassificationRequest, *, check_method: bool = False
 ) -> classification_pb2.ClassificationResponse:
-    """Answer a Classify request; raises ServingError."""
+    """The response to a Classify request; raises ServingError."""
     signature = _example_signature(model, request.model_spec.signature_name, CLASSIFY if check_method else "")
     response = classification_pb2.ClassificationResponse()
     response.result.CopyFrom(await _classify(model, signature, request.input))
-    fill_spec(response.model_spec, model, signature.name)
+    _fill_spec(response.model_spec, model, signature.name)
     return response
 
 
 async def regress(
     model: Model, request: regression_pb2.RegressionRequest, *, check_method: bool = False
 ) -> regression_pb2.RegressionResponse:
-    """Answer a Regress request; raises ServingError."""
+    """The response to a Regress request; raises ServingError."""
     signature = _example_signature(model, request.model_spec.signature_name, REGRESS if check_method else "")
     response = regression_pb2.RegressionResponse()
     response.result.CopyFrom(await _regress(model, signature, request.input))
-    fill_spec(response.model_spec, model, signature.name)
+    _fill_spec(response.model_spec, model, signature.name)
     return response
 
 
 async def multi_inference(
     model: Model, request: inference_pb2.MultiInferenceRequest, *, check_method: bool = False
 ) -> inference_pb2.MultiInferenceResponse:
-    """Answer a MultiInference request, whose tasks share their input; raises ServingError."""
+    """The response to a MultiInference request, whose tasks share their input; raises ServingError."""
     evaluated: set[str] = set()
     response = inference_pb2.MultiInferenceResponse()
     for task in request.tasks:
@@ -81,12 +100,31 @@ async def multi_inference(
             result.regression_result.CopyFrom(await _regress(model, signature, request.input))
         else:
             raise unimplemented(f"Unsupported signature method_name: {task.method_name}")
-        fill_spec(result.model_spec, model, name)
+        _fill_spec(result.model_spec, model, name)
     return response
 
 
+async def replay(model: Model, record: prediction_log_pb2.PredictionLog) -> None:
+    """Run a logged request for what it leaves in memory; raises ServingError."""
+    kind = record.WhichOneof("log_type")
+    if kind == "predict_log":
+        await predict(model, record.predict_log.request, as_content=False)
+    elif kind == "classify_log":
+        await classify(model, record.classify_log.request)
+    elif kind == "regress_log":
+        await regress(model, record.regress_log.request)
+    elif kind == "multi_inference_log":
+        await multi_inference(model, record.multi_inference_log.request)
+    else:
+        number = 0 if kind is None else record.DESCRIPTOR.fields_by_name[kind].number
+        raise unimplemented(f"Unsupported log_type for warmup: {number}")
+
+
 def require_method(signature: Signature, *, check: bool) -> None:
-    """With --enable_signature_method_name_check, a signature must be made for inference."""
+    """Refuse signatures that are not made for inference, with --enable_signature_method_name_check.
+
+    Raises: ServingError FAILED_PRECONDITION.
+    """
     if check and signature.definition.method_name not in (PREDICT, CLASSIFY, REGRESS):
         raise failed_precondition(
             f"Expected prediction signature method_name to be one of {{{PREDICT}, {CLASSIFY}, {REGRESS}}}. "
@@ -94,35 +132,15 @@ def require_method(signature: Signature, *, check: bool) -> None:
         )
 
 
-def fill_spec(spec: model_pb2.ModelSpec, model: Model, signature_name: str) -> None:
-    """Say which version and signature answered."""
+def _fill_spec(spec: model_pb2.ModelSpec, model: Model, signature_name: str) -> None:
+    """Name the version and the signature."""
     spec.name = model.name
     spec.version.value = model.version
     spec.signature_name = signature_name
 
 
-def serialized_examples(given: input_pb2.Input) -> Array:
-    """The tf.Examples of a request, as they are fed to the model: object [n] of bytes.
-
-    An example's own features go before those of the context, which all examples share.
-
-    Raises: ServingError if there are none.
-    """
-    kind = given.WhichOneof("kind")
-    if kind == "example_list_with_context":
-        context = given.example_list_with_context.context.SerializeToString()
-        examples = [context + e.SerializeToString() for e in given.example_list_with_context.examples]
-    else:
-        examples = [example.SerializeToString() for example in given.example_list.examples]
-    if not examples:
-        raise invalid_argument("Input is empty.")
-    array = np.empty(len(examples), object)
-    array[:] = examples
-    return array
-
-
 def _example_signature(model: Model, name: str, method: str) -> Signature:
-    """A signature for Classify or Regress; `method` is the method_name to require, empty for any."""
+    """The signature `name` for Classify or Regress; `method` is the method_name to require, empty for any."""
     name = name or DEFAULT_SIGNATURE
     signature = model.signatures.get(name)
     if signature is None:
@@ -148,20 +166,20 @@ async def _classify(
     examples = serialized_examples(given)
     if len(signature.outputs) not in (1, 2):
         raise invalid_argument(f"Expected one or two output Tensors, found {len(signature.outputs)}")
-    wanted = [alias for alias in ("classes", "scores") if alias in signature.outputs]
-    if not wanted:
+    aliases = [alias for alias in ("classes", "scores") if alias in signature.outputs]
+    if not aliases:
         raise invalid_argument(
             f'Expected classification signature outputs to contain at least one of "classes" or "scores". '
             f"Signature {signature.name} has: {', '.join(signature.outputs)}"
         )
-    outputs = await model.predict(signature, {signature.inputs[0].alias: examples}, wanted)
+    outputs = await model.predict(signature, {signature.inputs[0].alias: examples}, aliases)
     classes, scores = outputs.get("classes"), outputs.get("scores")
-    count = len(examples)
-    _check_scores(outputs, count)
+    num_examples = len(examples)
+    _check_scores(outputs, num_examples)
     if classes is not None and scores is not None and classes.shape != scores.shape:
         raise invalid_argument(f"Classes and scores do not match: shapes {classes.shape} and {scores.shape}")
     result = classification_pb2.ClassificationResult()
-    for index in range(count):
+    for index in range(num_examples):
         classifications = result.classifications.add()
         labels = [_text(label) for label in classes[index]] if classes is not None else [""] * len(scores[index])  # type: ignore[index]
         values = scores[index].tolist() if scores is not None else [0.0] * len(labels)
@@ -170,7 +188,7 @@ async def _classify(
     return result
 
 
-def _check_scores(outputs: Mapping[str, Array], count: int) -> None:
+def _check_scores(outputs: Mapping[str, Array], num_examples: int) -> None:
     for alias, array in outputs.items():
         if array.ndim != 2:
             raise invalid_argument(f"Expected Tensor shape: [batch_size num_classes] but got {list(array.shape)}")
@@ -178,8 +196,8 @@ def _check_scores(outputs: Mapping[str, Array], count: int) -> None:
             raise invalid_argument(f"Expected classes Tensor of DT_STRING. Got: {_dtype(array)}")
         if alias == "scores" and array.dtype != np.float32:
             raise invalid_argument(f"Expected scores Tensor of DT_FLOAT. Got: {_dtype(array)}")
-        if len(array) != count:
-            raise invalid_argument(f"Expected {alias} output batch size of {count}. Got: {len(array)}")
+        if len(array) != num_examples:
+            raise invalid_argument(f"Expected {alias} output batch size of {num_examples}. Got: {len(array)}")
 
 
 async def _regress(model: Model, signature: Signature, given: input_pb2.Input) -> regression_pb2.RegressionResult:

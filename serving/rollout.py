@@ -138,7 +138,7 @@ def _wait_until_available(
         try:
             [found] = stub.GetModelStatus(request, timeout=CALL_TIMEOUT_S).model_version_status
         except grpc.RpcError as error:
-            last = error.details()
+            last = error.details() or error.code().name
             if error.code() is not grpc.StatusCode.NOT_FOUND:
                 raise RolloutFailed(f"{server} does not tell the version's state: {last}") from error
         else:

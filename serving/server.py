@@ -2,7 +2,7 @@
 
 Everything runs on one event loop; TensorFlow computes on worker threads. As in TensorFlow Serving nothing listens
 before the models that are there are loaded. SIGTERM or SIGINT begins the drain: health turns NOT_SERVING, new work is
-refused, what was accepted is answered; a second SIGINT stops at once.
+refused, what was accepted is finished; a second SIGINT stops at once.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ import sys
 import time
 from collections.abc import Coroutine, Iterator
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import grpc
 from grpc_health.v1 import health_pb2_grpc
@@ -24,37 +24,41 @@ from grpc_reflection.v1alpha import reflection
 from tensorflow_serving.apis import model_service_pb2, prediction_service_pb2  # noqa: F401, reflection describes them
 from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
 
-from .batching.threads import Workers
+from .batching.parameters import BatchingParameters
+from .batching.threads import RuntimeThreads
 from .config import files
-from .config.files import BatchingParameters
 from .config.model_file import ModelConfigFile
-from .config.models import PLATFORM
-from .config.models_folder import model_names
+from .config.models import PLATFORM, model_names
 from .errors import ServingError, failed_precondition, invalid_argument
 from .flags import ServerConfig
 from .grpc import api as grpc_api
-from .grpc.api import MODEL_SERVICE, PREDICTION_SERVICE, GrpcApi
+from .grpc.api import GrpcApi
 from .grpc.health import Health
 from .grpc.profiler import Profiler
-from .handlers import Handlers
 from .lifecycle.loader import LoadOptions
 from .lifecycle.manager import Manager, ManagerOptions
+from .load_shedding import Drain, KnownFullQueues
+from .model.model import ServerParts
+from .model_service import ModelService
 from .monitoring.metrics import Metrics
 from .monitoring.request_log import RequestLog
+from .names import MODEL_SERVICE, PREDICTION_SERVICE
+from .prediction_service import PredictionService
 from .rest import api as rest_api
 
 logger = logging.getLogger(__name__)
 
 OK, FAILED, KILLED = 0, 255, 130
-FLUSH_S = 0.2  # for the last answers to leave
+FLUSH_S = 0.2  # for the last responses to leave
 LOG_FLUSH_S = 2.0  # for the request log to be written to its end
-LEAST_PAUSE_S = 0.1  # before a load is tried again that is due, but whose files are still changing
+LEAST_PAUSE_S = 0.1  # pause before a due retry: its files may still be changing
 
 
 def run(config: ServerConfig, models_folder: Path | None = None) -> int:
     """Serve until a signal comes, and end the process; returns the exit code if the start fails.
 
     Args:
+        config: the flags.
         models_folder: serve every model in it, rather than what `config` names.
     """
     try:
@@ -84,32 +88,41 @@ async def _serve(config: ServerConfig, models_folder: Path | None) -> int:
     batching = _batching(config)
     tls = files.read_tls(config.ssl_config_file) if config.ssl_config_file else None
     monitoring = files.read_monitoring(config.monitoring_config_file) if config.monitoring_config_file else None
-    metrics = Metrics()
-    manager = _make_manager(config, batching, metrics)
+    metrics, shedding, drain = Metrics(), KnownFullQueues(), Drain()
+    manager = _make_manager(config, batching, metrics, shedding)
     stop = _on_signals()
     request_log = _request_log(config, metrics)
-    handlers = Handlers(
+    prediction_service = PredictionService(
         manager,
-        observer=metrics,
+        drain=drain,
+        events=metrics,
         request_log=request_log,
         as_content=config.enable_serialization_as_tensor_content,
         check_method=config.enable_signature_method_name_check,
     )
-    starting = asyncio.create_task(_load_first(handlers, manager, models))
+    model_service = ModelService(manager, drain=drain, metrics=metrics)
+    starting = asyncio.create_task(_load_first(model_service, manager, models))
     await asyncio.wait({starting, stop}, return_when=asyncio.FIRST_COMPLETED)
     if stop.done():
         return OK
     starting.result()
-    health = Health(manager, handlers)
-    api = GrpcApi(handlers, observer=metrics, max_pending_bytes=config.grpc_max_pending_mb * 10**6)
+    health = Health(manager, model_service, drain)
+    api = GrpcApi(
+        prediction_service,
+        model_service,
+        shedding=shedding,
+        events=metrics,
+        max_pending_bytes=config.grpc_max_pending_mb * 10**6,
+    )
     server = _make_grpc_server(config, api, health, tls)
-    rest = await rest_api.start(config, handlers, metrics, monitoring) if config.rest_api_port else None
+    backend = rest_api.Backend(predictions=prediction_service, models=model_service, drain=drain, metrics=metrics)
+    rest = await rest_api.start(config, backend, monitoring) if config.rest_api_port else None
     await server.start()
     _announce(config)
-    background = [asyncio.create_task(work) for work in _background_work(config, file, handlers, manager, health)]
+    background = [asyncio.create_task(work) for work in _background_work(config, file, model_service, manager, health)]
     await stop
     logger.info("draining for up to %g s", config.drain_seconds)
-    handlers.draining = True
+    drain.begin()
     await health.update()
     for task in background:
         task.cancel()
@@ -123,7 +136,9 @@ async def _serve(config: ServerConfig, models_folder: Path | None) -> int:
     return OK
 
 
-def _make_manager(config: ServerConfig, batching: BatchingParameters | None, metrics: Metrics) -> Manager:
+def _make_manager(
+    config: ServerConfig, batching: BatchingParameters | None, metrics: Metrics, shedding: KnownFullQueues
+) -> Manager:
     options = ManagerOptions(
         load=LoadOptions.of(config, batching),
         max_retries=config.max_num_load_retries,
@@ -131,32 +146,36 @@ def _make_manager(config: ServerConfig, batching: BatchingParameters | None, met
         num_load_threads=config.num_load_threads,
         labels_for_unavailable=config.allow_version_labels_for_unavailable_models,
     )
-    workers = Workers(batching.num_batch_threads if batching and batching.num_batch_threads else _cpus(), name="run")
-    return Manager(options, workers=workers, observer=metrics)
+    num_threads = batching.num_batch_threads if batching and batching.num_batch_threads else _num_cpus()
+    threads = RuntimeThreads(num_threads, name="run")
+    return Manager(options, parts=ServerParts(threads=threads, events=metrics, shedding=shedding))
 
 
 def _background_work(
-    config: ServerConfig, file: ModelConfigFile | None, handlers: Handlers, manager: Manager, health: Health
-) -> Iterator[Coroutine[Any, Any, None]]:
-    yield health.follow()
+    config: ServerConfig, file: ModelConfigFile | None, models: ModelService, manager: Manager, health: Health
+) -> Iterator[Coroutine[None, None, None]]:
+    yield health.watch()
     yield manager.poll_forever(max(0, config.file_system_poll_wait_seconds))
     if file is not None and config.model_config_file_poll_wait_seconds > 0:
-        apply = functools.partial(handlers.apply_config, can_wait=True)
-        yield file.follow(apply, config.model_config_file_poll_wait_seconds)
+        apply = functools.partial(models.apply_config, can_wait=True)
+        yield file.poll_forever(apply, config.model_config_file_poll_wait_seconds)
 
 
 async def _drain_grpc(server: grpc.aio.Server, api: GrpcApi, drain_s: float) -> None:
-    # Not server.stop(drain_s): it answers what is new with CANCELLED, which no caller tries again, and the handlers
-    # answer it with UNAVAILABLE.
+    # Not server.stop(drain_s): it ends what is new as CANCELLED, which no caller tries again; Drain ends it as
+    # UNAVAILABLE, which callers do.
     await api.until_idle(drain_s)
     await server.stop(FLUSH_S)
 
 
 def check_combinations(config: ServerConfig, *, names_models: bool) -> None:
-    """Refuse flags that do not go together; raises ServingError with TensorFlow Serving's text.
+    """Refuse flags that do not go together.
 
     Args:
-        names_models: the flags must say which models to serve.
+        config: the flags.
+        names_models: whether they must say which models to serve.
+
+    Raises: ServingError INVALID_ARGUMENT with TensorFlow Serving's text.
     """
     if not config.port and not config.grpc_socket_path:
         raise invalid_argument(
@@ -205,14 +224,14 @@ def _models_in(folder: Path) -> ModelServerConfig:
     return models
 
 
-async def _load_first(handlers: Handlers, manager: Manager, models: ModelServerConfig) -> None:
+async def _load_first(model_service: ModelService, manager: Manager, models: ModelServerConfig) -> None:
     """Load what is there; a model of which nothing loads ends the start, one that is not there yet does not."""
     while True:
         try:
-            await handlers.apply_config(models, can_wait=True)
+            await model_service.apply_config(models, can_wait=True)
             return
         except ServingError as error:
-            failures = handlers.failures()
+            failures = model_service.failures()
             if not failures:
                 raise
             retry_at = manager.next_retry()
@@ -240,7 +259,7 @@ def _request_log(config: ServerConfig, metrics: Metrics) -> RequestLog | None:
         sampling_rate=config.request_log_sampling_rate,
         max_bytes=config.request_log_max_mb * 10**6,
         max_files=config.request_log_max_files,
-        observer=metrics,
+        events=metrics,
     )
 
 
@@ -291,7 +310,7 @@ def _on_signals() -> "asyncio.Future[None]":
     return stop
 
 
-def _cpus() -> int:
+def _num_cpus() -> int:
     with contextlib.suppress(AttributeError):  # not on macOS
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

@@ -1,4 +1,4 @@
-"""TensorProto to NumPy and back, without walking the values in Python where that can be had.
+"""TensorProto to NumPy and back, without walking the values in Python where that can be avoided.
 
 Repeated fields give NumPy their values as one block; the other way, a packed list of fixed-width numbers lies on the
 wire as NumPy keeps it, so long `float_val` lists are written as their serialized bytes: 50,176 floats (64 images) take
@@ -11,20 +11,18 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 import tensorflow as tf
-from numpy.typing import NDArray
 from tensorflow.core.framework import types_pb2
 from tensorflow.core.framework.tensor_pb2 import TensorProto
 from tensorflow.core.framework.tensor_shape_pb2 import TensorShapeProto
+from tensorflow_serving.apis.input_pb2 import Input
 
+from .arrays import Array, num_bytes
 from .errors import ServingError, invalid_argument
 
-Array = NDArray[Any]
-
-# A tensor for which one value stands takes this many bytes at most: it is larger than the message that brings it, if
-# only from when it is run.
+# A tensor that is sent as one value for all takes at most this many bytes: when it is run, it is larger than the
+# message that brought it.
 MAX_FILLED_BYTES = 64 << 20
-STRING_BYTES = 24  # of a string in TensorFlow, beside its characters
-LONG = 64  # values from which on a list is worth the detour over its bytes
+LONG = 64  # values; a list this long is worth the detour over its bytes
 
 # dtype: the list that carries its values.
 LISTS: dict[int, str] = {
@@ -69,7 +67,7 @@ LIST_DTYPES: dict[str, Any] = FIXED_WIDTH | {
     "uint64_val": np.uint64,
 }
 _NUMPY: dict[int, np.dtype[Any]] = {number: np.dtype(tf.dtypes.as_dtype(number).as_numpy_dtype) for number in LISTS}
-# NumPy's kinds of quantized numbers are structs; on the wire and in the runtime they are their plain storage.
+# TensorFlow's NumPy types of quantized numbers are structs; on the wire and in the runtime they are plain integers.
 _NUMPY |= {
     types_pb2.DT_QINT8: np.dtype(np.int8),
     types_pb2.DT_QUINT8: np.dtype(np.uint8),
@@ -85,7 +83,7 @@ _NUMBER_OF = {
 
 
 def numpy_dtype(number: int) -> np.dtype[Any]:
-    """The NumPy dtype of a TensorFlow dtype; raises ServingError for those that are no plain values."""
+    """The NumPy dtype of a TensorFlow dtype; raises ServingError for those that are not plain values."""
     try:
         return _NUMPY[number]
     except KeyError:
@@ -105,10 +103,14 @@ def dtype_name(number: int) -> str:
 
 
 def to_array(alias: str, proto: TensorProto) -> Array:
-    """The value of `proto`, maybe a read-only view of its bytes or its one value; strings as an object array of bytes.
+    """The value of `proto`.
 
     Args:
         alias: the input's name, for the error text.
+        proto: any tensor that a caller sent.
+
+    Returns: an array of the proto's shape and dtype, maybe a read-only view of its bytes or of its one value; strings
+        as an object array of bytes.
 
     Raises: ServingError INVALID_ARGUMENT if dtype, shape and content do not make a tensor.
     """
@@ -120,27 +122,20 @@ def to_array(alias: str, proto: TensorProto) -> Array:
         raise _parsing_error(alias, f"shape {_shape_text(proto)} is not that of a tensor")
     if len(shape) > 32:
         raise _parsing_error(alias, f"rank {len(shape)} is too high; at most 32")
-    count = math.prod(shape)
+    num_values = math.prod(shape)
     dtype = _NUMPY[proto.dtype]
     if math.prod([size or 1 for size in shape]) * dtype.itemsize > 1 << 40:  # NumPy counts so, zeros or not
         raise _parsing_error(alias, f"shape {list(shape)} is too large")
     if proto.tensor_content:
-        return _from_content(alias, proto, dtype, count).reshape(shape)
+        return _from_content(alias, proto, dtype, num_values).reshape(shape)
     values = _from_list(proto, kind, dtype)
-    if len(values) == count:
+    if len(values) == num_values:
         return values.reshape(shape)
-    if len(values) == 1 and count * num_bytes(values) <= MAX_FILLED_BYTES:
+    if len(values) == 1 and num_values * num_bytes(values) <= MAX_FILLED_BYTES:
         return np.broadcast_to(values, shape)  # one value stands for all, as in TensorFlow, and takes no memory yet
     raise _parsing_error(
-        alias, f"shape {list(shape)} has {count} values, but {len(values)} came in {kind}; send all of them"
+        alias, f"shape {list(shape)} has {num_values} values, but {len(values)} came in {kind}; send all of them"
     )
-
-
-def num_bytes(array: Array) -> int:
-    """What `array` takes in the runtime."""
-    if array.dtype == object:
-        return sum(map(len, array.flat)) + STRING_BYTES * array.size
-    return array.size * array.itemsize
 
 
 def _parsing_error(alias: str, why: str) -> ServingError:
@@ -152,7 +147,7 @@ def _shape_text(proto: TensorProto) -> str:
     return "<unknown>" if shape.unknown_rank else str([dim.size for dim in shape.dim])
 
 
-def _from_content(alias: str, proto: TensorProto, dtype: np.dtype[Any], count: int) -> Array:
+def _from_content(alias: str, proto: TensorProto, dtype: np.dtype[Any], num_values: int) -> Array:
     content = proto.tensor_content
     if dtype.kind == "O":
         try:
@@ -160,11 +155,11 @@ def _from_content(alias: str, proto: TensorProto, dtype: np.dtype[Any], count: i
         except tf.errors.OpError as error:
             raise _parsing_error(alias, error.message) from error
         return np.asarray(parsed, object)
-    if len(content) != count * dtype.itemsize:
+    if len(content) != num_values * dtype.itemsize:
         raise _parsing_error(
             alias,
             f"shape {[dim.size for dim in proto.tensor_shape.dim]} of {dtype_name(proto.dtype)} takes "
-            f"{count * dtype.itemsize} bytes, but tensor_content has {len(content)}",
+            f"{num_values * dtype.itemsize} bytes, but tensor_content has {len(content)}",
         )
     values = np.frombuffer(content, dtype)
     if dtype == np.bool_:
@@ -193,7 +188,7 @@ def to_proto(array: Array, *, as_content: bool) -> TensorProto:
     """`array` as a message.
 
     Args:
-        array: what the runtime gave; strings as an object array of bytes.
+        array: of any shape, as the runtime gave it; strings as an object array of bytes.
         as_content: put numbers into `tensor_content` rather than into a typed list.
     """
     number = _NUMBER_OF[array.dtype]
@@ -235,3 +230,23 @@ def _merge_fixed(proto: TensorProto, kind: str, plain: Array) -> None:
 def shape_proto(shape: tuple[int, ...]) -> TensorShapeProto:
     """A fully known shape as a message."""
     return TensorShapeProto(dim=[TensorShapeProto.Dim(size=size) for size in shape])
+
+
+def serialized_examples(given: Input) -> Array:
+    """The tf.Examples of a request, as they are fed to the model: object [n] of bytes.
+
+    An example's own features go before those of the context, which all examples share.
+
+    Raises: ServingError if there are none.
+    """
+    kind = given.WhichOneof("kind")
+    if kind == "example_list_with_context":
+        context = given.example_list_with_context.context.SerializeToString()
+        examples = [context + e.SerializeToString() for e in given.example_list_with_context.examples]
+    else:
+        examples = [example.SerializeToString() for example in given.example_list.examples]
+    if not examples:
+        raise invalid_argument("Input is empty.")
+    array = np.empty(len(examples), object)
+    array[:] = examples
+    return array

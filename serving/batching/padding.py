@@ -2,17 +2,16 @@
 
 import asyncio
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from ..arrays import Array, Function, num_bytes
 from ..errors import failed_precondition
-from ..model.saved_model import Function
-from ..tensors import Array, num_bytes
 
-# Inputs that are run together take this many bytes at most, padding included. A request may be larger than what it
-# came in (see tensors.py), so that the number of rows alone would not bound what a run takes.
+# Inputs that are run together take at most this many bytes, padding included. A request may be larger than the message
+# that brought it (see tensors.py), so the number of rows alone would not bound what a run takes.
 MAX_JOINT_BYTES = 256 << 20
 
 
@@ -21,16 +20,17 @@ class Task:
     """One request, or a part of a split one."""
 
     inputs: Sequence[Array]
-    size: int  # rows
-    answer: "asyncio.Future[list[Array]]"
-    came_at: float
+    num_rows: int  # 0: not known; then it is run alone
+    result: "asyncio.Future[list[Array]]"
+    came_at: float  # by time.perf_counter
 
 
 def groups(tasks: list[Task], *, pad: bool) -> list[list[Task]]:
-    """Those of `tasks` that can be concatenated: inputs of the same shape but for the rows.
+    """`tasks` in groups that can be concatenated: inputs of the same shape but for the rows.
 
     Args:
-        pad: make the shapes equal, where the ranks are and the padding is not too much.
+        tasks: requests that wait together.
+        pad: make shapes of equal rank equal, unless that takes too much padding.
     """
     if len(tasks) == 1:
         return [tasks]
@@ -46,34 +46,52 @@ def groups(tasks: list[Task], *, pad: bool) -> list[list[Task]]:
 
 
 def run_together(function: Function, group: Sequence[Task], *, surplus: int) -> list[list[Array]]:
-    """The outputs of each task of `group`, from one run.
+    """Run the tasks of `group` at once.
 
     Args:
-        surplus: rows to add, and to drop from the outputs again.
+        function: runs the model.
+        group: tasks whose inputs have equal shapes but for the first dimension, the rows.
+        surplus: rows to add, copies of the first one, and to drop from the outputs again.
 
-    Raises: ServingError if the outputs have not the rows of the inputs.
+    Returns: for each task its outputs, [num_rows, ...] each.
+
+    Raises: ServingError if the outputs do not have the inputs' number of rows.
     """
     columns = [[task.inputs[index] for task in group] for index in range(len(group[0].inputs))]
     outputs = function([np.concatenate([*column, *[column[0][:1]] * surplus]) for column in columns])
-    check_rows(outputs, sum(task.size for task in group) + surplus)
-    answers: list[list[Array]] = []
+    check_rows(outputs, sum(task.num_rows for task in group) + surplus)
+    results: list[list[Array]] = []
     start = 0
     for task in group:
-        answers.append([output[start : start + task.size] for output in outputs])
-        start += task.size
-    return answers
+        results.append([output[start : start + task.num_rows] for output in outputs])
+        start += task.num_rows
+    return results
 
 
-def check_rows(outputs: Sequence[Array], size: int) -> None:
-    """Outputs must have the rows of the inputs, or they cannot be told apart."""
+def check_rows(outputs: Sequence[Array], num_rows: int) -> None:
+    """Refuse outputs whose first dimension is not `num_rows`: they cannot be told apart by request.
+
+    Raises: ServingError FAILED_PRECONDITION with TensorFlow Serving's text.
+    """
     for output in outputs:
         if not output.ndim:
             raise failed_precondition("Batched output tensor has 0 dimensions")
-        if len(output) != size:
+        if len(output) != num_rows:
             raise failed_precondition(
                 "Batched output tensor's 0th dimension does not equal the sum of the 0th dimension sizes of the "
-                f"input tensors; {len(output)} is not {size}"
+                f"input tensors; {len(output)} is not {num_rows}"
             )
+
+
+def split(inputs: Sequence[Array], num_rows: int, limit: int) -> Iterator[Sequence[Array]]:
+    """`inputs` of `num_rows` rows in parts of up to `limit` rows."""
+    for start in range(0, num_rows, limit):
+        yield [array[start : start + limit] for array in inputs]
+
+
+def join(parts: Sequence[Sequence[Array]]) -> list[Array]:
+    """The outputs of all `parts` as one: the way back from `split`."""
+    return [np.concatenate(columns) for columns in zip(*parts, strict=True)]
 
 
 def _of_equal_shapes(tasks: Sequence[Task]) -> list[list[Task]]:
@@ -81,13 +99,13 @@ def _of_equal_shapes(tasks: Sequence[Task]) -> list[list[Task]]:
     open_groups: dict[tuple[tuple[int, ...], ...], tuple[list[Task], int]] = {}
     for task in tasks:
         shapes = tuple([array.shape[1:] for array in task.inputs])
-        size = sum(map(num_bytes, task.inputs))
+        task_bytes = sum(map(num_bytes, task.inputs))
         group, taken = open_groups.get(shapes, ([], 0))
-        if not group or taken + size > MAX_JOINT_BYTES:
+        if not group or taken + task_bytes > MAX_JOINT_BYTES:
             group, taken = [], 0
             found.append(group)
         group.append(task)
-        open_groups[shapes] = group, taken + size
+        open_groups[shapes] = group, taken + task_bytes
     return found
 
 

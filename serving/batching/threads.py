@@ -12,28 +12,24 @@ from queue import SimpleQueue
 logger = logging.getLogger(__name__)
 
 
-class Workers:
-    """A fixed number of threads that run what they are given, in order."""
+class RuntimeThreads:
+    """A fixed number of threads that run what they are given, in order, until the process ends."""
 
-    def __init__(self, number: int, *, name: str) -> None:
-        self.number = number
-        self._queue: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
-        for index in range(number):
+    def __init__(self, num_threads: int, *, name: str) -> None:
+        self.num_threads = num_threads
+        self._queue: SimpleQueue[Callable[[], None]] = SimpleQueue()
+        for index in range(num_threads):
             threading.Thread(target=self._run, name=f"{name}-{index}", daemon=True).start()
 
     def submit(self, work: Callable[[], None]) -> None:
         """Have `work` done by the next free thread. It must not raise."""
         self._queue.put(work)
 
-    def stop(self) -> None:
-        """End the threads once they have done what they were given."""
-        for _ in range(self.number):
-            self._queue.put(None)
-
     def _run(self) -> None:
-        while (work := self._queue.get()) is not None:
+        while True:
+            work = self._queue.get()
             try:
                 work()
             except Exception:
-                logger.exception("a worker failed; this is a bug")
+                logger.exception("work on a runtime thread failed; this is a bug")
             del work  # it may hold a batch, and the next one may be long in coming

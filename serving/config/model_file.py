@@ -1,4 +1,4 @@
-"""The file of --model_config_file: read at the start, then followed, if the server is to poll it."""
+"""The file of --model_config_file: read at the start, then polled, if the server is to."""
 
 import asyncio
 import logging
@@ -25,13 +25,13 @@ class ModelConfigFile:
         self._applied: str | None = text
         self._refused: tuple[str | None, str] | None = None
 
-    async def follow(self, apply: Apply, interval_s: float) -> None:
-        """Look at the file every `interval_s` seconds, for ever."""
+    async def poll_forever(self, apply: Apply, interval_s: float) -> None:
+        """Poll the file every `interval_s` seconds."""
         while True:
             await asyncio.sleep(interval_s)
-            await self.look(apply)
+            await self.poll_once(apply)
 
-    async def look(self, apply: Apply) -> None:
+    async def poll_once(self, apply: Apply) -> None:
         """Have the file's models applied unless they are; what fails is tried again each time, and logged once."""
         text = None
         try:

@@ -1,7 +1,8 @@
-"""Check a set of model configs before it takes effect, with TensorFlow Serving's rules and texts."""
+"""Sets of models: which there are in a folder, and whether a set can be served, by TensorFlow Serving's rules."""
 
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from tensorflow_serving.config.model_server_config_pb2 import ModelConfig
 
@@ -11,8 +12,26 @@ PLATFORM = "tensorflow"
 TENSORFLOW_TYPE = 1  # of the deprecated field model_type
 
 
+def model_names(folder: Path) -> list[str]:
+    """The models in `folder`, by which a start without model flags goes: the folders that have version folders."""
+    if not folder.is_dir():
+        return []
+    return sorted(
+        path.name
+        for path in folder.iterdir()
+        if path.is_dir() and any(child.name.isdecimal() and child.is_dir() for child in path.iterdir())
+    )
+
+
 def check_configs(configs: Sequence[ModelConfig], current: Mapping[str, ModelConfig]) -> None:
-    """Refuse a set of models that cannot be served; raises ServingError."""
+    """Refuse a set of models that cannot be served.
+
+    Args:
+        configs: the set.
+        current: the models that are served now, by name.
+
+    Raises: ServingError INVALID_ARGUMENT with TensorFlow Serving's text.
+    """
     seen: set[str] = set()
     for config in configs:
         name = config.name

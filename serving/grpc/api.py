@@ -14,103 +14,115 @@ from typing import Any
 
 import grpc
 from google.protobuf.message import DecodeError, Message
-from tensorflow_serving.apis import (
-    classification_pb2,
-    get_model_metadata_pb2,
-    get_model_status_pb2,
-    inference_pb2,
-    model_management_pb2,
-    predict_pb2,
-    regression_pb2,
-)
+from tensorflow_serving.apis.classification_pb2 import ClassificationRequest
+from tensorflow_serving.apis.get_model_metadata_pb2 import GetModelMetadataRequest
+from tensorflow_serving.apis.get_model_status_pb2 import GetModelStatusRequest
+from tensorflow_serving.apis.inference_pb2 import MultiInferenceRequest
+from tensorflow_serving.apis.model_management_pb2 import ReloadConfigRequest
+from tensorflow_serving.apis.predict_pb2 import PredictRequest
+from tensorflow_serving.apis.regression_pb2 import RegressionRequest
 
 from ..config.files import TlsConfig
-from ..errors import QueueFull, ServingError, invalid_argument, unavailable
-from ..handlers import Handlers
-from ..load_shedding import FullQueues
+from ..errors import ServingError, invalid_argument, unavailable
+from ..load_shedding import KnownFullQueues, QueueFull
+from ..model_service import ModelService
 from ..monitoring import logs
-from ..monitoring.events import Observer
+from ..monitoring.events import ServerEvents
+from ..names import MODEL_SERVICE, PREDICTION_SERVICE
+from ..prediction_service import PredictionService
 
 logger = logging.getLogger(__name__)
 
-PREDICTION_SERVICE = "tensorflow.serving.PredictionService"
-MODEL_SERVICE = "tensorflow.serving.ModelService"
 MAX_PENDING_REQUESTS = 1_000_000
 MAX_MESSAGE_BYTES = 2**31 - 1
 MAX_STATUS_BYTES = 1024  # gRPC sends the text as a header, with three bytes for most others than ASCII; 8 kB is usual
 CUT = "...TRUNCATED"
 REQUEST_ID = "x-request-id"  # metadata in which a caller may name its request for the log
 
+# An RPC of a service: takes a parsed request of its own kind; a coroutine function or not.
 Method = Callable[[Any], Any]
+Behaviour = Callable[[bytes, "grpc.aio.ServicerContext[bytes, bytes]"], Awaitable[bytes]]
 
 
 class GrpcApi:
-    """Binds `Handlers` to the two services."""
+    """Binds the two services to a gRPC server."""
 
-    def __init__(self, handlers: Handlers, *, observer: Observer, max_pending_bytes: int) -> None:
-        """Args: max_pending_bytes: size of all requests held at once; what comes on top is refused."""
-        self._observer = observer
+    def __init__(
+        self,
+        predictions: PredictionService,
+        models: ModelService,
+        *,
+        shedding: KnownFullQueues,
+        events: ServerEvents,
+        max_pending_bytes: int,
+    ) -> None:
+        """An API that no server has yet.
+
+        Args:
+            predictions: responds to the RPCs of PredictionService.
+            models: responds to those of ModelService.
+            shedding: knows whose queues are full.
+            events: is told of each response.
+            max_pending_bytes: size of all requests held at once; what comes on top is refused.
+        """
+        self._predictions = predictions
+        self._models = models
+        self._shedding = shedding
+        self._events = events
         self._max_pending_bytes = max_pending_bytes
         self._pending_bytes = 0
-        self._pending = 0
+        self._num_pending = 0
         self._idle = asyncio.Event()
         self._idle.set()
-        self._handlers = handlers
 
     def add_to(self, server: grpc.aio.Server) -> None:
         """Register all methods with `server`."""
-        handlers = self._handlers
-        prediction = {
-            "Predict": (predict_pb2.PredictRequest, handlers.predict),
-            "Classify": (classification_pb2.ClassificationRequest, handlers.classify),
-            "Regress": (regression_pb2.RegressionRequest, handlers.regress),
-            "MultiInference": (inference_pb2.MultiInferenceRequest, handlers.multi_inference),
-            "GetModelMetadata": (get_model_metadata_pb2.GetModelMetadataRequest, handlers.get_model_metadata),
+        predictions, models = self._predictions, self._models
+        rpcs: dict[str, dict[str, tuple[type[Message], Method]]] = {
+            PREDICTION_SERVICE: {
+                "Predict": (PredictRequest, predictions.predict),
+                "Classify": (ClassificationRequest, predictions.classify),
+                "Regress": (RegressionRequest, predictions.regress),
+                "MultiInference": (MultiInferenceRequest, predictions.multi_inference),
+                "GetModelMetadata": (GetModelMetadataRequest, predictions.get_model_metadata),
+            },
+            MODEL_SERVICE: {
+                "GetModelStatus": (GetModelStatusRequest, models.get_model_status),
+                "HandleReloadConfigRequest": (ReloadConfigRequest, models.reload_config),
+            },
         }
-        model = {
-            "GetModelStatus": (get_model_status_pb2.GetModelStatusRequest, handlers.get_model_status),
-            "HandleReloadConfigRequest": (model_management_pb2.ReloadConfigRequest, handlers.reload_config),
-        }
-        for service, methods in ((PREDICTION_SERVICE, prediction), (MODEL_SERVICE, model)):
-            server.add_generic_rpc_handlers(
-                (
-                    grpc.method_handlers_generic_handler(
-                        service,
-                        {
-                            name: grpc.unary_unary_rpc_method_handler(self._method(name, message, method))
-                            for name, (message, method) in methods.items()
-                        },
-                    ),
-                )
-            )
+        for service, methods in rpcs.items():
+            handlers: dict[str, grpc.RpcMethodHandler[bytes, bytes]] = {
+                name: grpc.unary_unary_rpc_method_handler(self._behaviour(name, request_class, method))
+                for name, (request_class, method) in methods.items()
+            }
+            server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, handlers),))
 
-    def _method(
-        self, api: str, message_class: type[Message], method: Method
-    ) -> Callable[[bytes, grpc.aio.ServicerContext[bytes, bytes]], Awaitable[bytes]]:
-        parse = message_class.FromString
+    def _behaviour(self, api: str, request_class: type[Message], method: Method) -> Behaviour:
+        parse = request_class.FromString
         is_coroutine = inspect.iscoroutinefunction(method)
-        full = FullQueues()
 
         async def call(content: bytes, context: grpc.aio.ServicerContext[bytes, bytes]) -> bytes:
             started = time.perf_counter()
-            if logs.wanted():
-                logs.begin_request(dict(context.invocation_metadata() or ()).get(REQUEST_ID))
-            answer, model_name = b"", ""
+            if logs.request_lines_enabled():
+                given = dict(context.invocation_metadata() or ()).get(REQUEST_ID)
+                logs.begin_request(given if isinstance(given, str) else None)
+            result, model_name = b"", ""
             code, details = grpc.StatusCode.OK, ""
             self._begin(content)
             try:
                 self._check_room(content)
-                if (refusal := full.check(content)) is not None:
+                if (refusal := self._shedding.check(api, content)) is not None:
                     latency_s = time.perf_counter() - started
-                    self._observer.signature_finished(**refusal.labels, code=refusal.code, latency_s=latency_s)
+                    self._events.signature_finished(**refusal.key, code=refusal.code, latency_s=latency_s)
                     raise refusal
-                request = _parse(parse, content, message_class)
+                request = _parse(parse, content, request_class)
                 model_name = _model_name(request)
                 response = await method(request) if is_coroutine else method(request)
-                answer = response.SerializeToString()
+                result = response.SerializeToString()
             except QueueFull as error:
-                full.remember(content, error)
-                model_name, code, details = error.labels["model_name"], error.code, error.message
+                self._shedding.remember(api, content, error)
+                model_name, code, details = error.key["model_name"], error.code, error.message
             except ServingError as error:
                 code, details = error.code, error.message
             except asyncio.CancelledError:
@@ -125,7 +137,7 @@ class GrpcApi:
             if code is not grpc.StatusCode.OK:
                 context.set_code(code)
                 context.set_details(cut(details))
-            return answer
+            return result
 
         return call
 
@@ -138,30 +150,31 @@ class GrpcApi:
             )
 
     async def until_idle(self, timeout_s: float) -> None:
-        """Return when no request is being answered, or after `timeout_s`."""
+        """Return when no request is in hand, or after `timeout_s`."""
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._idle.wait(), timeout_s)
 
     def _begin(self, content: bytes) -> None:
-        self._pending += 1
+        self._num_pending += 1
         self._pending_bytes += len(content)
         self._idle.clear()
 
     def _end(self, content: bytes) -> None:
-        self._pending -= 1
+        self._num_pending -= 1
         self._pending_bytes -= len(content)
-        if not self._pending:
+        if not self._num_pending:
             self._idle.set()
 
     def _finished(self, api: str, model_name: str, code: grpc.StatusCode, details: str, latency_s: float) -> None:
-        labels: dict[str, Any] = {"model_name": model_name, "api": api, "entrypoint": "GRPC", "code": code}
-        self._observer.request_finished(**labels, latency_s=latency_s)
-        logs.request_finished(**labels, latency_s=latency_s, error=details)
+        self._events.request_finished(model_name=model_name, api=api, entrypoint="GRPC", code=code, latency_s=latency_s)
+        logs.request_finished(
+            model_name=model_name, api=api, entrypoint="GRPC", code=code, latency_s=latency_s, error=details
+        )
 
 
 def make_server(*, arguments: str, max_concurrent_rpcs: int) -> grpc.aio.Server:
     """A server without ports; `arguments` as in --grpc_channel_arguments."""
-    options: list[tuple[str, Any]] = [
+    options: list[tuple[str, int | str]] = [
         ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
         ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
         # Beyond these gRPC's core ends RPCs as CANCELLED before we see them; ours are refused with a reason.
@@ -174,7 +187,15 @@ def make_server(*, arguments: str, max_concurrent_rpcs: int) -> grpc.aio.Server:
 
 
 def add_port(server: grpc.aio.Server, address: str, tls: TlsConfig | None) -> None:
-    """Listen on `address`, `HOST:PORT` or `unix:PATH`; raises OSError if that cannot be."""
+    """Have `server` listen.
+
+    Args:
+        server: not started yet.
+        address: `HOST:PORT` or `unix:PATH`.
+        tls: certificates; None for plaintext.
+
+    Raises: OSError if the address cannot be bound.
+    """
     try:
         if tls is None:
             server.add_insecure_port(address)
@@ -191,7 +212,7 @@ def add_port(server: grpc.aio.Server, address: str, tls: TlsConfig | None) -> No
 
 
 def parse_arguments(text: str) -> Sequence[tuple[str, int | str]]:
-    """`key=value,key=value`; values that are integers become such."""
+    """The pairs of `key=value,key=value`; values that are integers become such."""
     pairs: list[tuple[str, int | str]] = []
     for pair in text.split(","):
         key, equals, value = pair.strip().partition("=")
@@ -208,15 +229,15 @@ def cut(text: str) -> str:
     return content[: MAX_STATUS_BYTES - len(CUT)].decode(errors="ignore") + CUT
 
 
-def _parse(parse: Callable[[bytes], Any], content: bytes, message_class: type[Message]) -> Any:
+def _parse(parse: Callable[[bytes], Message], content: bytes, request_class: type[Message]) -> Message:
     try:
         return parse(content)
     except DecodeError as error:
-        raise invalid_argument(f"the request is no {message_class.DESCRIPTOR.name}: {error}") from error
+        raise invalid_argument(f"cannot parse the request as {request_class.DESCRIPTOR.name}: {error}") from error
 
 
 def _model_name(request: Any) -> str:
-    """The model that a request names, empty if none."""
+    """The model that a request of any RPC names, empty if none."""
     spec = getattr(request, "model_spec", None)
     if spec is None and getattr(request, "tasks", None):
         spec = request.tasks[0].model_spec

@@ -6,9 +6,10 @@ when that model has. While the server drains everything is NOT_SERVING.
 
 from grpc_health.v1 import health, health_pb2
 
-from ..handlers import Handlers
 from ..lifecycle.manager import Manager
-from .api import MODEL_SERVICE, PREDICTION_SERVICE
+from ..load_shedding import Drain
+from ..model_service import ModelService
+from ..names import MODEL_SERVICE, PREDICTION_SERVICE
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
@@ -17,15 +18,16 @@ SERVICES = ("", PREDICTION_SERVICE, MODEL_SERVICE, "PredictionService", "ModelSe
 
 
 class Health:
-    """Keeps the health service's answers up to date."""
+    """Keeps the health service up to date."""
 
-    def __init__(self, manager: Manager, handlers: Handlers) -> None:
+    def __init__(self, manager: Manager, models: ModelService, drain: Drain) -> None:
         self.servicer = health.aio.HealthServicer()
         self._manager = manager
-        self._handlers = handlers
+        self._models = models
+        self._drain = drain
         self._known: set[str] = set()
 
-    async def follow(self) -> None:
+    async def watch(self) -> None:
         """Update after each change of a version's state, for ever."""
         async with self._manager.changed:  # held while updating, so that no change falls in between
             while True:
@@ -33,16 +35,16 @@ class Health:
                 await self._manager.changed.wait()
 
     async def update(self) -> None:
-        """Set the answers from the state of the models."""
+        """Set what is reported from the state of the models."""
         servables = self._manager.servables
         for name in self._known - set(servables):
             await self.servicer.set(name, health_pb2.HealthCheckResponse.SERVICE_UNKNOWN)
         self._known = set(servables)
         for name, servable in servables.items():
             await self.servicer.set(name, self._status(bool(servable.available())))
-        ready = not self._handlers.not_ready()
+        is_ready = not self._models.not_ready()
         for name in SERVICES:
-            await self.servicer.set(name, self._status(ready))
+            await self.servicer.set(name, self._status(is_ready))
 
-    def _status(self, ready: bool) -> health_pb2.HealthCheckResponse.ServingStatus:
-        return SERVING if ready and not self._handlers.draining else NOT_SERVING
+    def _status(self, is_ready: bool) -> health_pb2.HealthCheckResponse.ServingStatus:
+        return SERVING if is_ready and not self._drain.has_begun else NOT_SERVING

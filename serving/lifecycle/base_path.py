@@ -1,106 +1,95 @@
 """Look at a model's base path: which of its versions may be served now.
 
-Looking happens on a thread of its own, since a base path may be slow or far away.
+`BasePath.look` reads files only and changes nothing. It blocks, since a base path may be slow or far away: the manager
+calls it on a thread.
 """
 
-import asyncio
-import logging
-import time
-from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 
 import tensorflow as tf
+from tensorflow_serving.config.file_system_storage_path_source_pb2 import FileSystemStoragePathSourceConfig
 
 from . import versions
-from .servables import AVAILABLE, LOADING, Servable
 from .versions import Snapshot
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """What a base path holds."""
+class Listing:
+    """What one look at a base path has shown."""
 
-    listed: Mapping[int, str]  # every version's folder, by number
-    usable: list[int]  # those that are live, being loaded, or whole and not known to fail
+    listed: Mapping[int, str] | None = None  # every version's folder, by number; None: it cannot be listed
+    usable: tuple[int, ...] = ()  # those that are live, or whole and not known to fail; newest first
+    snapshots: Mapping[int, Snapshot] = field(default_factory=dict)  # the files of those that were looked into
+    lacks: Mapping[int, str] = field(default_factory=dict)  # by version, the file that it lacks to be whole
+    is_settling: bool = False  # a version is there and still changing
+    notice: str = ""  # why there is nothing to serve
 
 
-class Source:
-    """Looks at base paths; notes in the log what is amiss, once."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Known:
+    """What became of a model's versions before: what is on disk does not tell."""
 
-    def __init__(self, *, prefer_lite: bool, max_retries: int) -> None:
-        """Args: max_retries: how often a version that does not load is tried again while its files stay the same."""
-        self._prefer_lite = prefer_lite
-        self._max_retries = max_retries
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="poll")
+    live: Collection[int] = ()  # being loaded, or loaded
+    failed: Mapping[int, Snapshot | None] = field(default_factory=dict)  # did not load; its files then
+    due: Collection[int] = ()  # failed, and to be tried again with the same files
 
-    async def look(self, servable: Servable, *, for_new: bool = True) -> Found | None:
-        """What is in the base path of `servable` now; None if it cannot be listed.
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BasePath:
+    """The folder of a model's versions, and how to choose among them."""
+
+    model_name: str
+    path: str  # or URI
+    policy: FileSystemStoragePathSourceConfig.ServableVersionPolicy
+    prefer_lite: bool = False  # a TensorFlow Lite model is a whole version
+
+    def look(self, before: Listing, known: Known, *, only: Collection[int] | None = None) -> Listing:
+        """What is there now.
 
         Args:
-            for_new: otherwise as if there were only the versions that are known already.
-        """
-        name, base_path = servable.config.name, servable.config.base_path
-        loop = asyncio.get_running_loop()
-        try:
-            listed = await loop.run_in_executor(self._thread, versions.list_versions, base_path)
-        except tf.errors.OpError as error:
-            servable.settling = False
-            _note(servable, f"Could not find base path {base_path} for servable {name} with error {error.message}")
-            return None
-        if not for_new:
-            listed = {number: path for number, path in listed.items() if number in servable.versions}
-        if listed:
-            servable.notice = ""
-        else:
-            _note(
-                servable,
-                f"No versions of servable {name} found under base path {base_path}. Did you forget to name your leaf "
-                f"directory as a number (eg. '/1/')?",
-            )
-        return Found(listed, await self._usable(servable, listed))
+            before: the look before this one, to see what still changes.
+            known: what became of the versions.
+            only: look as if there were no other versions than these.
 
-    async def _usable(self, servable: Servable, listed: Mapping[int, str]) -> list[int]:
-        usable = []
-        before, servable.snapshots, servable.settling = servable.snapshots, {}, False
-        policy = servable.config.model_version_policy
+        Raises: tf.errors.OpError if files go while they are looked at.
+        """
+        try:
+            listed = versions.list_versions(self.path)
+        except tf.errors.OpError as error:
+            notice = f"Could not find base path {self.path} for servable {self.model_name} with error {error.message}"
+            return Listing(snapshots=before.snapshots, lacks=before.lacks, notice=notice)
+        if only is not None:
+            listed = {number: path for number, path in listed.items() if number in only}
+        if not listed:
+            return Listing(
+                listed,
+                notice=f"No versions of servable {self.model_name} found under base path {self.path}. Did you forget "
+                f"to name your leaf directory as a number (eg. '/1/')?",
+            )
+        return self._look_into(listed, before, known)
+
+    def _look_into(self, listed: Mapping[int, str], before: Listing, known: Known) -> Listing:
+        usable: list[int] = []
+        snapshots: dict[int, Snapshot] = {}
+        lacks: dict[int, str] = {}
+        is_settling = False
         for number in sorted(listed, reverse=True):
-            known = servable.versions.get(number)
-            if known is not None and known.state in (LOADING, AVAILABLE):
+            if number in known.live:
                 usable.append(number)
                 continue
-            if number not in versions.wanted(policy, [*usable, number]):
+            if number not in versions.aspired_versions(self.policy, [*usable, number]):
                 continue  # whole or not, nobody would want it beside those: not worth looking at
-            if await self._is_whole(servable, number, listed[number], before.get(number)):
+            files = snapshots[number] = versions.snapshot(listed[number])
+            if number in known.failed and known.failed[number] == files:
+                if number in known.due:
+                    usable.append(number)
+                continue
+            missing = versions.missing_file(listed[number], files, prefer_lite=self.prefer_lite)
+            if missing is not None:
+                lacks[number] = missing
+            elif versions.has_settled(files, before.snapshots.get(number)):
                 usable.append(number)
-        return usable
-
-    async def _is_whole(self, servable: Servable, number: int, path: str, before: Snapshot | None) -> bool:
-        """Whether a version that is not live may be loaded now."""
-        loop = asyncio.get_running_loop()
-        files = await loop.run_in_executor(self._thread, versions.snapshot, path)
-        servable.snapshots[number] = files
-        known = servable.versions.get(number)
-        if known is not None and known.error is not None and known.failed_snapshot == files:
-            return known.attempts <= self._max_retries and time.monotonic() >= known.retry_at
-        lacks = await loop.run_in_executor(
-            self._thread, lambda: versions.missing(path, files, prefer_lite=self._prefer_lite)
-        )
-        if lacks is not None:
-            if servable.lacks.get(number) != lacks:
-                logger.info("version %s is not whole yet: it has no %s", path, lacks)
-                servable.lacks[number] = lacks
-            return False
-        servable.lacks.pop(number, None)
-        if not versions.settled(files, before):
-            servable.settling = True
-            return False
-        return True
-
-
-def _note(servable: Servable, text: str) -> None:
-    if servable.notice != text:
-        logger.warning("%s", text)
-        servable.notice = text
+            else:
+                is_settling = True
+        return Listing(listed, tuple(usable), snapshots, lacks, is_settling)

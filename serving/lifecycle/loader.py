@@ -1,4 +1,4 @@
-"""Turn a version's folder into a model that answers: read, restore, look at its signatures.
+"""Turn a version's folder into a model that runs: read, restore, look at its signatures.
 
 Runs on a thread, for seconds; the manager does the rest on the event loop.
 """
@@ -6,21 +6,20 @@ Runs on a thread, for seconds; the manager does the rest on the event loop.
 import posixpath
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import tensorflow as tf
 from tensorflow.core.protobuf import config_pb2
 from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
 
-from ..config.files import BatchingParameters, read_batching, read_session
-from ..model.model import EngineOptions
+from ..batching.parameters import BatchingParameters
+from ..config.files import read_batching, read_session
+from ..flags import ServerConfig
+from ..model.inspection import make_signatures
+from ..model.model import ModelOptions
 from ..model.saved_model import Runtime, SavedModel
-from ..model.signatures import Signature, make_signatures
+from ..model.signatures import Signature
 from . import warmup
 from .versions import LITE_FILE
-
-if TYPE_CHECKING:
-    from ..flags import ServerConfig
 
 PER_MODEL_BATCHING_FILE = "batching_params.pbtxt"
 
@@ -40,8 +39,15 @@ class LoadOptions:
     max_queued_requests: int = 1024
 
     @classmethod
-    def of(cls, config: "ServerConfig", batching: BatchingParameters | None) -> "LoadOptions":
-        """What the flags say; raises ServingError if a file they name is not usable."""
+    def of(cls, config: ServerConfig, batching: BatchingParameters | None) -> "LoadOptions":
+        """What the flags say.
+
+        Args:
+            config: the flags.
+            batching: what is in --batching_parameters_file; None without batching.
+
+        Raises: ServingError if a file that the flags name is not usable.
+        """
         return cls(
             tags=frozenset(tag.strip() for tag in config.saved_model_tags.split(",") if tag.strip()),
             session=session_config(config),
@@ -61,7 +67,7 @@ class Loaded:
 
     runtime: Runtime
     signatures: dict[str, Signature]
-    engine_options: EngineOptions
+    model_options: ModelOptions
     warmup_records: list[PredictionLog]
     load_s: float
 
@@ -80,8 +86,8 @@ def load(path: str, options: LoadOptions) -> Loaded:
     except BaseException:
         runtime.close()
         raise
-    engine_options = EngineOptions(batching=batching, max_queued_requests=options.max_queued_requests)
-    return Loaded(runtime, signatures, engine_options, records, time.perf_counter() - started)
+    model_options = ModelOptions(batching=batching, max_queued_requests=options.max_queued_requests)
+    return Loaded(runtime, signatures, model_options, records, time.perf_counter() - started)
 
 
 def _runtime(path: str, options: LoadOptions) -> Runtime:
@@ -99,7 +105,7 @@ def _batching(path: str, options: LoadOptions) -> BatchingParameters | None:
     return read_batching(file) if tf.io.gfile.exists(file) else None
 
 
-def session_config(config: "ServerConfig") -> config_pb2.ConfigProto:
+def session_config(config: ServerConfig) -> config_pb2.ConfigProto:
     """TensorFlow's settings: those of --tensorflow_session_config_file, then those of the flags."""
     session = config_pb2.ConfigProto(allow_soft_placement=True)
     if config.tensorflow_session_config_file:

@@ -3,10 +3,11 @@
 One task polls the base paths; each load is a task of its own. All state changes on the event loop, so there is no lock.
 The rules, for every model:
 
-- A version is loaded when the policy wants it and it is whole (source.py, versions.py), and served once it is loaded
-  and warm.
-- A version that is not wanted any more goes once one that is wanted is available; what is in flight on it ends first.
-- After a change of the base path what was there answers until something of the new one does.
+- A version is loaded when the policy wants it and it is whole (base_path.py, versions.py), and served once it is loaded
+  and warm (transitions.py).
+- A version that the policy does not want any more goes once one that it wants serves; what is in flight on it ends
+  first.
+- After a change of the base path the former one's versions serve until something of the new one does.
 - A version that does not load is reported with its error and tried again, after the retry interval or when its files
   change; meanwhile the policy chooses among the others. It never takes the place of one that works.
 """
@@ -14,28 +15,26 @@ The rules, for every model:
 import asyncio
 import logging
 import time
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-import grpc
 import tensorflow as tf
 from tensorflow_serving.config.model_server_config_pb2 import ModelConfig
 
-from ..batching.threads import Workers
-from ..errors import ServingError, failed_precondition, invalid_argument, not_found
-from ..model.model import Model
-from ..monitoring.events import Observer
-from . import loader, warmup
-from .base_path import Found, Source
+from ..errors import failed_precondition, invalid_argument, not_found
+from ..model.model import Model, ServerParts
+from .base_path import BasePath, Known, Listing
 from .loader import LoadOptions
 from .servables import AVAILABLE, END, LOADING, START, UNLOADING, Servable, Version
-from .versions import Snapshot, wanted
+from .transitions import Transitions
+from .versions import Snapshot, aspired_versions
 
 logger = logging.getLogger(__name__)
 
 MAX_ENDED = 64  # versions that are gone, kept for GetModelStatus
-RETRY_CHECK_S = 1.0  # how often to see whether a load is to be tried again, where base paths are not polled
+RETRY_CHECK_S = 1.0  # how often to see whether a load is due again, where base paths are not polled
+SETTLE_POLL_S = 0.25  # between two polls while a version that is there still changes
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -52,14 +51,19 @@ class ManagerOptions:
 class Manager:
     """All models of a server. Used on the event loop only."""
 
-    def __init__(self, options: ManagerOptions, *, workers: Workers, observer: Observer) -> None:
+    def __init__(self, options: ManagerOptions, *, parts: ServerParts) -> None:
         self._options = options
-        self._workers = workers
-        self._observer = observer
+        self._events = parts.events
         self._servables: dict[str, Servable] = {}
-        self._leaving: set[asyncio.Task[None]] = set()
-        self._loading = ThreadPoolExecutor(max(1, options.num_load_threads), thread_name_prefix="load")
-        self._source = Source(prefer_lite=options.load.prefer_lite, max_retries=options.max_retries)
+        self._unloading: set[asyncio.Task[None]] = set()
+        self._transitions = Transitions(
+            options.load,
+            parts=parts,
+            num_load_threads=options.num_load_threads,
+            max_retries=options.max_retries,
+            retry_interval_s=options.retry_interval_s,
+        )
+        self._poll_thread = ThreadPoolExecutor(1, thread_name_prefix="poll")
         self._poll_lock = asyncio.Lock()
         self.changed = asyncio.Condition()
 
@@ -69,7 +73,15 @@ class Manager:
         return self._servables
 
     def find(self, name: str, *, version: int | None = None, label: str = "") -> Model:
-        """The model that answers; raises ServingError."""
+        """The loaded model that a request means.
+
+        Args:
+            name: the model's.
+            version: its number; None for the newest that serves.
+            label: in place of the number; empty for none.
+
+        Raises: ServingError NOT_FOUND, or INVALID_ARGUMENT for a label that does not exist.
+        """
         servable = self._servables.get(name)
         if label:
             labels = servable.config.version_labels if servable else {}
@@ -82,7 +94,7 @@ class Manager:
                 raise not_found(f"Servable not found for request: Latest({name})")
             model = available[0].model
         else:
-            found = servable.answering(version) if servable else None
+            found = servable.serving(version) if servable else None
             if found is None:
                 raise not_found(f"Servable not found for request: Specific({name}, {version})")
             model = found.model
@@ -95,28 +107,32 @@ class Manager:
         Raises: ServingError if a label points at a version that is not available.
         """
         chosen = {config.name: config for config in configs}
-        labels = {name: dict(config.version_labels) for name, config in chosen.items()}
-        old_labels = {name: dict(servable.config.version_labels) for name, servable in self._servables.items()}
         for name in set(self._servables) - set(chosen):
             gone = self._servables.pop(name)
             for version in (*gone.versions.values(), *gone.former):
-                self._retire(version, name)
+                self._retire(name, version)
         for name, config in chosen.items():
-            config = ModelConfig.FromString(config.SerializeToString())
-            config.version_labels.clear()
-            config.version_labels.update(old_labels.get(name, {}))  # until the new ones are known to hold
-            if name not in self._servables:
-                self._servables[name] = Servable(config)
-            elif self._servables[name].config.base_path != config.base_path:
-                self._servables[name] = Servable(config, former=self._servables[name].available())
-            else:
-                self._servables[name].config = config
-        await self.poll()
+            self._configure_model(name, config)
+        await self.poll_once()
         await self._settle(chosen)
         await self.announce()
-        self._assign_labels(labels)
+        self._assign_labels({name: dict(config.version_labels) for name, config in chosen.items()})
+
+    def _configure_model(self, name: str, config: ModelConfig) -> None:
+        before = self._servables.get(name)
+        config = ModelConfig.FromString(config.SerializeToString())
+        config.version_labels.clear()
+        if before is None:
+            self._servables[name] = Servable(config)
+            return
+        config.version_labels.update(before.config.version_labels)  # until the new ones are known to hold
+        if before.config.base_path != config.base_path:
+            self._servables[name] = Servable(config, former=before.available())
+        else:
+            before.config = config
 
     def _assign_labels(self, labels: Mapping[str, Mapping[str, int]]) -> None:
+        """Make `labels`, versions by model and label, those of the models: all of them or none."""
         for name, mapping in labels.items():
             servable = self._servables.get(name)
             if servable is None:
@@ -140,38 +156,66 @@ class Manager:
     async def _settle(self, names: Iterable[str]) -> None:
         """Wait until nothing of `names` is loading and no version that is there still changes."""
         while True:
+            servables = [self._servables[name] for name in names if name in self._servables]
             tasks = [
                 version.task
-                for name in names
-                if name in self._servables
-                for version in self._servables[name].versions.values()
+                for servable in servables
+                for version in servable.versions.values()
                 if version.task is not None and not version.task.done()
             ]
             if tasks:
                 await asyncio.wait(tasks)
-                await self.poll()  # a version that failed makes room for another
-            elif any(
-                self._servables[name].settling and not self._servables[name].loaded()
-                for name in names
-                if name in self._servables
-            ):
-                await asyncio.sleep(0.25)
-                await self.poll()
+                await self.poll_once()  # a version that failed makes room for another
+            elif any(servable.listing.is_settling and not servable.loaded() for servable in servables):
+                await asyncio.sleep(SETTLE_POLL_S)
+                await self.poll_once()
             else:
                 return
 
     async def poll_forever(self, interval_s: float) -> None:
-        """Look at the base paths every `interval_s` seconds; 0: for nothing new, only to load again what failed."""
+        """Poll the base paths every `interval_s` seconds; 0: for nothing new, only to load again what failed."""
         while True:
             await asyncio.sleep(interval_s or RETRY_CHECK_S)
             try:
                 if interval_s or self._is_retry_due():
-                    await self.poll(for_new=bool(interval_s))
+                    await self.poll_once(for_new=bool(interval_s))
             except Exception:
                 logger.exception("looking for versions failed; trying again")
 
+    async def poll_once(self, *, for_new: bool = True) -> None:
+        """Look at all base paths once and act on what is there; without `for_new`, on versions known before only."""
+        async with self._poll_lock:
+            for name, servable in list(self._servables.items()):
+                try:
+                    listing = await self._look(name, servable, for_new=for_new)
+                except tf.errors.OpError as error:  # files that go while they are looked at
+                    logger.warning("looking for versions of %s failed: %s", name, error.message)
+                    continue
+                _log_changes(servable.listing, listing)
+                servable.listing = listing
+                if listing.listed is not None and self._servables.get(name) is servable:
+                    self._reconcile(name, servable, listing.listed)
+
+    async def _look(self, name: str, servable: Servable, *, for_new: bool) -> Listing:
+        base_path = BasePath(
+            model_name=name,
+            path=servable.config.base_path,
+            policy=servable.config.model_version_policy,
+            prefer_lite=self._options.load.prefer_lite,
+        )
+        every, now = servable.versions.values(), time.monotonic()
+        known = Known(
+            live={version.number for version in every if version.state in (LOADING, AVAILABLE)},
+            failed={version.number: version.failed_snapshot for version in every if version.error is not None},
+            due={version.number for version in self._failed_versions(servable) if now >= version.retry_at},
+        )
+        only = None if for_new else frozenset(servable.versions)
+        return await asyncio.get_running_loop().run_in_executor(
+            self._poll_thread, lambda: base_path.look(servable.listing, known, only=only)
+        )
+
     def next_retry(self) -> float | None:
-        """When, by `time.monotonic`, a model of which no version answers is loaded again; None: never."""
+        """When, by `time.monotonic`, a model of which no version serves is loaded again; None: never."""
         return min(
             (
                 version.retry_at
@@ -195,143 +239,71 @@ class Manager:
         failed = [version for version in servable.versions.values() if version.state == END and version.error]
         return [version for version in failed if version.attempts <= self._options.max_retries]
 
-    async def poll(self, *, for_new: bool = True) -> None:
-        """Look at all base paths once and act on what is there; without `for_new`, on versions known before only."""
-        async with self._poll_lock:
-            for name, servable in list(self._servables.items()):
-                try:
-                    found = await self._source.look(servable, for_new=for_new)
-                    if found is not None and self._servables.get(name) is servable:
-                        self._reconcile(name, servable, found)
-                except tf.errors.OpError as error:  # files that go while they are looked at
-                    logger.warning("looking for versions of %s failed: %s", name, error.message)
-
-    def _reconcile(self, name: str, servable: Servable, found: Found) -> None:
+    def _reconcile(self, name: str, servable: Servable, listed: Mapping[int, str]) -> None:
         """Start the loads and unloads that bring `servable` to what its policy wants."""
-        policy = servable.config.model_version_policy
-        aspired = wanted(policy, found.usable)
+        listing = servable.listing
+        aspired = aspired_versions(servable.config.model_version_policy, listing.usable)
         for number in aspired:
             known = servable.versions.get(number)
-            if known is None or known.state in (START, END):
-                attempts = 0
-                if known is not None and known.failed_snapshot == servable.snapshots.get(number):
-                    attempts = known.attempts
-                version = Version(number, found.listed[number], attempts=attempts)
-                servable.versions[number] = version
-                self._start_load(name, servable, version)
+            if number not in listing.snapshots or (known is not None and known.state not in (START, END)):
+                continue  # live when the look began, or since
+            attempts = known.attempts if known and known.failed_snapshot == listing.snapshots[number] else 0
+            version = Version(number, listed[number], state=LOADING, attempts=attempts)
+            servable.versions[number] = version
+            version.task = asyncio.get_running_loop().create_task(
+                self._load(name, servable, version, listing.snapshots[number])
+            )
         servable.aspired = frozenset(aspired)
-        self._sweep(name, servable, everything=not found.listed)
-        self._forget(servable, found.listed)
+        self._sweep(name, servable, everything=not listed)
+        servable.forget(listed, max_ended=MAX_ENDED)
 
-    def _start_load(self, name: str, servable: Servable, version: Version) -> None:
-        version.state = LOADING
-        version.task = asyncio.get_running_loop().create_task(self._load(name, servable, version))
-
-    async def _load(self, name: str, servable: Servable, version: Version) -> None:
-        loop = asyncio.get_running_loop()
-        files = servable.snapshots.get(version.number)
-        logger.info("loading %s version %d from %s", name, version.number, version.path)
-        model = None
-        try:
-            loaded = await loop.run_in_executor(self._loading, loader.load, version.path, self._options.load)
-            model = Model(
-                name,
-                version.number,
-                loaded.runtime,
-                loaded.signatures,
-                options=loaded.engine_options,
-                workers=self._workers,
-                observer=self._observer,
-            )
-            await warmup.replay(
-                loaded.warmup_records,
-                model,
-                path=version.path,
-                iterations=self._options.load.warmup_iterations,
-                observer=self._observer,
-            )
-        except Exception as error:
-            if model is not None:
-                await loop.run_in_executor(self._loading, model.close)
-            self._failed(name, version, error, files)
-        else:
-            self._loaded(name, servable, version, model, loaded.load_s)
+    async def _load(self, name: str, servable: Servable, version: Version, files: Snapshot) -> None:
+        if await self._transitions.load(name, version, files):
+            if self._servables.get(name) is servable:
+                self._sweep(name, servable)
+            else:  # the configuration has changed meanwhile
+                self._retire(name, version)
         await self.announce()
 
-    def _loaded(self, name: str, servable: Servable, version: Version, model: Model, load_s: float) -> None:
-        version.model = model
-        version.state = AVAILABLE
-        version.error = None
-        logger.info(
-            "Successfully loaded servable version {name: %s version: %d} in %.1f s", name, version.number, load_s
-        )
-        self._observer.model_loaded(model_name=name, version=version.number, load_s=load_s)
-        if self._servables.get(name) is not servable:  # the configuration has changed meanwhile
-            self._retire(version, name)
-            return
-        self._sweep(name, servable)
-
     def _sweep(self, name: str, servable: Servable, *, everything: bool = False) -> None:
-        """Retire what is not wanted, once something that is wanted answers; `everything`: even without that."""
+        """Retire what is not wanted, once something that is wanted serves; `everything`: even without that."""
         available = servable.loaded()
         if everything or any(version.number in servable.aspired for version in available):
             for version in available:
                 if version.number not in servable.aspired:
-                    self._retire(version, name)
+                    self._retire(name, version)
         if available:
             for version in servable.former:
-                self._retire(version, name)
+                self._retire(name, version)
             servable.former.clear()
 
-    def _failed(self, name: str, version: Version, error: Exception, files: Snapshot | None) -> None:
-        if not isinstance(error, ServingError):
-            logger.exception("loading %s version %d failed", name, version.number)
-            error = ServingError(grpc.StatusCode.UNKNOWN, f"{type(error).__name__}: {error}")
-        version.state = END
-        version.error = error
-        version.attempts += 1
-        version.failed_snapshot = files
-        version.retry_at = time.monotonic() + self._options.retry_interval_s
-        logger.error(
-            "loading {name: %s version: %d} failed (attempt %d of %d): %s",
-            name,
-            version.number,
-            version.attempts,
-            self._options.max_retries + 1,
-            error,
-        )
-
-    def _retire(self, version: Version, name: str) -> None:
+    def _retire(self, name: str, version: Version) -> None:
         """Take `version` out of service; its memory goes when its requests have ended."""
         if version.state != AVAILABLE:
             return
         version.state = UNLOADING
-        task = asyncio.get_running_loop().create_task(self._unload(version, name))
-        version.task = task
-        self._leaving.add(task)
-        task.add_done_callback(self._leaving.discard)
+        version.task = asyncio.get_running_loop().create_task(self._unload(name, version))
+        self._unloading.add(version.task)
+        version.task.add_done_callback(self._unloading.discard)
 
-    async def _unload(self, version: Version, name: str) -> None:
-        model = version.model
-        assert model is not None
+    async def _unload(self, name: str, version: Version) -> None:
         await self.announce()
-        await model.idle.wait()
-        version.model = None
-        await asyncio.get_running_loop().run_in_executor(self._loading, model.close)
-        version.state = END
-        logger.info("unloaded %s version %d", name, version.number)
+        await self._transitions.unload(name, version)
         current = self._servables.get(name)
-        if current is None or current.answering(version.number) is None:  # or else another path's has the number now
-            self._observer.model_unloaded(model_name=name, version=version.number)
+        if current is None or current.serving(version.number) is None:  # or else another path's has the number now
+            self._events.model_unloaded(model_name=name, version=version.number)
         await self.announce()
-
-    def _forget(self, servable: Servable, listed: Container[int]) -> None:
-        ended = sorted(version.number for version in servable.versions.values() if version.state == END)
-        removed = [number for number in ended if servable.versions[number].error and number not in listed]
-        for number in {*ended[:-MAX_ENDED], *removed}:  # a broken version that was removed is no failure any more
-            del servable.versions[number]
 
     async def announce(self) -> None:
         """Wake those who watch the states."""
         async with self.changed:
             self.changed.notify_all()
+
+
+def _log_changes(before: Listing, now: Listing) -> None:
+    """Say what is amiss, once."""
+    if now.notice and now.notice != before.notice:
+        logger.warning("%s", now.notice)
+    for number, file in now.lacks.items():
+        if before.lacks.get(number) != file:
+            logger.info("version %s is not whole yet: it has no %s", (now.listed or {}).get(number, number), file)

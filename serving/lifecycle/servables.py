@@ -1,7 +1,7 @@
 """The models of a server and their versions, as the manager knows them and GetModelStatus tells them."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import dataclass, field
 
 from tensorflow_serving.apis.get_model_status_pb2 import ModelVersionStatus
@@ -9,6 +9,7 @@ from tensorflow_serving.config.model_server_config_pb2 import ModelConfig
 
 from ..errors import ServingError
 from ..model.model import Model
+from .base_path import Listing
 from .versions import Snapshot
 
 START, LOADING, AVAILABLE, UNLOADING, END = (
@@ -41,24 +42,28 @@ class Servable:
 
     config: ModelConfig
     versions: dict[int, Version] = field(default_factory=dict)
-    snapshots: dict[int, Snapshot] = field(default_factory=dict)  # of those not loaded yet, at the last look
-    lacks: dict[int, str] = field(default_factory=dict)  # by version, what it has not to be whole
-    notice: str = ""  # what the log said last, so as not to repeat it at each poll
-    settling: bool = False  # a version is there and still changing
-    aspired: frozenset[int] = frozenset()  # what the policy chose at the last look
-    former: list[Version] = field(default_factory=list)  # of its base path before, until one of this path answers
+    listing: Listing = field(default_factory=Listing)  # its base path at the last look
+    aspired: frozenset[int] = frozenset()  # what the policy chose of it
+    former: list[Version] = field(default_factory=list)  # of its base path before, until one of this path serves
 
     def available(self) -> list[Version]:
-        """The versions that answer, newest first."""
+        """The versions that serve, newest first."""
         return self.loaded() or _available(self.former)
 
     def loaded(self) -> list[Version]:
         """Those of the present base path, newest first."""
         return _available(self.versions.values())
 
-    def answering(self, number: int) -> Version | None:
-        """The version of this number, if it answers."""
+    def serving(self, number: int) -> Version | None:
+        """The version of this number, if it serves."""
         return next((version for version in self.available() if version.number == number), None)
+
+    def forget(self, listed: Container[int], *, max_ended: int) -> None:
+        """Drop versions that have ended: all but the newest `max_ended`, and broken ones that are not `listed` now."""
+        ended = sorted(version.number for version in self.versions.values() if version.state == END)
+        removed = [number for number in ended if self.versions[number].error and number not in listed]
+        for number in {*ended[:-max_ended], *removed}:
+            del self.versions[number]
 
 
 def _available(versions: Iterable[Version]) -> list[Version]:

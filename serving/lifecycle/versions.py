@@ -1,4 +1,4 @@
-"""The versions of a model on disk: which are there, which are whole, which a policy wants.
+"""The versions of a model on disk: which are there, which are whole, which a policy aspires to.
 
 A version is a folder named by an integer. It is loaded once it is whole: `saved_model.pb` is there, so are all shards
 of its variables and its assets, and nothing changed between two looks at it. Everything goes through TensorFlow's
@@ -9,10 +9,10 @@ import posixpath
 import re
 import time
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
+from tensorflow.core.protobuf.meta_graph_pb2 import MetaGraphDef
 from tensorflow_serving.config.file_system_storage_path_source_pb2 import (
     FileSystemStoragePathSourceConfig,
 )
@@ -39,7 +39,9 @@ def list_versions(base_path: str) -> dict[int, str]:
     return versions
 
 
-def wanted(policy: FileSystemStoragePathSourceConfig.ServableVersionPolicy, versions: Iterable[int]) -> list[int]:
+def aspired_versions(
+    policy: FileSystemStoragePathSourceConfig.ServableVersionPolicy, versions: Iterable[int]
+) -> list[int]:
     """Those of `versions` that `policy` asks for, newest first."""
     ordered = sorted(versions, reverse=True)
     choice = policy.WhichOneof("policy_choice")
@@ -64,7 +66,7 @@ def snapshot(path: str) -> Snapshot:
     return tuple(sorted(files))
 
 
-def settled(now: Snapshot, before: Snapshot | None) -> bool:
+def has_settled(now: Snapshot, before: Snapshot | None) -> bool:
     """Whether a folder has stopped changing, by what it is now and was at the last look, if there was one."""
     if before is not None:
         return now == before
@@ -72,8 +74,14 @@ def settled(now: Snapshot, before: Snapshot | None) -> bool:
     return time.time() - newest / 1e9 > SETTLED_AFTER_S
 
 
-def missing(path: str, files: Snapshot, *, prefer_lite: bool) -> str | None:
-    """What a version lacks to be whole, None if nothing."""
+def missing_file(path: str, files: Snapshot, *, prefer_lite: bool) -> str | None:
+    """The first file that a version lacks to be whole; None if it is whole.
+
+    Args:
+        path: the version's folder.
+        files: what is in it.
+        prefer_lite: a TensorFlow Lite model is a whole version by itself.
+    """
     sizes = {file.removeprefix(path).lstrip("/"): size for file, size, _ in files}
     if prefer_lite and LITE_FILE in sizes:
         return None
@@ -99,7 +107,7 @@ def _missing_shards(sizes: Mapping[str, int]) -> str | None:
 
 
 def _missing_by_graph(model_file: str, sizes: Mapping[str, int]) -> str | None:
-    """What the graph needs and the folder has not; None too where the file cannot be read: loading it tells why."""
+    """A file that the graph needs and the folder lacks; None if the graph cannot be read, which loading it reports."""
     try:
         with tf.io.gfile.GFile(model_file, "rb") as file:
             saved = saved_model_pb2.SavedModel.FromString(file.read())
@@ -114,7 +122,7 @@ def _missing_by_graph(model_file: str, sizes: Mapping[str, int]) -> str | None:
     return None
 
 
-def _has_variables(meta_graph: Any) -> bool:
+def _has_variables(meta_graph: MetaGraphDef) -> bool:
     return bool(meta_graph.saver_def.restore_op_name) and any(
         node.op in VARIABLE_OPERATIONS for node in meta_graph.graph_def.node
     )

@@ -1,11 +1,11 @@
-"""What can be known of a signature by reading its graph: whether it keeps state, whether it works value by value.
+"""What reading a signature's graph tells: whether it keeps state, and whether it works value by value.
 
-Both decide what may be done to a request before it runs: requests are only batched where running changes nothing
-(batching.py), and a shape that the signature does not announce is only let through where no operation cares
-(checks.py).
+Both decide what may be done to a request before it runs: requests are batched only where running changes nothing
+(model/row_independence.py), and a shape that the signature does not announce is let through only where no operation
+cares (model/input_checks.py).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 
 from tensorflow.core.framework.graph_pb2 import GraphDef
@@ -13,7 +13,7 @@ from tensorflow.core.framework.node_def_pb2 import NodeDef
 from tensorflow.python.framework import op_def_registry
 
 # Operations that are registered as stateful, because they hold or read a resource, but change nothing when they run.
-READING = frozenset(
+READ_ONLY_OPS = frozenset(
     {
         "Placeholder",
         "PlaceholderWithDefault",
@@ -62,17 +62,23 @@ ELEMENTWISE = frozenset(_ELEMENTWISE.split())
 
 @dataclass(frozen=True, slots=True)
 class GraphFacts:
-    """Facts about what computes the outputs of a signature from its inputs."""
+    """What is known about the part of a graph that computes a signature's outputs from its inputs."""
 
     changing: tuple[str, ...]  # operations that keep state or draw random numbers
     elementwise: bool  # every operation works value by value
 
 
-def facts(graph: GraphDef, inputs: Sequence[str], outputs: Sequence[str]) -> GraphFacts:
-    """Args: inputs, outputs: names of tensors, as `x:0`."""
+def analyse(graph: GraphDef, inputs: Sequence[str], outputs: Sequence[str]) -> GraphFacts:
+    """Read what computes `outputs` from `inputs`.
+
+    Args:
+        graph: the model's graph with its library of functions.
+        inputs: names of tensors, as `x:0`.
+        outputs: the same.
+    """
     operations = {node.op for node in _nodes(graph, inputs, outputs)}
     functions = {function.signature.name for function in graph.library.function}
-    changing = tuple(sorted(op for op in operations - functions - READING if _is_stateful(op)))
+    changing = tuple(sorted(op for op in operations - functions - READ_ONLY_OPS if _is_stateful(op)))
     return GraphFacts(changing, operations - functions <= ELEMENTWISE)
 
 
@@ -121,7 +127,7 @@ def _main_nodes(graph: GraphDef, inputs: Sequence[str], outputs: Sequence[str]) 
         todo.extend(_node_name(reference) for reference in by_name[name].input)
 
 
-def _calls(node: NodeDef, library: dict[str, object]) -> Iterator[str]:
+def _calls(node: NodeDef, library: Container[str]) -> Iterator[str]:
     if node.op in library:
         yield node.op
     for value in node.attr.values():

@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 from tensorflow.core.protobuf.meta_graph_pb2 import SignatureDef, TensorInfo
 
+from ..arrays import Array
 from ..errors import ServingError, invalid_argument
-from ..tensors import Array, dtype_name, number_of, numpy_dtype, to_array
+from ..tensors import dtype_name, number_of, numpy_dtype, to_array
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """One version of a model, ready to answer: its signatures, their checks, and the queues before the runtime.
 
 `Model.predict` is what every inference request comes down to, whatever its API and transport: named arrays in, named
-arrays out.
+arrays out. A `Lease` keeps the version in memory for the length of a request.
 """
 
 import asyncio
@@ -9,32 +9,43 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from types import TracebackType
 
-import grpc
-
-from ..batching.scheduler import Batcher, Waiting
-from ..batching.threads import Workers
-from ..config.files import BatchingParameters
-from ..errors import ServingError, failed_precondition, invalid_argument
-from ..monitoring.events import Labels, Observer
-from ..tensors import Array
+from ..arrays import Array, Function
+from ..batching.parameters import BatchingParameters
+from ..batching.queues import GreedyQueue, ParameterisedQueue
+from ..batching.scheduler import Batcher, QueueContext, Waiting
+from ..batching.threads import RuntimeThreads
+from ..errors import failed_precondition, invalid_argument
+from ..load_shedding import KnownFullQueues
+from ..monitoring.events import ServerEvents
+from ..names import DEFAULT_SIGNATURE, ModelKey
 from .input_checks import check, common_rows
-from .saved_model import Function, Runtime
-from .signatures import DEFAULT_SIGNATURE, Signature
+from .saved_model import Runtime
+from .signatures import Signature
 
 MAX_OUTPUT_SETS = 32  # queues kept for one signature: a client chooses its set of outputs by output_filter
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class EngineOptions:
-    """How models are run."""
+class ModelOptions:
+    """How a model is run."""
 
     batching: BatchingParameters | None = None  # None: whatever waits is batched where that is safe
     max_queued_requests: int = 1024
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ServerParts:
+    """What all models of a server share."""
+
+    threads: RuntimeThreads
+    events: ServerEvents
+    shedding: KnownFullQueues
+
+
 @dataclass(slots=True)
-class Queues:
+class SignatureQueues:
     """Those of one signature, by the outputs they compute; the one used last comes last."""
 
     waiting: Waiting = field(default_factory=Waiting)
@@ -51,25 +62,26 @@ class Model:
         runtime: Runtime,
         signatures: Mapping[str, Signature],
         *,
-        options: EngineOptions,
-        workers: Workers,
-        observer: Observer,
+        options: ModelOptions,
+        parts: ServerParts,
     ) -> None:
         self.name = name
         self.version = version
         self.signatures = signatures
         self.signature_defs = runtime.signature_defs
-        self.in_flight = 0
-        self.idle = asyncio.Event()
+        self.num_leases = 0
+        self.idle = asyncio.Event()  # no lease is out
         self.idle.set()
         self._runtime = runtime
         self._options = options
-        self._workers = workers
-        self._observer = observer
-        self._queues: defaultdict[str, Queues] = defaultdict(Queues)
+        self._parts = parts
+        self._queues: defaultdict[str, SignatureQueues] = defaultdict(SignatureQueues)
 
     def signature(self, name: str) -> Signature:
-        """The signature `name`, `serving_default` if empty; raises ServingError FAILED_PRECONDITION."""
+        """The signature `name`, `serving_default` if empty.
+
+        Raises: ServingError FAILED_PRECONDITION if the model does not have it.
+        """
         found = self.signatures.get(name or DEFAULT_SIGNATURE)
         if found is None:
             raise failed_precondition(f'Serving signature key "{name or DEFAULT_SIGNATURE}" not found.')
@@ -81,48 +93,29 @@ class Model:
         """Run `signature`.
 
         Args:
-            inputs: by alias; strings as object arrays of bytes.
-            output_filter: aliases of the outputs wanted; all if empty.
+            signature: one of `signatures`.
+            inputs: by alias, with the dtypes of the signature; strings as object arrays of bytes.
+            output_filter: aliases of the outputs to compute; all if empty.
+
+        Returns: the outputs by alias; strings as object arrays of bytes.
 
         Raises: ServingError.
         """
-        outputs = self._outputs(signature, output_filter)
+        outputs = _chosen_outputs(signature, output_filter)
         arrays = check(signature.inputs, inputs, trailing_ones_optional=signature.trailing_ones_optional)
-        size = common_rows(arrays)
+        num_rows = common_rows(arrays)
         if self._options.batching is not None:
-            self._check_batchable(arrays, size)
-        results = signature.no_rows(outputs) if size == 0 else None
+            _check_batchable(arrays, num_rows)
+        results = signature.no_rows(outputs) if num_rows == 0 else None
         if results is None:
             batcher = await self._batcher(signature, outputs)
-            results = await batcher.run(arrays, size)
+            results = await batcher.run(arrays, num_rows)
         return dict(zip(outputs, results, strict=True))
 
     def close(self) -> None:
-        """Free the memory; only when nothing is in flight."""
+        """Free the memory; only when no lease is out."""
         self._queues.clear()
         self._runtime.close()
-
-    def _outputs(self, signature: Signature, output_filter: Sequence[str]) -> tuple[str, ...]:
-        if not output_filter:
-            return signature.outputs
-        seen: set[str] = set()
-        for alias in output_filter:
-            if alias not in signature.definition.outputs:
-                raise invalid_argument(
-                    f"output tensor alias not found in signature: {alias} Outputs expected to be in the set "
-                    f"{{{','.join(signature.outputs)}}}."
-                )
-            if alias in seen:
-                raise invalid_argument(f"duplicate output tensor alias: {alias}")
-            seen.add(alias)
-        return tuple(sorted(seen))
-
-    def _check_batchable(self, arrays: Sequence[Array], size: int | None) -> None:
-        if size is not None or not arrays:
-            return
-        if any(not array.ndim for array in arrays):
-            raise invalid_argument("Batching Run() input tensors must have at least one dimension")
-        raise invalid_argument("Batching Run() input tensors must have equal 0th-dimension size")
 
     async def _batcher(self, signature: Signature, outputs: tuple[str, ...]) -> Batcher:
         found = self._queues[signature.name].by_outputs
@@ -130,24 +123,30 @@ class Model:
         if making is None or (making.done() and making.exception() is not None):
             making = asyncio.create_task(self._make_batcher(signature, outputs))
             if len(found) >= MAX_OUTPUT_SETS:
-                del found[next(iter(found))]  # what waits in it is still answered
+                del found[next(iter(found))]  # what waits in it still gets its result
         found[outputs] = making
         return making.result() if making.done() else await asyncio.shield(making)
 
     async def _make_batcher(self, signature: Signature, outputs: tuple[str, ...]) -> Batcher:
-        return Batcher(
-            await self._make_function(signature, outputs),
-            self._options.batching,
-            self._workers,
-            labels=Labels(model_name=self.name, version=self.version, signature_name=signature.name),
-            observer=self._observer,
+        function = await self._make_function(signature, outputs)
+        context = QueueContext(
+            threads=self._parts.threads,
+            key=ModelKey(model_name=self.name, version=self.version, signature_name=signature.name),
+            events=self._parts.events,
+            shedding=self._parts.shedding,
             waiting=self._queues[signature.name].waiting,
+        )
+        if self._options.batching is not None:
+            return ParameterisedQueue(function, self._options.batching, context)
+        return GreedyQueue(
+            function,
+            context,
             max_waiting=self._options.max_queued_requests,
             rows_independent=signature.rows_independent,
         )
 
     async def _make_function(self, signature: Signature, outputs: tuple[str, ...]) -> Function:
-        """On a worker: TensorFlow takes milliseconds for that, longer with a large graph."""
+        """On a runtime thread: TensorFlow takes milliseconds for that, longer with a large graph."""
         made: Future[Function] = Future()
 
         def make() -> None:
@@ -158,14 +157,50 @@ class Model:
                 made.set_exception(error)
 
         made.set_running_or_notify_cancel()
-        self._workers.submit(make)
+        self._parts.threads.submit(make)
         return await asyncio.wrap_future(made)
 
 
-def status_of(error: BaseException | None) -> grpc.StatusCode:
-    """The code under which `error` is counted."""
-    if error is None:
-        return grpc.StatusCode.OK
-    if isinstance(error, ServingError):
-        return error.code
-    return grpc.StatusCode.CANCELLED if isinstance(error, asyncio.CancelledError) else grpc.StatusCode.INTERNAL
+class Lease:
+    """A model that stays loaded while the `with` block runs, even when a newer version takes its place meanwhile."""
+
+    __slots__ = ("model",)
+
+    def __init__(self, model: Model) -> None:
+        self.model = model
+
+    def __enter__(self) -> Model:
+        self.model.num_leases += 1
+        self.model.idle.clear()
+        return self.model
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.model.num_leases -= 1
+        if not self.model.num_leases:
+            self.model.idle.set()
+
+
+def _chosen_outputs(signature: Signature, output_filter: Sequence[str]) -> tuple[str, ...]:
+    if not output_filter:
+        return signature.outputs
+    seen: set[str] = set()
+    for alias in output_filter:
+        if alias not in signature.definition.outputs:
+            raise invalid_argument(
+                f"output tensor alias not found in signature: {alias} Outputs expected to be in the set "
+                f"{{{','.join(signature.outputs)}}}."
+            )
+        if alias in seen:
+            raise invalid_argument(f"duplicate output tensor alias: {alias}")
+        seen.add(alias)
+    return tuple(sorted(seen))
+
+
+def _check_batchable(arrays: Sequence[Array], num_rows: int | None) -> None:
+    if num_rows is not None or not arrays:
+        return
+    if any(not array.ndim for array in arrays):
+        raise invalid_argument("Batching Run() input tensors must have at least one dimension")
+    raise invalid_argument("Batching Run() input tensors must have equal 0th-dimension size")

@@ -1,7 +1,7 @@
 """Which ranks a graph can take for an input whose signature leaves the rank open.
 
-TensorFlow ends the process when a convolution runs on an input of the wrong rank (see checks.py), and a signature of
-unknown rank gives nothing to check against. The graph does: it is imported once for each rank, with a placeholder of
+TensorFlow ends the process when a convolution runs on an input of the wrong rank (see input_checks.py), and a signature
+of unknown rank gives nothing to check against. The graph does: it is imported once for each rank, with a placeholder of
 that rank in the input's place, and TensorFlow's own shape inference says whether an operation objects. Functions are
 followed into, because calls hide shapes.
 """
@@ -21,12 +21,14 @@ MAX_RANK = 8  # TensorFlow's kernels take no more
 CALLS = frozenset({"PartitionedCall", "StatefulPartitionedCall"})
 
 
-def possible_ranks(graph_def: GraphDef, *, input_name: str, dtype: int, outputs: Sequence[str]) -> frozenset[int]:
-    """The ranks of the tensor `input_name` from which `outputs` may be computed; all of them if none can be.
+def accepted_ranks(graph_def: GraphDef, *, input_name: str, dtype: int, outputs: Sequence[str]) -> frozenset[int]:
+    """The ranks of the tensor `input_name` that shape inference accepts; all up to MAX_RANK if it accepts none.
 
     Args:
-        input_name, outputs: names of tensors, as `x:0`.
+        graph_def: the model's graph with its library of functions.
+        input_name: the name of a tensor, as `x:0`.
         dtype: the input's dtype, TensorFlow's number.
+        outputs: names of the tensors to compute.
     """
     needed = subgraph(graph_def, [input_name], outputs)
     ranks = frozenset(rank for rank in range(MAX_RANK + 1) if _accepts(needed, input_name, dtype, outputs, rank=rank))

@@ -13,10 +13,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from tensorflow.core.protobuf.meta_graph_pb2 import SignatureDef, TensorInfo
 
+from ..arrays import Array, Function
 from ..errors import ServingError
-from ..tensors import Array
 from .input_checks import InputSpec, common_rows
-from .saved_model import Function
 
 logger = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ import gc
 import importlib.util
 import logging
 import posixpath
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import grpc
@@ -20,16 +20,14 @@ from tensorflow.core.protobuf import config_pb2, meta_graph_pb2
 from tensorflow.core.protobuf.meta_graph_pb2 import SignatureDef
 from tensorflow.python.saved_model import loader_impl  # reads saved_model.pb, .pbtxt and the split .cpb
 
+from ..arrays import Array, Function
 from ..errors import ServingError, invalid_argument, not_found
-from ..tensors import Array
 
 logger = logging.getLogger(__name__)
 
 INIT_OP_SIGNATURE = "__saved_model_init_op"
 OP_LIBRARIES = ("tensorflow_text", "tensorflow_decision_forests")  # whose operations the real binary has linked in
 STATUS_CODES = {code.value[0]: code for code in grpc.StatusCode}
-
-Function = Callable[[Sequence[Array]], list[Array]]
 
 
 class Runtime(Protocol):

@@ -15,10 +15,10 @@ from tensorflow.core.framework.graph_pb2 import GraphDef
 from tensorflow.core.protobuf.meta_graph_pb2 import SignatureDef, TensorInfo
 from tensorflow.lite.python import schema_py_generated
 
+from ..arrays import Array, Function
 from ..errors import invalid_argument
-from ..tensors import Array, number_of, shape_proto
-from .saved_model import Function
-from .signatures import DEFAULT_SIGNATURE, PREDICT
+from ..names import DEFAULT_SIGNATURE, PREDICT
+from ..tensors import number_of, shape_proto
 
 SIGNATURES_METADATA = b"signature_defs_metadata"
 

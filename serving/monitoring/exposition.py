@@ -1,7 +1,8 @@
 """Counters, gauges and histograms by labels, and how they look in Prometheus' text format.
 
-Small, because the names that TensorFlow Serving gives its metrics are ones that prometheus_client refuses. Not locked:
-metrics.py does that once for all families of an event.
+Why not prometheus_client: it accepts the names that TensorFlow Serving gives its metrics, but appends `_total` to those
+of counters and adds `_created` series (tried with 0.26.0), so that dashboards made for the real server would find
+neither. Not locked: metrics.py does that once for all families of an event.
 """
 
 from bisect import bisect_right
@@ -24,7 +25,13 @@ class Family:
     kind = ""
 
     def __init__(self, name: str, labels: Sequence[str], text: str = "") -> None:
-        """Args: text: the HELP line's; without, there is none."""
+        """A family without series.
+
+        Args:
+            name: the metric's.
+            labels: names of the labels, in the order of a key's values.
+            text: the HELP line's; if empty, there is no such line.
+        """
         self.name = name
         self.labels = tuple(labels)
         self.text = text

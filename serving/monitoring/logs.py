@@ -42,7 +42,7 @@ def configure(log_format: str) -> None:
 
 
 @contextlib.contextmanager
-def standard_error_shut() -> Iterator[None]:
+def stderr_silenced() -> Iterator[None]:
     """Drop what is printed, by C++ too: TensorFlow's first lines know no log level, and no JSON."""
     sys.stderr.flush()
     kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
@@ -81,7 +81,7 @@ def begin_request(identifier: str | None) -> str:
     return chosen
 
 
-def wanted() -> bool:
+def request_lines_enabled() -> bool:
     """Whether requests get lines of their own: callers need not prepare anything otherwise."""
     return requests.isEnabledFor(logging.INFO)
 
@@ -90,7 +90,7 @@ def request_finished(
     *, entrypoint: str, api: str, model_name: str, code: grpc.StatusCode, latency_s: float, error: str = ""
 ) -> None:
     """Write the line of one request, if requests get lines."""
-    if not wanted():
+    if not request_lines_enabled():
         return
     fields = {
         "entrypoint": entrypoint,

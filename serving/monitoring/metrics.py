@@ -1,6 +1,6 @@
 """Counts what the server does, for Prometheus: TensorFlow Serving's metrics under its names, and ours per version.
 
-`Metrics` is an `Observer`; `exposition` is the page that the REST port serves. The real server's families start with
+`Metrics` are `ServerEvents`; `exposition` is the page that the REST port serves. The real server's families start with
 `:tensorflow:serving:`, have no HELP lines and count in microseconds. Ours start with `inkling_serving_` and count in
 seconds, by model, version and signature. An event costs a few microseconds and takes one lock.
 """
@@ -15,7 +15,7 @@ from importlib import metadata
 import grpc
 from prometheus_client import CollectorRegistry, GCCollector, ProcessCollector, generate_latest
 
-from .events import Observer
+from .events import ServerEvents
 from .exposition import Counter, Family, Gauge, Histogram, exponential_bounds
 
 MAX_UNKNOWN_NAMES = 100  # names of models that do not exist which are counted by name; callers can invent any number
@@ -29,7 +29,7 @@ MICROSECONDS = exponential_bounds(10, 1.8, 33)  # of the real server: 10 us to 2
 SIGNATURE = ("model_name", "version", "signature_name")
 
 
-class Metrics(Observer):
+class Metrics(ServerEvents):
     """All families of one server."""
 
     def __init__(self) -> None:
@@ -68,6 +68,7 @@ class Metrics(Observer):
         self._input_batch_size = Counter(f"{session}input_batch_size", ())
         self._processed_batch_size = Counter(f"{session}processed_batch_size", ())
         self._padding_size = Counter(f"{session}padding_size", ("execution_batch_size",))
+        # Never set: the real server's page has its TYPE line, and nothing below it without ML Metadata.
         self._mlmd_map = Gauge(f"{serving}mlmd_map", ("model_name", "version"))
         self._run_count.add((), 0)  # there from the start, as without labels nothing else would make it appear
         self._input_batch_size.add((), 0)
@@ -138,10 +139,10 @@ class Metrics(Observer):
         with self._lock:
             self._runtime_latency.observe((model_name, api, "TF1"), latency_s * 1e6)
 
-    def examples(self, *, model_name: str, count: int) -> None:
+    def examples(self, *, model_name: str, num_examples: int) -> None:
         with self._lock:
-            self._example_counts.observe((model_name,), count)
-            self._example_total.add((model_name,), count)
+            self._example_counts.observe((model_name,), num_examples)
+            self._example_total.add((model_name,), num_examples)
 
     def batch_executed(
         self,
@@ -149,27 +150,27 @@ class Metrics(Observer):
         model_name: str,
         version: int,
         signature_name: str,
-        size: int,
-        padded_size: int,
+        num_rows: int,
+        num_padded_rows: int,
         queue_s: Sequence[float],
         run_s: float,
     ) -> None:
         key = (model_name, str(version), signature_name)
         with self._lock:
             self._run_count.add((), 1)
-            self._input_batch_size.add((), size)
-            self._processed_batch_size.add((), padded_size)
-            self._padding_size.add((str(padded_size),), padded_size - size)
+            self._input_batch_size.add((), num_rows)
+            self._processed_batch_size.add((), num_padded_rows)
+            self._padding_size.add((str(num_padded_rows),), num_padded_rows - num_rows)
             self._run_seconds.observe(key, run_s)
-            self._batch_size.observe(key, size)
-            self._padding.add(key, padded_size - size)
+            self._batch_size.observe(key, num_rows)
+            self._padding.add(key, num_padded_rows - num_rows)
             for seconds in queue_s:
                 self._queuing_latency.observe(("",), seconds * 1e6)
                 self._queue_seconds.observe(key, seconds)
 
-    def queue_depth(self, *, model_name: str, version: int, signature_name: str, depth: int) -> None:
+    def queue_depth(self, *, model_name: str, version: int, signature_name: str, num_requests: int) -> None:
         with self._lock:
-            self._queue_depth.set((model_name, str(version), signature_name), depth)
+            self._queue_depth.set((model_name, str(version), signature_name), num_requests)
 
     def model_loaded(self, *, model_name: str, version: int, load_s: float) -> None:
         with self._lock:
@@ -191,10 +192,10 @@ class Metrics(Observer):
                     for family in self._by_signature:
                         family.forget(oldest)
 
-    def warmup_finished(self, *, model_path: str, code: grpc.StatusCode, latency_s: float, records: int) -> None:
+    def warmup_finished(self, *, model_path: str, code: grpc.StatusCode, latency_s: float, num_records: int) -> None:
         with self._lock:
             self._warmup_latency.observe((model_path, code.name), latency_s * 1e6)
-            self._warmup_records.add((model_path,), records)
+            self._warmup_records.add((model_path,), num_records)
             self._warmed.append(model_path)
             if len(self._warmed) > REMEMBERED_PATHS:
                 oldest = self._warmed.popleft()
@@ -206,7 +207,8 @@ class Metrics(Observer):
         with self._lock:
             self._log_count.add((model_name, code.name), 1)
 
-    def metric_value(self, name: str) -> int:
+    def value(self, name: str) -> int:
+        """What the counter `name`, such as /tensorflow/serving/request_count, has counted in its oldest series."""
         with self._lock:
             # TensorFlow's own spelling is a path; Prometheus, which allows no slashes, gets colons.
             for family in self._families:

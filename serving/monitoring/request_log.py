@@ -17,20 +17,22 @@ import grpc
 import tensorflow as tf
 from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
 
-from ..lifecycle.warmup import MAX_RECORDS
-from .events import Observer
+from .events import ServerEvents
 
 logger = logging.getLogger(__name__)
 
+MAX_WARMUP_RECORDS = 1000  # in one file: TensorFlow Serving refuses longer ones
 MAX_WAITING = 1000  # requests between the server and the disk
-MAX_WAITING_BYTES = 64 * 10**6  # of those requests and their answers; one alone may be of any size
+MAX_WAITING_BYTES = 64 * 10**6  # of those requests and their responses; one alone may be of any size
 COMPLAINT_INTERVAL_S = 60.0  # between two lines about the same trouble
 
 
 class RequestLog:
     """Writes sampled requests to a rotated file, from a thread of its own."""
 
-    def __init__(self, path: str, *, sampling_rate: float, max_bytes: int, max_files: int, observer: Observer) -> None:
+    def __init__(
+        self, path: str, *, sampling_rate: float, max_bytes: int, max_files: int, events: ServerEvents
+    ) -> None:
         """Begin a new file.
 
         Args:
@@ -38,11 +40,11 @@ class RequestLog:
             sampling_rate: the share of requests to write, 0 to 1.
             max_bytes: the size at which a new file is begun.
             max_files: how many files are kept, the open one included.
-            observer: is told of every request, written or not.
+            events: is told of every request, written or not.
         """
         self._files = RotatedFiles(path, max_bytes=max_bytes, max_files=max_files)
         self._sampling_rate = sampling_rate
-        self._observer = observer
+        self._events = events
         self._queue: queue.SimpleQueue[PredictionLog | None] = queue.SimpleQueue()
         self._lock = threading.Lock()  # of the two below
         self._waiting = 0
@@ -51,8 +53,8 @@ class RequestLog:
         self._thread = threading.Thread(target=self._run, name="request-log", daemon=True)
         self._thread.start()
 
-    def wants(self, model_name: str) -> bool:
-        """Whether to write the next request down."""
+    def wants(self) -> bool:
+        """Whether to write the next request down: the sampling decision."""
         return self._sampling_rate > 0 and random.random() < self._sampling_rate
 
     def write(self, log: PredictionLog) -> None:
@@ -104,7 +106,7 @@ class RequestLog:
             self._tell(log, grpc.StatusCode.OK)
 
     def _tell(self, log: PredictionLog, code: grpc.StatusCode) -> None:
-        self._observer.request_logged(model_name=log.log_metadata.model_spec.name, code=code)
+        self._events.request_logged(model_name=log.log_metadata.model_spec.name, code=code)
 
     def _complain(self, error: Exception) -> None:
         now = time.monotonic()
@@ -126,7 +128,7 @@ class RotatedFiles:
 
     def write(self, record: bytes) -> None:
         """Append `record`. Raises: OSError or tf.errors.OpError."""
-        if self._writer is None or self._records == MAX_RECORDS or self._bytes + len(record) > self._max_bytes:
+        if self._writer is None or self._records == MAX_WARMUP_RECORDS or self._bytes + len(record) > self._max_bytes:
             self._begin()
         assert self._writer is not None
         self._writer.write(record)

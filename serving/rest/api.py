@@ -9,6 +9,7 @@ import logging
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import TypeVar
 
 import grpc
@@ -22,10 +23,12 @@ from tensorflow_serving.apis.regression_pb2 import RegressionRequest
 from ..config.files import MonitoringConfig
 from ..errors import ServingError, failed_precondition, invalid_argument
 from ..flags import ServerConfig
-from ..handlers import Handlers
-from ..model.signatures import DEFAULT_SIGNATURE
+from ..load_shedding import Drain
+from ..model_service import ModelService
 from ..monitoring import logs
 from ..monitoring.metrics import Metrics
+from ..names import DEFAULT_SIGNATURE
+from ..prediction_service import PredictionService
 from . import responses, routes
 from .body import BodyReader, BodyTooLarge
 from .examples import examples
@@ -36,7 +39,7 @@ from .tensors import signature_name, tensors
 logger = logging.getLogger(__name__)
 
 LARGE_BYTES = 1 << 20  # of a body that is parsed in a thread
-LARGE_ELEMENTS = 100_000  # in an answer that is written in a thread
+LARGE_ELEMENTS = 100_000  # in a response that is written in a thread
 CORS_HEADERS = {
     "Access-Control-Allow-Origin": "*",
     "Access-Control-Allow-Methods": "POST, GET",
@@ -46,14 +49,24 @@ NOT_FOUND_PAGE = "<HTML><HEAD>\n<TITLE>404 Not Found</TITLE>\n</HEAD><BODY>\n<H1
 Result = TypeVar("Result")
 
 
-class RestApi:
-    """Answers HTTP requests from the handlers that the gRPC API has too."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Backend:
+    """What is behind the API: the services that gRPC has too, and what is known about the server."""
 
-    def __init__(
-        self, config: ServerConfig, handlers: Handlers, metrics: Metrics, monitoring: MonitoringConfig | None = None
-    ) -> None:
-        self._handlers = handlers
-        self._metrics = metrics
+    predictions: PredictionService
+    models: ModelService
+    drain: Drain
+    metrics: Metrics
+
+
+class RestApi:
+    """Responds to HTTP requests."""
+
+    def __init__(self, config: ServerConfig, backend: Backend, monitoring: MonitoringConfig | None = None) -> None:
+        self._predictions = backend.predictions
+        self._models = backend.models
+        self._drain = backend.drain
+        self._metrics = backend.metrics
         self._metrics_path = monitoring.path if monitoring and monitoring.enable else None
         self._timeout_s = config.rest_api_timeout_in_ms / 1e3 if config.rest_api_timeout_in_ms > 0 else None
         self._max_depth = config.rest_api_max_json_depth
@@ -61,7 +74,7 @@ class RestApi:
         self._bodies = BodyReader(config.rest_api_max_body_mb * 10**6)
         self._threads = ThreadPoolExecutor(config.rest_api_num_threads, thread_name_prefix="rest")
 
-    async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
+    async def respond(self, request: web.BaseRequest) -> web.StreamResponse:
         """The response to any request."""
         path = _path_of(request)
         if path == self._metrics_path:
@@ -72,25 +85,25 @@ class RestApi:
             return self._readiness()
         if not routes.is_api(path):
             return web.Response(status=404, text=NOT_FOUND_PAGE, content_type="text/html")
-        return await self._answer_api(request, path)
+        return await self._respond_api(request, path)
 
     def close(self) -> None:
         """Let the threads go."""
         self._threads.shutdown(wait=False)
 
     def _readiness(self) -> web.Response:
-        reasons = ["draining: the server is about to end"] if self._handlers.draining else []
-        reasons += self._handlers.not_ready()
+        reasons = ["draining: the server is about to end"] if self._drain.has_begun else []
+        reasons += self._models.not_ready()
         return web.Response(status=503 if reasons else 200, text="\n".join(reasons or ["ok"]) + "\n")
 
-    async def _answer_api(self, request: web.BaseRequest, path: str) -> web.Response:
+    async def _respond_api(self, request: web.BaseRequest, path: str) -> web.Response:
         began = time.perf_counter()
         caller_id = request.headers.get("X-Request-Id")
         headers = dict(self._cors)
-        if caller_id or logs.wanted():
+        if caller_id or logs.request_lines_enabled():
             headers["X-Request-Id"] = logs.begin_request(caller_id)
         target = Target("")
-        code = grpc.StatusCode.CANCELLED  # if we are left before there is an answer
+        code = grpc.StatusCode.CANCELLED  # if the caller leaves before there is a response
         message = ""
         try:
             if request.method == "OPTIONS":
@@ -110,7 +123,7 @@ class RestApi:
         if code is not grpc.StatusCode.OK:
             body = responses.error_body(message)
         response = web.Response(body=body, status=status, headers=headers, content_type="application/json")
-        if self._handlers.draining or status == 413:
+        if self._drain.has_begun or status == 413:
             response.force_close()
         return response
 
@@ -146,9 +159,8 @@ class RestApi:
             raise invalid_argument("Missing model name in request.")
         if target.metadata:
             request = GetModelMetadataRequest(model_spec=target.model_spec(), metadata_field=["signature_def"])
-            return responses.metadata(self._handlers.get_model_metadata(request))
-        status = self._handlers.get_model_status(GetModelStatusRequest(model_spec=target.model_spec()))
-        return responses.status(status)
+            return responses.metadata(self._predictions.get_model_metadata(request))
+        return responses.status(self._models.get_model_status(GetModelStatusRequest(model_spec=target.model_spec())))
 
     async def _infer(self, target: Target, document: Document, *, large: bool) -> bytes:
         signature = signature_name(document)
@@ -156,25 +168,25 @@ class RestApi:
             return await self._predict(target, document, signature, large=large)
         spec, content = target.model_spec(signature), examples(document)
         if target.verb == "classify":
-            classified = await self._handlers.classify(ClassificationRequest(model_spec=spec, input=content))
+            classified = await self._predictions.classify(ClassificationRequest(model_spec=spec, input=content))
             return responses.classifications(classified.result)
-        regressed = await self._handlers.regress(RegressionRequest(model_spec=spec, input=content))
+        regressed = await self._predictions.regress(RegressionRequest(model_spec=spec, input=content))
         return responses.regressions(regressed.result)
 
     async def _predict(self, target: Target, document: Document, signature: str, *, large: bool) -> bytes:
-        with self._handlers.lease(target.model_spec(signature)) as lease:
+        with self._predictions.call("Predict", target.model_spec(signature)) as call:
             try:
-                definition = lease.signature(signature)
+                definition = call.model.signature(signature).definition
             except ServingError as error:
-                wanted = signature or DEFAULT_SIGNATURE
-                raise invalid_argument(f'Serving signature name: "{wanted}" not found in signature def') from error
+                name = signature or DEFAULT_SIGNATURE
+                raise invalid_argument(f'Serving signature name: "{name}" not found in signature def') from error
             inputs, row_form = await self._in_thread_if(
                 large, lambda: tensors(document, definition.inputs, max_depth=self._max_depth)
             )
-            outputs = await self._handlers.predict_arrays(lease, signature, inputs)
-        elements = sum(array.size for array in outputs.values())
+            outputs = await self._predictions.predict_arrays(call, signature, inputs)
+        num_elements = sum(array.size for array in outputs.values())
         return await self._in_thread_if(
-            elements > LARGE_ELEMENTS, lambda: responses.predictions(outputs, row_form=row_form)
+            num_elements > LARGE_ELEMENTS, lambda: responses.predictions(outputs, row_form=row_form)
         )
 
     async def _in_thread_if(self, large: bool, work: Callable[[], Result]) -> Result:
@@ -185,7 +197,7 @@ class RestApi:
 
 
 def _path_of(request: web.BaseRequest) -> str:
-    """The path as it came: not decoded, without the query; the API's patterns see it so."""
+    """The path as it came, which is what the API's patterns match: not decoded, without the query."""
     raw = request.raw_path if request.raw_path.startswith("/") else request.rel_url.raw_path
     return raw.partition("?")[0].partition("#")[0]
 
@@ -197,7 +209,7 @@ def _preflight(request: web.BaseRequest) -> bytes:
 
 
 def _http_logger() -> logging.Logger:
-    """Without what is the caller's own mistake: a traceback for each would fill the disk."""
+    """A logger without the caller's own mistakes: a traceback for each would fill the disk."""
     http_logger = logging.getLogger("serving.http")
     http_logger.addFilter(lambda record: not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError)))
     return http_logger
@@ -213,23 +225,29 @@ class RestServer:
         self._runner = runner
 
     async def stop(self, grace_s: float) -> None:
-        """Take no more connections, and wait up to `grace_s` for the requests that are being answered."""
+        """Take no more connections, and wait up to `grace_s` for the requests in hand."""
         for site in list(self._runner.sites):
             await site.stop()
-        await asyncio.sleep(0)  # what has arrived by now becomes a request, and is answered
+        await asyncio.sleep(0)  # what has arrived by now becomes a request, and gets its response
         self._server.pre_shutdown()
         await self._server.shutdown(grace_s)
         await self._runner.cleanup()
         self._api.close()
 
 
-async def start(
-    config: ServerConfig, handlers: Handlers, metrics: Metrics, monitoring: MonitoringConfig | None = None
-) -> RestServer:
-    """Serve HTTP on `config.rest_api_port`, on all addresses. Raises: OSError if the port is in use."""
-    api = RestApi(config, handlers, metrics, monitoring)
+async def start(config: ServerConfig, backend: Backend, monitoring: MonitoringConfig | None = None) -> RestServer:
+    """Serve HTTP on `config.rest_api_port`, on all addresses; 0: on any free port.
+
+    Args:
+        config: the flags.
+        backend: what is behind the API.
+        monitoring: where the metrics' page is; None for nowhere.
+
+    Raises: OSError if the port is in use.
+    """
+    api = RestApi(config, backend, monitoring)
     server = web.Server(
-        api.answer,
+        api.respond,
         handler_cancellation=True,
         access_log=None,
         auto_decompress=False,

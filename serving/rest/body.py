@@ -34,7 +34,11 @@ class BodyReader:
     """Reads bodies within one budget."""
 
     def __init__(self, max_bytes: int) -> None:
-        """Args: max_bytes: the largest body, after decompression."""
+        """A reader with its whole budget.
+
+        Args:
+            max_bytes: of the largest body, after decompression; all bodies together may take twice that.
+        """
         self._max_bytes = max_bytes
         self._budget = 2 * max_bytes
         self._held = 0
@@ -74,7 +78,7 @@ class BodyReader:
                 "(--rest_api_max_body_mb)"
             )
         decode = _decoder(request.headers.get("Content-Encoding", ""))
-        _tell_to_go_on(request)
+        _send_continue(request)
         while chunk := await _next_chunk(request):
             for piece in decode.pieces(chunk):
                 self._take(hold, len(piece))
@@ -99,8 +103,8 @@ class _Hold:
     size: int = 0
 
 
-def _tell_to_go_on(request: web.BaseRequest) -> None:
-    """Answer `Expect: 100-continue`, with which curl asks before it sends a long body, and waits a second."""
+def _send_continue(request: web.BaseRequest) -> None:
+    """Respond to `Expect: 100-continue`, with which curl asks before it sends a long body, and waits a second."""
     if request.headers.get("Expect", "").lower() == "100-continue" and request.transport is not None:
         request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
@@ -137,7 +141,7 @@ class _Plain:
 
 
 class _Gzip:
-    """A gzip body, unpacked in pieces of bounded size: a small bomb shall not make a large hole."""
+    """A gzip body, unpacked in pieces of bounded size: a small one can unpack to gigabytes."""
 
     def __init__(self) -> None:
         self._inflate = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)

@@ -1,7 +1,7 @@
 """JSON as TensorFlow Serving reads and writes it: RapidJSON's dialect, its error texts, its pretty printer.
 
 The dialect is JSON plus the tokens NaN, Infinity and -Infinity. `parse_object` reads a request's body; `number_texts`,
-`string_text` and `nest` are what rest_responses.py builds answers from.
+`string_text` and `nest` are what responses.py builds bodies from.
 """
 
 import functools
@@ -64,7 +64,7 @@ def parse_object(body: bytes) -> Document:
 
 
 def _parse_dialect(body: bytes) -> Any:
-    """What orjson refuses: the dialect's extra tokens, bytes that are no UTF-8 (passed on as they are), and errors."""
+    """What orjson refuses: the dialect's extra tokens, bytes that are not UTF-8 (passed on as they are), and errors."""
     text = body.removeprefix(b"\xef\xbb\xbf").decode("utf-8", "surrogateescape")
     try:
         return json.loads(text, parse_float=_finite)

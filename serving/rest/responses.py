@@ -1,4 +1,4 @@
-"""Answers as TensorFlow Serving writes them: predictions, classifications, regressions, status, metadata, errors.
+"""Responses as TensorFlow Serving writes them: predictions, classifications, regressions, status, metadata, errors.
 
 The layout, blank for blank, is RapidJSON's pretty printer with the arrays inside a row in one line; status and metadata
 are protobuf's own JSON with one blank of indentation.
@@ -24,13 +24,13 @@ NARROW_FLOATS = (np.dtype(np.float16), np.dtype(ml_dtypes.bfloat16))
 
 
 def error_body(message: str) -> bytes:
-    """The body of an answer that is an error."""
+    """The body of an error."""
     # A message may repeat half a surrogate pair that the caller has sent, which has no bytes.
     return f'{{\n    "error": {string_text(message)}\n}}'.encode("utf-8", "replace")
 
 
 def predictions(outputs: Mapping[str, np.ndarray], *, row_form: bool) -> bytes:
-    """The answer to a predict request: `predictions` in row form, `outputs` in column form.
+    """The response to a predict request: `predictions` in row form, `outputs` in column form.
 
     Args:
         outputs: arrays by name; strings as object arrays of bytes.
@@ -118,7 +118,7 @@ def _element_texts(name: str, array: np.ndarray, depth: int) -> list[str]:
 
 
 def _texts(values: list[bytes]) -> list[str]:
-    # Bytes that are no UTF-8 leave as they are: TensorFlow Serving does not look at them either.
+    # Bytes that are not UTF-8 leave as they are: TensorFlow Serving does not look at them either.
     return [string_text(value.decode("utf-8", "surrogateescape")) for value in values]
 
 
@@ -127,7 +127,7 @@ def _bytes_text(value: bytes, depth: int) -> str:
 
 
 def classifications(result: ClassificationResult) -> bytes:
-    """The answer to a classify request: for each example its labels and scores. Raises: ServingError."""
+    """The response to a classify request: for each example its labels and scores. Raises: ServingError."""
     if not result.classifications:
         raise invalid_argument("Cannot convert empty ClassificationResults to JSON")
     scores = [item.score for entry in result.classifications for item in entry.classes]
@@ -140,7 +140,7 @@ def classifications(result: ClassificationResult) -> bytes:
 
 
 def regressions(result: RegressionResult) -> bytes:
-    """The answer to a regress request: a number for each example. Raises: ServingError."""
+    """The response to a regress request: a number for each example. Raises: ServingError."""
     if not result.regressions:
         raise invalid_argument("Cannot convert empty RegressionResults to JSON")
     texts = number_texts(np.array([item.value for item in result.regressions], np.float32))

@@ -30,7 +30,7 @@ def signature_name(document: Document) -> str:
 def tensors(
     document: Document, inputs: Mapping[str, TensorInfo], *, max_depth: int
 ) -> tuple[dict[str, np.ndarray], bool]:
-    """The request's arrays by input name, and whether it is in row form, as its answer has to be.
+    """The request's arrays by input name, and whether it is in row form, as its response has to be.
 
     Args:
         inputs: the signature's.

@@ -225,7 +225,7 @@ def to_array(values: list[Any], kind: TensorType) -> np.ndarray:
 
 
 def encode_text(text: str) -> bytes:
-    """The bytes of a JSON string; those that were no UTF-8 come out as they came in. Raises: ServingError."""
+    """The bytes of a JSON string; those that were not UTF-8 come out as they came in. Raises: ServingError."""
     try:
         return text.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:

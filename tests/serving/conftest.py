@@ -13,6 +13,10 @@ from tensorflow_serving.apis import (
     prediction_service_pb2_grpc,
 )
 
+from inkling.serving.batching.threads import RuntimeThreads
+from inkling.serving.load_shedding import KnownFullQueues
+from inkling.serving.model.model import ServerParts
+from inkling.serving.monitoring.events import ServerEvents
 from tests.patience import PATIENCE_S
 from tests.server_process import ServerProcess
 from tests.serving import saved_models
@@ -70,6 +74,12 @@ def predictions(channel) -> prediction_service_pb2_grpc.PredictionServiceStub:
 @pytest.fixture(scope="session")
 def model_service(channel) -> model_service_pb2_grpc.ModelServiceStub:
     return model_service_pb2_grpc.ModelServiceStub(channel)
+
+
+def server_parts(*, num_threads: int = 1) -> ServerParts:
+    """What models need of a server, for those that are run in the test's process."""
+    threads = RuntimeThreads(num_threads, name="test")
+    return ServerParts(threads=threads, events=ServerEvents(), shedding=KnownFullQueues())
 
 
 def predict_request(

@@ -12,14 +12,12 @@ import tensorflow as tf
 from tensorflow_serving.apis import get_model_metadata_pb2, get_model_status_pb2, prediction_service_pb2_grpc
 from tensorflow_serving.config.model_server_config_pb2 import ModelConfig
 
-from inkling.serving.batching.threads import Workers
 from inkling.serving.flags import ServerConfig
 from inkling.serving.lifecycle.loader import LoadOptions
 from inkling.serving.lifecycle.manager import Manager, ManagerOptions
-from inkling.serving.monitoring.events import Observer
 from tests.patience import PATIENCE_S
 from tests.server_process import ServerProcess
-from tests.serving.conftest import predict_request
+from tests.serving.conftest import predict_request, server_parts
 
 X = {"x": np.array([1.0], np.float32)}
 
@@ -50,7 +48,7 @@ def copy_tree(source, target):
 def test_versions_come_from_a_file_system_that_is_no_disk(repository):
     async def answers():
         load = LoadOptions.of(ServerConfig(), None)
-        manager = Manager(ManagerOptions(load=load), workers=Workers(1, name="run"), observer=Observer())
+        manager = Manager(ManagerOptions(load=load), parts=server_parts())
         config = ModelConfig(name="scale", base_path="ram://models/scale")
         copied = []
         for number in (1, 2):

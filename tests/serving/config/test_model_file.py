@@ -1,4 +1,4 @@
-"""The model config file is followed: what has changed is applied, what fails is tried again."""
+"""The model config file is polled: what has changed is applied, what fails is tried again."""
 
 import asyncio
 
@@ -38,16 +38,16 @@ def server():
     return Server()
 
 
-def look(file, server, times=1):
+def poll(file, server, times=1):
     for _ in range(times):
-        asyncio.run(file.look(server.apply))
+        asyncio.run(file.poll_once(server.apply))
 
 
 def test_a_file_that_changes_during_the_first_load_is_applied(path, server):
     file = ModelConfigFile(str(path))
     path.write_text(text("b"))
     assert [config.name for config in file.models.model_config_list.config] == ["a"]
-    look(file, server, times=3)
+    poll(file, server, times=3)
     assert server.asked == ["b"]
 
 
@@ -59,10 +59,10 @@ def test_a_file_that_is_just_being_written_takes_no_model_away(path, server):
     async def note(config):
         models.append(config.WhichOneof("config"))
 
-    asyncio.run(file.look(note))
+    asyncio.run(file.poll_once(note))
     assert models == [None]  # of which the server takes no notice: see test_lifecycle
     path.write_text(text("b"))
-    look(file, server, times=3)
+    poll(file, server, times=3)
     assert server.asked == ["b"]
 
 
@@ -70,9 +70,9 @@ def test_what_fails_is_tried_again_and_logged_once(path, server, caplog):
     file = ModelConfigFile(str(path))
     server.refuses.add("b")
     path.write_text(text("b"))
-    look(file, server, times=3)
+    poll(file, server, times=3)
     server.refuses.clear()
-    look(file, server, times=3)
+    poll(file, server, times=3)
     assert server.asked == ["b"] * 4
     assert caplog.text.count("is not applied: no b") == 1
 
@@ -81,9 +81,9 @@ def test_going_back_from_what_failed_halfway_is_a_change(path, server):
     file = ModelConfigFile(str(path))
     server.refuses.add("b")
     path.write_text(text("b"))
-    look(file, server)
+    poll(file, server)
     path.write_text(text("a"))
-    look(file, server, times=2)
+    poll(file, server, times=2)
     assert server.asked == ["b", "a"]
 
 
@@ -93,7 +93,7 @@ def test_a_file_that_cannot_be_read_is_named_once_and_changes_nothing(content, p
     path.unlink()
     if content is not None:
         path.write_bytes(content)
-    look(file, server, times=3)
+    poll(file, server, times=3)
     assert server.asked == [] and caplog.text.count("is not applied: ") == 1
     with pytest.raises(ServingError, match=str(path)):
         ModelConfigFile(str(path))

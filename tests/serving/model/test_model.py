@@ -8,11 +8,10 @@ import numpy as np
 import pytest
 from tensorflow.core.protobuf.meta_graph_pb2 import SignatureDef
 
-from inkling.serving.batching.threads import Workers
 from inkling.serving.errors import ServingError, internal
-from inkling.serving.model.model import MAX_OUTPUT_SETS, EngineOptions, Model
-from inkling.serving.model.signatures import make_signatures
-from inkling.serving.monitoring.events import Observer
+from inkling.serving.model.inspection import make_signatures
+from inkling.serving.model.model import MAX_OUTPUT_SETS, Model, ModelOptions
+from tests.serving.conftest import server_parts
 
 OUTPUTS = [f"y{number:02}" for number in range(MAX_OUTPUT_SETS + 8)]
 
@@ -52,11 +51,11 @@ def runtime():
 @pytest.fixture
 def ask(runtime):
     """Send requests for these sets of outputs at once, in one event loop for each call; errors in place of answers."""
-    workers = Workers(2, name="test")
+    parts = server_parts(num_threads=2)
     signatures = make_signatures(runtime, {})
 
     async def all_at_once(*filters):
-        model = Model("m", 1, runtime, signatures, options=EngineOptions(), workers=workers, observer=Observer())
+        model = Model("m", 1, runtime, signatures, options=ModelOptions(), parts=parts)
         return await rounds(model, filters)
 
     async def rounds(model, filters):
@@ -66,11 +65,10 @@ def ask(runtime):
             results.extend(await asyncio.gather(*calls, return_exceptions=True))
         return results
 
-    yield lambda *filters: asyncio.run(all_at_once(*filters))
-    workers.stop()
+    return lambda *filters: asyncio.run(all_at_once(*filters))
 
 
-def test_first_requests_for_the_same_outputs_share_a_function_made_on_a_worker(ask, runtime):
+def test_first_requests_for_the_same_outputs_share_a_function_made_on_a_runtime_thread(ask, runtime):
     answers = ask([["y01", "y00"], ["y00", "y01"], ["y01"]])
     assert [sorted(answer) for answer in answers] == [["y00", "y01"], ["y00", "y01"], ["y01"]]
     assert all(array == [f"{alias}:0"] for answer in answers for alias, array in answer.items())

@@ -8,12 +8,17 @@ import pytest
 import tensorflow as tf
 from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
 
-from inkling.serving.monitoring.events import Observer
-from inkling.serving.monitoring.request_log import MAX_RECORDS, MAX_WAITING, MAX_WAITING_BYTES, RequestLog
+from inkling.serving.monitoring.events import ServerEvents
+from inkling.serving.monitoring.request_log import (
+    MAX_WAITING,
+    MAX_WAITING_BYTES,
+    MAX_WARMUP_RECORDS,
+    RequestLog,
+)
 from tests.patience import PATIENCE_S
 
 
-class Told(Observer):
+class Told(ServerEvents):
     def __init__(self):
         self.codes = []
 
@@ -34,9 +39,9 @@ def numbers(path):
     return [PredictionLog.FromString(record).predict_log.request.inputs["x"].int64_val[0] for record in records]
 
 
-def open_log(path, observer=None, **changes):
+def open_log(path, events=None, **changes):
     settings = {"sampling_rate": 1.0, "max_bytes": 10**6, "max_files": 3}
-    return RequestLog(str(path), observer=observer or Observer(), **settings | changes)
+    return RequestLog(str(path), events=events or ServerEvents(), **settings | changes)
 
 
 def wait_until(condition):
@@ -70,11 +75,11 @@ def test_large_files_are_rotated_and_old_ones_go(tmp_path):
 def test_no_file_is_longer_than_a_warm_up_file_may_be(tmp_path):
     told = Told()
     log = open_log(tmp_path / "log", told)
-    for number in range(MAX_RECORDS + 1):
+    for number in range(MAX_WARMUP_RECORDS + 1):
         log.write(prediction(number))
         wait_until(lambda number=number: len(told.codes) > number - 100)
     log.close()
-    assert len(numbers(tmp_path / "log.1")) == MAX_RECORDS and numbers(tmp_path / "log") == [MAX_RECORDS]
+    assert len(numbers(tmp_path / "log.1")) == MAX_WARMUP_RECORDS and numbers(tmp_path / "log") == [MAX_WARMUP_RECORDS]
 
 
 def test_a_restart_keeps_the_file_of_before(tmp_path):
@@ -114,9 +119,9 @@ def test_closing_does_not_wait_for_ever(stuck, caplog):
 
 
 def test_the_sampling_rate_is_the_share_that_is_written(tmp_path):
-    assert not any(open_log(tmp_path / "a", sampling_rate=0.0).wants("m") for _ in range(100))
+    assert not any(open_log(tmp_path / "a", sampling_rate=0.0).wants() for _ in range(100))
     log = open_log(tmp_path / "b", sampling_rate=0.25)
-    assert 0.2 < sum(log.wants("m") for _ in range(4000)) / 4000 < 0.3
+    assert 0.2 < sum(log.wants() for _ in range(4000)) / 4000 < 0.3
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from tensorflow_serving.apis.predict_pb2 import PredictRequest
 
-from inkling.serving.errors import QueueFull
-from inkling.serving.load_shedding import MAX_REMEMBERED, FullQueues
-from inkling.serving.monitoring.events import Labels
+from inkling.serving.load_shedding import MAX_REMEMBERED, KnownFullQueues, QueueFull
+from inkling.serving.names import ModelKey
 from tests.serving.conftest import predict_request
+
+RPC = "Predict"
 
 
 class Queue:
@@ -17,9 +18,12 @@ class Queue:
 
     full = True
 
+    def __init__(self, queues):
+        self.id = queues.register(self)
+
     def refusal(self):
-        labels = Labels(model_name="digits", version=1, signature_name="serving_default")
-        return QueueFull("full", labels=labels, refusal=self.refusal) if self.full else None
+        key = ModelKey(model_name="digits", version=1, signature_name="serving_default")
+        return QueueFull("full", key=key, queue_id=self.id) if self.full else None
 
 
 def predict(name, *, signature="", rows=1, outputs=()):
@@ -28,24 +32,24 @@ def predict(name, *, signature="", rows=1, outputs=()):
 
 
 @pytest.fixture
-def queue():
-    return Queue()
+def queues():
+    return KnownFullQueues()
 
 
 @pytest.fixture
-def queues(queue):
-    queues = FullQueues()
-    queues.remember(predict("digits"), queue.refusal())
-    return queues
+def queue(queues):
+    queue = Queue(queues)
+    queues.remember(RPC, predict("digits"), queue.refusal())
+    return queue
 
 
 def test_other_requests_for_a_full_queue_are_refused_until_it_has_room(queues, queue):
     for rows in (1, 300):
-        assert queues.check(predict("digits", rows=rows)).message == "full"
+        assert queues.check(RPC, predict("digits", rows=rows)).message == "full"
     queue.full = False
-    assert queues.check(predict("digits")) is None
+    assert queues.check(RPC, predict("digits")) is None
     queue.full = True  # found full by whoever comes to it next, and only then remembered again
-    assert queues.check(predict("digits")) is None
+    assert queues.check(RPC, predict("digits")) is None
 
 
 @pytest.mark.parametrize(
@@ -60,8 +64,8 @@ def test_other_requests_for_a_full_queue_are_refused_until_it_has_room(queues, q
     ],
     ids=["shorter", "signature", "outputs", "second spec", "longer", "empty"],
 )
-def test_requests_for_other_queues_are_not_refused(queues, content):
-    assert queues.check(content) is None
+def test_requests_for_other_queues_are_not_refused(queues, queue, content):
+    assert queues.check(RPC, content) is None
 
 
 BROKEN = {
@@ -78,23 +82,27 @@ BROKEN = {
 
 @pytest.mark.parametrize("case", BROKEN)
 def test_bytes_that_are_no_usual_request_are_left_to_the_parser(queues, queue, case):
-    queues.remember(BROKEN[case], queue.refusal())
-    assert queues.check(BROKEN[case]) is None
+    queues.remember(RPC, BROKEN[case], queue.refusal())
+    assert queues.check(RPC, BROKEN[case]) is None
 
 
-def test_a_queue_that_is_gone_is_not_kept():
-    queues, queue = FullQueues(), Queue()
-    queues.remember(predict("digits"), queue.refusal())
-    assert queues.check(predict("digits")) is not None
+def test_the_same_bytes_for_another_rpc_are_not_refused(queues, queue):
+    assert queues.check("Classify", predict("digits")) is None
+    assert queues.check(RPC, predict("digits")) is not None
+
+
+def test_a_queue_that_is_gone_is_not_kept(queues):
+    queue = Queue(queues)
+    queues.remember(RPC, predict("digits"), queue.refusal())
+    assert queues.check(RPC, predict("digits")) is not None
     del queue
     gc.collect()
-    assert queues.check(predict("digits")) is None
+    assert queues.check(RPC, predict("digits")) is None
 
 
-def test_callers_cannot_make_it_remember_without_end(queue):
-    queues = FullQueues()
+def test_callers_cannot_make_it_remember_without_end(queues, queue):
     names = [predict(f"digits{number}") for number in range(MAX_REMEMBERED + 1)]
     for content in names:
-        queues.remember(content, queue.refusal())
-    assert queues.check(names[0]) is None
-    assert all(queues.check(content) for content in names[1:])
+        queues.remember(RPC, content, queue.refusal())
+    assert queues.check(RPC, names[0]) is None
+    assert all(queues.check(RPC, content) for content in names[1:])

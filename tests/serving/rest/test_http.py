@@ -1,4 +1,4 @@
-"""HTTP around the API: routes, status codes, bodies, limits, CORS, probes. The handlers behind it are made up."""
+"""HTTP around the API: routes, status codes, bodies, limits, CORS, probes. The services behind it are made up."""
 
 import asyncio
 import gzip
@@ -9,6 +9,7 @@ import socket
 import threading
 import time
 from contextlib import ExitStack, contextmanager, suppress
+from types import SimpleNamespace
 
 import grpc
 import numpy as np
@@ -20,14 +21,18 @@ from tensorflow_serving.apis.get_model_status_pb2 import GetModelStatusResponse,
 from inkling.serving.config.files import MonitoringConfig
 from inkling.serving.errors import ServingError, failed_precondition, not_found
 from inkling.serving.flags import ServerConfig
+from inkling.serving.load_shedding import Drain
 from inkling.serving.monitoring.metrics import Metrics
 from inkling.serving.rest import api
 from tests.patience import PATIENCE_S
 
 
-class Lease:
+class Call:
+    """An open call; it is its own model, and its signature's definition."""
+
     def __init__(self, spec):
         self.spec = spec
+        self.model = self
 
     def __enter__(self):
         return self
@@ -40,14 +45,13 @@ class Lease:
             raise failed_precondition(f'Serving signature key "{name}" not found.')
         definition = SignatureDef()
         definition.inputs["x"].dtype = types_pb2.DT_FLOAT
-        return definition
+        return SimpleNamespace(definition=definition)
 
 
-class Handlers:
-    """A model for each behaviour: `double` works, `slow` never ends, a status code's name fails with it."""
+class Services:
+    """Both services, with a model for each behaviour: `double` works, `slow` never ends, a status code's name fails."""
 
     def __init__(self):
-        self.draining = False
         self.reasons = []
         self.specs = []
         self.entered = threading.Event()
@@ -56,18 +60,18 @@ class Handlers:
     def not_ready(self):
         return self.reasons
 
-    def lease(self, spec):
+    def call(self, api, spec):
         self.specs.append(spec)
         if spec.name in grpc.StatusCode.__members__:
             raise ServingError(grpc.StatusCode[spec.name], f"it is {spec.name}")
         if spec.name not in ("double", "slow", "broken"):
             raise not_found(f"Servable not found for request: Latest({spec.name})")
-        return Lease(spec)
+        return Call(spec)
 
-    async def predict_arrays(self, lease, signature_name, inputs, output_filter=()):
-        if lease.spec.name == "broken":
+    async def predict_arrays(self, call, signature_name, inputs):
+        if call.spec.name == "broken":
             raise RuntimeError("our mistake")
-        if lease.spec.name == "slow":
+        if call.spec.name == "slow":
             self.entered.set()
             try:
                 await asyncio.Event().wait()
@@ -83,8 +87,8 @@ class Handlers:
 
 
 class Server:
-    def __init__(self, rest, handlers, metrics, loop):
-        self.rest, self.handlers, self.metrics, self.loop = rest, handlers, metrics, loop
+    def __init__(self, rest, services, drain, metrics, loop):
+        self.rest, self.services, self.drain, self.metrics, self.loop = rest, services, drain, metrics, loop
 
     def ask(self, method, path, body=None, headers=None):
         connection = http.client.HTTPConnection("127.0.0.1", self.rest.port, timeout=PATIENCE_S)
@@ -114,11 +118,12 @@ def serving(monitoring=None, **flags):
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
-    handlers, metrics = Handlers(), Metrics()
+    services, drain, metrics = Services(), Drain(), Metrics()
+    backend = api.Backend(predictions=services, models=services, drain=drain, metrics=metrics)
     config = ServerConfig(rest_api_port=0, **flags)
-    rest = asyncio.run_coroutine_threadsafe(api.start(config, handlers, metrics, monitoring), loop).result(30)
+    rest = asyncio.run_coroutine_threadsafe(api.start(config, backend, monitoring), loop).result(30)
     try:
-        yield Server(rest, handlers, metrics, loop)
+        yield Server(rest, services, drain, metrics, loop)
     finally:
         asyncio.run_coroutine_threadsafe(rest.stop(1), loop).result(30)
         loop.call_soon_threadsafe(loop.stop)
@@ -167,7 +172,7 @@ def test_both_kinds_of_localhost_are_answered(server):
 )
 def test_routes_name_model_version_and_label(server, path, name, version, label):
     assert server.ask("POST", path, '{"inputs": 1}').status == 200
-    spec = server.handlers.specs[-1]
+    spec = server.services.specs[-1]
     assert (spec.name, spec.version.value, spec.version_label) == (name, version, label)
 
 
@@ -396,7 +401,7 @@ def test_a_request_that_takes_too_long_is_given_up():
     with serving(rest_api_timeout_in_ms=100) as server:
         response = server.predict('{"instances": [1]}', model="slow")
         assert response.status == 504 and "--rest_api_timeout_in_ms" in error_of(response)
-        assert server.handlers.cancelled.wait(PATIENCE_S)
+        assert server.services.cancelled.wait(PATIENCE_S)
 
 
 def test_a_request_whose_caller_has_gone_is_cancelled():
@@ -405,8 +410,8 @@ def test_a_request_whose_caller_has_gone_is_cancelled():
         with socket.create_connection(("127.0.0.1", server.rest.port)) as connection:
             head = f"POST /v1/models/slow:predict HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
             connection.sendall(head.encode() + body)
-            assert server.handlers.entered.wait(PATIENCE_S)
-        assert server.handlers.cancelled.wait(PATIENCE_S)
+            assert server.services.entered.wait(PATIENCE_S)
+        assert server.services.cancelled.wait(PATIENCE_S)
         deadline = time.monotonic() + PATIENCE_S
         while b'request_count{model_name="slow",status="CANCELLED"} 1' not in server.metrics.exposition():
             assert time.monotonic() < deadline
@@ -415,10 +420,11 @@ def test_a_request_whose_caller_has_gone_is_cancelled():
 def test_probes_tell_alive_and_ready():
     with serving() as server:
         assert server.ask("GET", "/healthz").status == 200 and server.ask("HEAD", "/readyz").status == 200
-        server.handlers.reasons = ["model m has no available version"]
+        server.services.reasons = ["model m has no available version"]
         response = server.ask("GET", "/readyz")
         assert response.status == 503 and b"model m has no available version" in response.body
-        server.handlers.reasons, server.handlers.draining = [], True
+        server.services.reasons = []
+        server.drain.begin()
         assert server.ask("GET", "/readyz").status == 503 and server.ask("GET", "/healthz").status == 200
         assert server.predict('{"instances": [1]}').headers["Connection"] == "close"
 
@@ -452,9 +458,9 @@ def test_stopping_takes_no_more_connections_and_gives_up_after_its_grace():
 
         caller = threading.Thread(target=ask)
         caller.start()
-        assert server.handlers.entered.wait(PATIENCE_S)
+        assert server.services.entered.wait(PATIENCE_S)
         asyncio.run_coroutine_threadsafe(server.rest.stop(0.2), server.loop).result(10)
         caller.join(10)
-        assert failures and server.handlers.cancelled.is_set()
+        assert failures and server.services.cancelled.is_set()
         with pytest.raises(ConnectionRefusedError):
             socket.create_connection(("127.0.0.1", server.rest.port))

@@ -80,10 +80,10 @@ def test_an_event_of_every_kind_shows():
     metrics.model_loaded(model_name="m", version=3, load_s=2.5)
     metrics.signature_finished(**of, code=OK, latency_s=0.02)
     metrics.runtime_finished(**of, api="Predict", latency_s=0.01)
-    metrics.examples(model_name="m", count=5)
-    metrics.batch_executed(**of, size=5, padded_size=8, queue_s=[0.001, 0.002], run_s=0.004)
-    metrics.queue_depth(**of, depth=7)
-    metrics.warmup_finished(model_path="/m/3", code=OK, latency_s=0.1, records=9)
+    metrics.examples(model_name="m", num_examples=5)
+    metrics.batch_executed(**of, num_rows=5, num_padded_rows=8, queue_s=[0.001, 0.002], run_s=0.004)
+    metrics.queue_depth(**of, num_requests=7)
+    metrics.warmup_finished(model_path="/m/3", code=OK, latency_s=0.1, num_records=9)
     metrics.request_logged(model_name="m", code=OK)
     found = samples(metrics)
     assert found[":tensorflow:serving:runtime_latency_count", "m", "Predict", "TF1"] == 1
@@ -137,7 +137,7 @@ def test_versions_long_gone_leave_the_page():
 def test_warm_ups_long_ago_leave_the_page():
     metrics = Metrics()
     for version in range(REMEMBERED_PATHS + 1):
-        metrics.warmup_finished(model_path=f"/m/{version}", code=OK, latency_s=0.1, records=1)
+        metrics.warmup_finished(model_path=f"/m/{version}", code=OK, latency_s=0.1, num_records=1)
     found = samples(metrics)
     assert (":tensorflow:serving:model_warmup_latency_count", "/m/0", "OK") not in found
     assert found[":tensorflow:serving:model_warmup_latency_count", "/m/1", "OK"] == 1

@@ -1,6 +1,5 @@
 """Versions come and go while the server answers."""
 
-import asyncio
 import math
 import shutil
 import threading
@@ -11,12 +10,7 @@ import grpc
 import numpy as np
 import pytest
 from tensorflow_serving.apis import get_model_status_pb2, model_service_pb2_grpc, prediction_service_pb2_grpc
-from tensorflow_serving.config.model_server_config_pb2 import ModelConfig
 
-from inkling.serving.lifecycle import versions
-from inkling.serving.lifecycle.base_path import Source
-from inkling.serving.lifecycle.servables import Servable
-from inkling.serving.lifecycle.versions import FileSystemStoragePathSourceConfig
 from tests.patience import PATIENCE_S
 from tests.server_process import ServerProcess
 from tests.serving import saved_models
@@ -226,46 +220,6 @@ def test_a_changed_config_file_is_followed(tmp_path, repository):
         config.write_text("nonsense")
         server.wait_for_log("is not applied: Invalid protobuf file")
         assert Model(server, channel).predict() == (2, 2.0)
-
-
-POLICY = FileSystemStoragePathSourceConfig.ServableVersionPolicy
-
-
-@pytest.mark.parametrize(
-    "policy, expected",
-    [
-        (POLICY(), [3]),
-        (POLICY(latest=POLICY.Latest(num_versions=2)), [3, 2]),
-        (POLICY(all=POLICY.All()), [3, 2, 1]),
-        (POLICY(specific=POLICY.Specific(versions=[1, 9])), [1]),
-    ],
-    ids=["default", "latest", "all", "specific"],
-)
-def test_policies_choose(policy, expected):
-    assert versions.wanted(policy, [1, 3, 2]) == expected
-
-
-def test_only_folders_named_by_a_number_are_versions(tmp_path):
-    for name in ("1", "002", "x", "3.unfinished", ".4", "-5", str(2**63)):
-        (tmp_path / name).mkdir()
-    assert versions.list_versions(str(tmp_path)) == {1: f"{tmp_path}/1", 2: f"{tmp_path}/002"}
-
-
-@pytest.mark.parametrize("number", [0, 1_795_567_251_870_148_123, 2**63 - 1], ids=["zero", "nanoseconds", "largest"])
-def test_a_version_may_be_any_number_of_63_bits(number, tmp_path):
-    (tmp_path / str(number)).mkdir()
-    assert versions.list_versions(str(tmp_path)) == {number: f"{tmp_path}/{number}"}
-
-
-def test_versions_that_the_policy_does_not_want_are_not_looked_into(folder, repository):
-    for number in (2, 3):
-        shutil.copytree(repository / "scale" / "2", folder / str(number))
-    policy = POLICY(specific=POLICY.Specific(versions=[1]))
-    servable = Servable(ModelConfig(name="scale", base_path=str(folder), model_version_policy=policy))
-    source = Source(prefer_lite=False, max_retries=0)
-    asyncio.run(source.look(servable))
-    found = asyncio.run(source.look(servable))
-    assert found.listed.keys() == {1, 2, 3} and found.usable == [1] and servable.snapshots.keys() == {1}
 
 
 @pytest.mark.slow

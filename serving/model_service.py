@@ -1,0 +1,127 @@
+"""ModelService without a transport: the states of versions, changes of the set of models, and readiness."""
+
+import asyncio
+import logging
+
+import grpc
+from tensorflow_serving.apis.get_model_status_pb2 import (
+    GetModelStatusRequest,
+    GetModelStatusResponse,
+    ModelVersionStatus,
+)
+from tensorflow_serving.apis.model_management_pb2 import ReloadConfigRequest, ReloadConfigResponse
+from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
+
+from .config.models import check_configs
+from .errors import ServingError, failed_precondition, invalid_argument, not_found
+from .lifecycle.manager import Manager
+from .lifecycle.servables import Version
+from .load_shedding import Drain
+from .monitoring.metrics import Metrics
+
+logger = logging.getLogger(__name__)
+
+
+class ModelService:
+    """The RPCs of ModelService, and what the server's own probes and files need of them."""
+
+    def __init__(self, manager: Manager, *, drain: Drain, metrics: Metrics) -> None:
+        self._manager = manager
+        self._drain = drain
+        self._metrics = metrics
+        self._applying = asyncio.Lock()
+
+    def get_model_status(self, request: GetModelStatusRequest) -> GetModelStatusResponse:
+        """The states of a model's versions; raises ServingError."""
+        if not request.HasField("model_spec"):
+            raise invalid_argument("Missing ModelSpec")
+        spec = request.model_spec
+        servable = self._manager.servables.get(spec.name)
+        versions = dict(servable.versions) if servable else {}
+        if spec.HasField("version"):
+            if spec.version.value not in versions:
+                raise not_found(f"Could not find version {spec.version.value} of model {spec.name}")
+            versions = {spec.version.value: versions[spec.version.value]}
+        elif not versions:
+            raise not_found(f"Could not find any versions of model {spec.name}")
+        response = GetModelStatusResponse()
+        for number in sorted(versions, reverse=True):
+            _fill_status(response.model_version_status.add(), versions[number])
+        return response
+
+    async def reload_config(self, request: ReloadConfigRequest) -> ReloadConfigResponse:
+        """Replace the set of models and wait for them; raises ServingError."""
+        self._drain.check()
+        if request.config.WhichOneof("config") != "model_config_list":
+            raise invalid_argument(
+                "ServerModelConfig type not supported by HandleReloadConfigRequest. "
+                "Only ModelConfigList is currently supported"
+            )
+        names = dict.fromkeys(request.metric_names)
+        before = {name: self._metrics.value(name) for name in names}
+        await self.apply_config(request.config)
+        response = ReloadConfigResponse()
+        for name in names:
+            response.metric.add(name=name, int64_value_increase=self._metrics.value(name) - before[name])
+        return response
+
+    async def apply_config(self, config: ModelServerConfig, *, can_wait: bool = False) -> None:
+        """Make `config` the set of models and wait until they are loaded.
+
+        Changes are made one after another, and a caller that goes away does not leave one half done.
+
+        Args:
+            config: the models; an empty message changes nothing.
+            can_wait: models of which there is nothing to load yet are no failure; they are waited for.
+
+        Raises: ServingError if the config is not usable, or if models do not become available.
+        """
+        await asyncio.shield(asyncio.create_task(self._apply_in_turn(config, can_wait=can_wait)))
+
+    async def _apply_in_turn(self, config: ModelServerConfig, *, can_wait: bool) -> None:
+        async with self._applying:
+            await self._apply(config, can_wait=can_wait)
+
+    async def _apply(self, config: ModelServerConfig, *, can_wait: bool) -> None:
+        kind = config.WhichOneof("config")
+        if kind is None:  # a file that is just being written, say
+            logger.info("Taking no action for empty config.")
+            return
+        if kind == "custom_model_config":
+            raise failed_precondition(
+                "Cannot transition to requested config. It is only legal to transition from one ModelConfigList to "
+                "another."
+            )
+        configs = list(config.model_config_list.config)
+        check_configs(configs, {name: servable.config for name, servable in self._manager.servables.items()})
+        await self._manager.configure(configs)
+        failures = self.failures() if can_wait else self.failures() or self.not_ready()
+        if failures:
+            raise ServingError(
+                grpc.StatusCode.UNKNOWN, f"{len(failures)} model(s) did not become available: {{{', '.join(failures)}}}"
+            )
+
+    def failures(self) -> list[str]:
+        """One text for each configured model of which nothing could be loaded."""
+        failures = []
+        for name, servable in self._manager.servables.items():
+            errors = [version for version in servable.versions.values() if version.error is not None]
+            if not servable.loaded() and errors:
+                worst = max(errors, key=lambda version: version.number)
+                failures.append(f"{{name: {name} version: {worst.number}}} due to error: {worst.error}")
+        return failures
+
+    def not_ready(self) -> list[str]:
+        """One line for each configured model without an available version; empty: ready."""
+        return [
+            f"model {name} has no available version: {servable.listing.notice or 'still loading, or failed to load'}"
+            for name, servable in self._manager.servables.items()
+            if not servable.available()
+        ]
+
+
+def _fill_status(status: ModelVersionStatus, version: Version) -> None:
+    status.version = version.number
+    status.state = version.state
+    status.status.error_code = version.error.code.value[0] if version.error else 0
+    status.status.error_message = version.error.message if version.error else ""
