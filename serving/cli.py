@@ -26,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line `arguments`; returns the exit code."""
     arguments = sys.argv[1:] if arguments is None else arguments
     if arguments and arguments[0] in ("promote", "rollback"):
-        from .rollout import main as change_versions
+        from .rollout import main as change_versions  # it imports protobuf messages and gRPC, which flags do not need
 
         return change_versions(arguments)
     if any(argument in ("--help", "-h", "--helpfull") for argument in arguments):
@@ -76,12 +76,12 @@ def _serve(parsed: Parsed) -> int:
             config = dataclasses.replace(config, rest_api_port=DEFAULT_REST_PORT)
         logger.info("serving %s from %s on gRPC %d and REST %d", names, folder, config.port, config.rest_api_port)
     with logs.stderr_silenced():
-        from . import server  # with TensorFlow it takes seconds to import, which a bad flag need not pay
+        from . import server  # it imports TensorFlow, which takes seconds: not for a bad flag
     return server.run(config, folder)
 
 
 def _binary(config: ServerConfig) -> str | None:
-    """The real server's path, if it is to be run and there."""
+    """The real server's path, if it is asked for and installed."""
     return None if config.engine == "embedded" else shutil.which(BINARY)
 
 
@@ -92,7 +92,10 @@ def _exec_binary(binary: str, arguments: Sequence[str]) -> NoReturn:
 
 
 def _flags_for_models(parsed: Parsed) -> list[str]:
-    """What a start without model flags means, in flags of the real server, which needs some. Raises: FlagError."""
+    """A start without model flags in flags of the real server, which needs some.
+
+    Raises: FlagError.
+    """
     if _names_models(parsed):
         return []
     folder = Path(DEFAULT_MODELS).absolute()
@@ -111,7 +114,10 @@ def _names_models(parsed: Parsed) -> bool:
 
 
 def _models_in(folder: Path) -> list[str]:
-    """The models in `folder`, at least one. Raises: FlagError."""
+    """The models in `folder`, at least one.
+
+    Raises: FlagError.
+    """
     names = model_names(folder)
     if not names:
         raise FlagError(

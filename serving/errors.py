@@ -28,7 +28,7 @@ def not_found(message: str) -> ServingError:
 
 
 def failed_precondition(message: str) -> ServingError:
-    """A correct request that this model, in its state, cannot answer."""
+    """A correct request that this model cannot serve in its state."""
     return ServingError(grpc.StatusCode.FAILED_PRECONDITION, message)
 
 

@@ -35,7 +35,7 @@ class ServerConfig:
     rest_api_port: int = flag(0, "TCP port of the REST API; 0: none")
     rest_api_num_threads: int = flag(4 * (os.cpu_count() or 1), "threads for REST requests")
     rest_api_timeout_in_ms: int = flag(30_000, "milliseconds until a REST request is given up")
-    rest_api_enable_cors_support: bool = flag(False, "answer browsers of other origins")
+    rest_api_enable_cors_support: bool = flag(False, "allow browsers from other origins")
     rest_api_max_body_mb: int = flag(256, "largest REST request body in 10^6 bytes; all bodies at once take twice that")
     rest_api_max_json_depth: int = flag(64, "deepest nesting of a REST request's JSON")
     grpc_channel_arguments: str = flag("", "key=value,key=value for the gRPC server")
@@ -78,7 +78,7 @@ class ServerConfig:
     per_process_gpu_memory_fraction: float = flag(0.0, "share of the GPU memory to take; 0: all")
     xla_cpu_compilation_enabled: bool = flag(False, "compile with XLA on CPU")
     xla_gpu_compilation_enabled: bool = flag(False, "compile with XLA on GPU")
-    enable_serialization_as_tensor_content: bool = flag(False, "answer with tensor_content, not typed lists")
+    enable_serialization_as_tensor_content: bool = flag(False, "respond with tensor_content, not typed lists")
     enable_signature_method_name_check: bool = flag(False, "require Predict signatures to say so")
 
     # How it is watched.

@@ -29,7 +29,10 @@ from .tensors import dtype_name, number_of, serialized_examples, to_array, to_pr
 async def predict(
     model: Model, request: predict_pb2.PredictRequest, *, as_content: bool, check_method: bool = False
 ) -> predict_pb2.PredictResponse:
-    """The response to a Predict request; raises ServingError."""
+    """The response to a Predict request.
+
+    Raises: ServingError.
+    """
     signature = model.signature(request.model_spec.signature_name)
     require_method(signature, check=check_method)
     inputs = {alias: to_array(alias, tensor) for alias, tensor in request.inputs.items()}
@@ -60,7 +63,10 @@ def predict_response(
 async def classify(
     model: Model, request: classification_pb2.ClassificationRequest, *, check_method: bool = False
 ) -> classification_pb2.ClassificationResponse:
-    """The response to a Classify request; raises ServingError."""
+    """The response to a Classify request.
+
+    Raises: ServingError.
+    """
     signature = _example_signature(model, request.model_spec.signature_name, CLASSIFY if check_method else "")
     response = classification_pb2.ClassificationResponse()
     response.result.CopyFrom(await _classify(model, signature, request.input))
@@ -71,7 +77,10 @@ async def classify(
 async def regress(
     model: Model, request: regression_pb2.RegressionRequest, *, check_method: bool = False
 ) -> regression_pb2.RegressionResponse:
-    """The response to a Regress request; raises ServingError."""
+    """The response to a Regress request.
+
+    Raises: ServingError.
+    """
     signature = _example_signature(model, request.model_spec.signature_name, REGRESS if check_method else "")
     response = regression_pb2.RegressionResponse()
     response.result.CopyFrom(await _regress(model, signature, request.input))
@@ -82,7 +91,10 @@ async def regress(
 async def multi_inference(
     model: Model, request: inference_pb2.MultiInferenceRequest, *, check_method: bool = False
 ) -> inference_pb2.MultiInferenceResponse:
-    """The response to a MultiInference request, whose tasks share their input; raises ServingError."""
+    """The response to a MultiInference request, whose tasks share their input.
+
+    Raises: ServingError.
+    """
     evaluated: set[str] = set()
     response = inference_pb2.MultiInferenceResponse()
     for task in request.tasks:
@@ -105,7 +117,10 @@ async def multi_inference(
 
 
 async def replay(model: Model, record: prediction_log_pb2.PredictionLog) -> None:
-    """Run a logged request for what it leaves in memory; raises ServingError."""
+    """Run a logged request for what it leaves in memory.
+
+    Raises: ServingError.
+    """
     kind = record.WhichOneof("log_type")
     if kind == "predict_log":
         await predict(model, record.predict_log.request, as_content=False)

@@ -34,7 +34,10 @@ class Drain:
         self.has_begun = True
 
     def check(self) -> None:
-        """Raises: ServingError UNAVAILABLE for a request that comes too late."""
+        """Refuse a request that comes too late.
+
+        Raises: ServingError UNAVAILABLE.
+        """
         if self.has_begun:
             raise unavailable("The server is shutting down; send the request to another one")
 

@@ -32,7 +32,10 @@ class ModelService:
         self._applying = asyncio.Lock()
 
     def get_model_status(self, request: GetModelStatusRequest) -> GetModelStatusResponse:
-        """The states of a model's versions; raises ServingError."""
+        """The states of a model's versions.
+
+        Raises: ServingError.
+        """
         if not request.HasField("model_spec"):
             raise invalid_argument("Missing ModelSpec")
         spec = request.model_spec
@@ -50,7 +53,10 @@ class ModelService:
         return response
 
     async def reload_config(self, request: ReloadConfigRequest) -> ReloadConfigResponse:
-        """Replace the set of models and wait for them; raises ServingError."""
+        """Replace the set of models and wait for them.
+
+        Raises: ServingError.
+        """
         self._drain.check()
         if request.config.WhichOneof("config") != "model_config_list":
             raise invalid_argument(

@@ -1,7 +1,7 @@
 """PredictionService without a transport: what grpc/api.py and rest/api.py call for each request.
 
-Each inference is a `Call`: it leases the version that answers it, takes its time, counts it, and writes it to the
-request log. All methods run on the event loop. Cancelling a coroutine means that the caller has gone: what has not
+Each inference is a `Call`: it leases the version, takes the time, counts the request, and writes it to the request
+log. All methods run on the event loop. Cancelling a coroutine means that the caller has gone: what has not
 begun by then is not computed.
 """
 
@@ -165,7 +165,10 @@ class PredictionService:
         return self._manager.find(spec.name, version=version, label=spec.version_label)
 
     async def predict(self, request: PredictRequest) -> PredictResponse:
-        """Predict; raises ServingError."""
+        """Predict.
+
+        Raises: ServingError.
+        """
         _require_spec(request)
         with self.call("Predict", request.model_spec, num_examples=_num_rows(request)) as call:
             response = await inference.predict(
@@ -195,7 +198,10 @@ class PredictionService:
         return outputs
 
     async def classify(self, request: ClassificationRequest) -> ClassificationResponse:
-        """Classify; raises ServingError."""
+        """Classify.
+
+        Raises: ServingError.
+        """
         _require_spec(request)
         with self.call("Classify", request.model_spec, num_examples=_num_examples(request.input)) as call:
             response = await inference.classify(call.model, request, check_method=self._check_method)
@@ -203,7 +209,10 @@ class PredictionService:
         return response
 
     async def regress(self, request: RegressionRequest) -> RegressionResponse:
-        """Regress; raises ServingError."""
+        """Regress.
+
+        Raises: ServingError.
+        """
         _require_spec(request)
         with self.call("Regress", request.model_spec, num_examples=_num_examples(request.input)) as call:
             response = await inference.regress(call.model, request, check_method=self._check_method)
@@ -211,7 +220,10 @@ class PredictionService:
         return response
 
     async def multi_inference(self, request: MultiInferenceRequest) -> MultiInferenceResponse:
-        """MultiInference; raises ServingError."""
+        """MultiInference.
+
+        Raises: ServingError.
+        """
         if not request.tasks:
             raise invalid_argument("Inference request must have at least one task.")
         names = {task.model_spec.name for task in request.tasks}
@@ -226,7 +238,10 @@ class PredictionService:
         return response
 
     def get_model_metadata(self, request: GetModelMetadataRequest) -> GetModelMetadataResponse:
-        """The signatures of a version; raises ServingError."""
+        """The signatures of a version.
+
+        Raises: ServingError.
+        """
         _require_spec(request)
         if not request.metadata_field:
             raise invalid_argument("GetModelMetadataRequest must specify at least one metadata_field")

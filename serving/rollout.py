@@ -4,7 +4,7 @@
     python -m serving promote --version 2 --model_config_file models.config
     python -m serving rollback --model_config_file models.config
 
-The servers load the version first, then the label moves, then the file is written: a call by label is answered at every
+The servers load the version first, then the label moves, then the file is written: calls by label succeed at every
 moment, and servers that start later, or poll the file, find the same. Without `--server` only the file changes: for a
 ConfigMap, which the servers on a cluster poll.
 """
@@ -28,7 +28,7 @@ from .errors import ServingError
 
 OK, FAILED, USAGE = 0, 1, 2
 POLL_S = 0.2  # between two looks at a version that loads
-CALL_TIMEOUT_S = 30  # for a look; a reload, which answers when the models are loaded, has --timeout_s
+CALL_TIMEOUT_S = 30  # for a look; a reload, which returns when the models are loaded, has --timeout_s
 AVAILABLE = get_model_status_pb2.ModelVersionStatus.AVAILABLE
 END = get_model_status_pb2.ModelVersionStatus.END
 
@@ -61,7 +61,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
-    """The command line's flags; ends the program with the usage where it cannot be read."""
+    """The command line's flags; one that cannot be read ends the program with the usage."""
     parser = argparse.ArgumentParser(prog="python -m serving", description="Move a label to another version.")
     commands = parser.add_subparsers(dest="command", required=True)
     promote = commands.add_parser("promote", help="put a label on a version")
@@ -88,17 +88,19 @@ def _version(text: str) -> int:
 def _roll_out(
     servers: list[str], before: ModelServerConfig, after: ModelServerConfig, flags: argparse.Namespace
 ) -> None:
-    """All servers load what the labels will point at; then all move them. Raises RolloutFailed.
+    """Have all servers load what the labels will point at, then have all move them.
 
     A version that does not load leaves every server as it was.
+
+    Raises: RolloutFailed.
     """
     between = version_labels.with_versions_of(before, after, model_name=flags.model_name)
-    wanted = version_labels.find_model(after, flags.model_name).model_version_policy.specific.versions
+    versions = version_labels.find_model(after, flags.model_name).model_version_policy.specific.versions
     stubs = {server: model_service_pb2_grpc.ModelServiceStub(_channel(server, flags.tls_ca)) for server in servers}
     try:
         for server, stub in stubs.items():
             _reload(server, stub, between, flags.timeout_s)
-            for version in wanted:
+            for version in versions:
                 _wait_until_available(server, stub, flags.model_name, version, flags.timeout_s)
     except RolloutFailed:
         for server, stub in stubs.items():

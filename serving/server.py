@@ -1,6 +1,6 @@
 """A server's life: load, listen, serve, drain, stop.
 
-Everything runs on one event loop; TensorFlow computes on worker threads. As in TensorFlow Serving nothing listens
+Everything runs on one event loop; TensorFlow computes on threads. As in TensorFlow Serving nothing listens
 before the models that are there are loaded. SIGTERM or SIGINT begins the drain: health turns NOT_SERVING, new work is
 refused, what was accepted is finished; a second SIGINT stops at once.
 """
@@ -162,8 +162,8 @@ def _background_work(
 
 
 async def _drain_grpc(server: grpc.aio.Server, api: GrpcApi, drain_s: float) -> None:
-    # Not server.stop(drain_s): it ends what is new as CANCELLED, which no caller tries again; Drain ends it as
-    # UNAVAILABLE, which callers do.
+    # Not server.stop(drain_s): it ends what is new as CANCELLED, which no caller tries again
+    # (https://github.com/grpc/grpc/issues/41785). Drain ends it as UNAVAILABLE, which callers do try again.
     await api.until_idle(drain_s)
     await server.stop(FLUSH_S)
 

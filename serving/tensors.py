@@ -83,7 +83,10 @@ _NUMBER_OF = {
 
 
 def numpy_dtype(number: int) -> np.dtype[Any]:
-    """The NumPy dtype of a TensorFlow dtype; raises ServingError for those that are not plain values."""
+    """The NumPy dtype of a TensorFlow dtype.
+
+    Raises: ServingError for those that are not plain values.
+    """
     try:
         return _NUMPY[number]
     except KeyError:

@@ -1,8 +1,8 @@
 """Which version a label stands for: changes of a model server's configuration, as values.
 
-A label is a name that callers ask for in place of a number: `stable` for all, `canary` for the few who try the next
-version. Where `stable` pointed before is kept as a label too, `previous`, so that a way back needs no other memory than
-the configuration itself. Versions that a label points at are the ones that are served.
+A label is a name that callers use in place of a number: `stable` for all, `canary` for the few who try the next
+version. The version that `stable` pointed at before has a label too, `previous`, so that the way back needs no other
+memory than the configuration. The versions that labels point at are the ones that are served.
 """
 
 from tensorflow_serving.config.model_server_config_pb2 import ModelConfig, ModelServerConfig
@@ -15,7 +15,10 @@ PREVIOUS = "previous"
 
 
 def find_model(config: ModelServerConfig, name: str) -> ModelConfig:
-    """The model's part of the configuration; raises ServingError."""
+    """The model's part of the configuration.
+
+    Raises: ServingError.
+    """
     for model in config.model_config_list.config:
         if model.name == name:
             return model

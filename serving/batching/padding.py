@@ -1,4 +1,4 @@
-"""Rows of several requests in one run of the runtime, and back."""
+"""Put rows of several requests into one run of the runtime, and take them apart again."""
 
 import asyncio
 import math

@@ -42,7 +42,10 @@ class TlsConfig:
 
 
 def read_text(path: str) -> str:
-    """The file at `path`, local or where TensorFlow's file systems reach; raises ServingError."""
+    """The file at `path`, local or where TensorFlow's file systems reach.
+
+    Raises: ServingError.
+    """
     try:
         with tf.io.gfile.GFile(path, "r") as file:
             text: str = file.read()
@@ -54,7 +57,10 @@ def read_text(path: str) -> str:
 
 
 def read_message(path: str, message: AnyMessage) -> AnyMessage:
-    """Fill `message` from the text protobuf file at `path`; raises ServingError."""
+    """Fill `message` from the text protobuf file at `path`.
+
+    Raises: ServingError.
+    """
     return _parse(read_text(path), message, path)
 
 
@@ -67,17 +73,26 @@ def _parse(text: str, message: AnyMessage, path: str) -> AnyMessage:
 
 
 def read_models(path: str) -> ModelServerConfig:
-    """A --model_config_file; raises ServingError."""
+    """A --model_config_file.
+
+    Raises: ServingError.
+    """
     return parse_models(read_text(path), path)
 
 
 def parse_models(text: str, path: str) -> ModelServerConfig:
-    """The text of a --model_config_file, which is at `path`; raises ServingError."""
+    """The text of a --model_config_file, which is at `path`.
+
+    Raises: ServingError.
+    """
     return _parse(text, ModelServerConfig(), path)
 
 
 def read_batching(path: str) -> BatchingParameters:
-    """A --batching_parameters_file or a version's batching_params.pbtxt; raises ServingError."""
+    """A --batching_parameters_file or a version's batching_params.pbtxt.
+
+    Raises: ServingError.
+    """
     message = read_message(path, serving_config_pb2.BatchingParameters())
 
     def value(name: str, default: Value) -> Value:
@@ -98,13 +113,19 @@ def read_batching(path: str) -> BatchingParameters:
 
 
 def read_monitoring(path: str) -> MonitoringConfig:
-    """A --monitoring_config_file; raises ServingError."""
+    """A --monitoring_config_file.
+
+    Raises: ServingError.
+    """
     prometheus = read_message(path, serving_config_pb2.MonitoringConfig()).prometheus_config
     return MonitoringConfig(prometheus.enable, prometheus.path or DEFAULT_METRICS_PATH)
 
 
 def read_tls(path: str) -> TlsConfig:
-    """An --ssl_config_file; raises ServingError."""
+    """An --ssl_config_file.
+
+    Raises: ServingError.
+    """
     message = read_message(path, serving_config_pb2.SSLConfig())
     for name in ("server_key", "server_cert"):
         if not getattr(message, name):
@@ -117,5 +138,8 @@ def read_tls(path: str) -> TlsConfig:
 
 
 def read_session(path: str) -> config_pb2.ConfigProto:
-    """A --tensorflow_session_config_file; raises ServingError."""
+    """A --tensorflow_session_config_file.
+
+    Raises: ServingError.
+    """
     return read_message(path, config_pb2.ConfigProto())

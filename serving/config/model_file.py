@@ -18,7 +18,10 @@ class ModelConfigFile:
     """The file and what of it is in effect."""
 
     def __init__(self, path: str) -> None:
-        """Read the file; raises ServingError."""
+        """Read the file.
+
+        Raises: ServingError.
+        """
         text = files.read_text(path)
         self.models = files.parse_models(text, path)  # what it said at the start
         self._path = path

@@ -177,7 +177,8 @@ def make_server(*, arguments: str, max_concurrent_rpcs: int) -> grpc.aio.Server:
     options: list[tuple[str, int | str]] = [
         ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
         ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
-        # Beyond these gRPC's core ends RPCs as CANCELLED before we see them; ours are refused with a reason.
+        # Beyond these gRPC's core ends RPCs before we see them (https://github.com/grpc/grpc/pull/34782), as CANCELLED;
+        # ours are refused with a reason.
         ("grpc.server.max_pending_requests", MAX_PENDING_REQUESTS),
         ("grpc.server.max_pending_requests_hard_limit", MAX_PENDING_REQUESTS),
         ("grpc.so_reuseport", 0),  # or a second server on the same port would start, and take half the requests

@@ -19,7 +19,7 @@ from tensorflow_serving.config.file_system_storage_path_source_pb2 import (
 
 SAVED_MODEL_FILES = ("saved_model.pb", "saved_model.pbtxt", "saved_model.cpb")
 LITE_FILE = "model.tflite"
-SETTLED_AFTER_S = 2.0  # a folder untouched for so long is taken as it is at first sight
+SETTLED_AFTER_S = 2.0  # a folder that nobody touched for this long is taken as it is at first sight
 LARGEST_VERSION = 2**63 - 1
 VARIABLE_OPERATIONS = frozenset({"VarHandleOp", "VariableV2", "Variable"})
 
@@ -67,7 +67,12 @@ def snapshot(path: str) -> Snapshot:
 
 
 def has_settled(now: Snapshot, before: Snapshot | None) -> bool:
-    """Whether a folder has stopped changing, by what it is now and was at the last look, if there was one."""
+    """Whether a folder has stopped changing.
+
+    Args:
+        now: its files.
+        before: its files at the last look; None if there was none.
+    """
     if before is not None:
         return now == before
     newest = max((changed for _, _, changed in now), default=0)

@@ -1,11 +1,12 @@
 """Check a request's inputs against a signature before anything runs.
 
 TensorFlow Serving has no such check, and TensorFlow does not forgive its absence: a convolution that gets an input of
-the wrong rank ends the process (oneDNN's layout code, a failed CHECK in `tensor_format.h`).
+the wrong rank ends the process, by a failed CHECK in oneDNN's layout code
+(https://github.com/tensorflow/tensorflow/issues/111453).
 
 One thing is let through that the signature does not announce: where every operation works value by value, trailing
 dimensions of size one may be missing. TensorFlow Serving's best known example, `half_plus_two`, has the signature
-[-1, 1] and is asked with [1.0, 2.0, 5.0].
+[-1, 1] and gets [1.0, 2.0, 5.0].
 """
 
 from collections.abc import Mapping, Sequence
@@ -34,17 +35,24 @@ class InputSpec:
 
     @classmethod
     def of(cls, alias: str, info: TensorInfo, signature: SignatureDef) -> "InputSpec":
-        """The spec of the input `alias`; raises ServingError if requests cannot carry such a tensor."""
+        """The spec of the input `alias`.
+
+        Raises: ServingError if requests cannot carry such a tensor.
+        """
         shape = None if info.tensor_shape.unknown_rank else tuple(dim.size for dim in info.tensor_shape.dim)
         default = to_array(alias, signature.defaults[alias]) if alias in signature.defaults else None
         return cls(alias, info.name, info.dtype, numpy_dtype(info.dtype), shape, default)
 
 
 def check(specs: Sequence[InputSpec], inputs: Mapping[str, Array], *, trailing_ones_optional: bool) -> list[Array]:
-    """The inputs in the order of `specs`.
+    """Hold a request's inputs against their specs.
 
     Args:
+        specs: the signature's inputs.
+        inputs: arrays by alias; strings as object arrays of bytes.
         trailing_ones_optional: whether inputs may leave out last dimensions of size 1.
+
+    Returns: the arrays in the order of `specs`, defaults in place of those that are left out.
 
     Raises: ServingError INVALID_ARGUMENT with TensorFlow Serving's text where it has one.
     """
@@ -83,15 +91,15 @@ def fits(shape: tuple[int, ...], expected: tuple[int, ...]) -> bool:
     """Whether `shape` is one that `expected`, with -1 for any size, allows."""
     if len(shape) != len(expected):
         return False
-    return all(wanted in (-1, size) for size, wanted in zip(shape, expected, strict=True))
+    return all(allowed in (-1, size) for size, allowed in zip(shape, expected, strict=True))
 
 
 def common_rows(arrays: Sequence[Array]) -> int | None:
-    """The size of the first dimension, if all have one and the same."""
+    """The size of the first dimension, if all arrays have the same; None otherwise."""
     if not arrays or not arrays[0].ndim:
         return None
-    rows = len(arrays[0])
-    return rows if all(array.ndim and len(array) == rows for array in arrays) else None
+    num_rows = len(arrays[0])
+    return num_rows if all(array.ndim and len(array) == num_rows for array in arrays) else None
 
 
 def _check_names(specs: Sequence[InputSpec], inputs: Mapping[str, Array]) -> None:

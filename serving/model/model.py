@@ -1,4 +1,4 @@
-"""One version of a model, ready to answer: its signatures, their checks, and the queues before the runtime.
+"""One version of a model, ready to run: its signatures, their checks, and the queues before the runtime.
 
 `Model.predict` is what every inference request comes down to, whatever its API and transport: named arrays in, named
 arrays out. A `Lease` keeps the version in memory for the length of a request.

@@ -1,9 +1,9 @@
 """Which ranks a graph can take for an input whose signature leaves the rank open.
 
-TensorFlow ends the process when a convolution runs on an input of the wrong rank (see input_checks.py), and a signature
-of unknown rank gives nothing to check against. The graph does: it is imported once for each rank, with a placeholder of
-that rank in the input's place, and TensorFlow's own shape inference says whether an operation objects. Functions are
-followed into, because calls hide shapes.
+TensorFlow ends the process when a convolution runs on an input of the wrong rank (input_checks.py has the link), and a
+signature of unknown rank gives nothing to check against. The graph does: it is imported once for each rank, with a
+placeholder of that rank in the input's place, and TensorFlow's own shape inference says whether an operation objects.
+Functions are followed into, because calls hide shapes.
 """
 
 import logging

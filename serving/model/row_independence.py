@@ -1,8 +1,8 @@
-"""Find out, once, when a model is loaded, whether a signature treats the rows of a batch independently.
+"""Find out once, when a model is loaded, whether a signature treats the rows of a batch independently.
 
 Only then may requests of different callers share a run without anybody having asked for it. The signature must say
-that inputs and outputs have any number of rows; and two inputs, run apart and together, must give the same. A mean
-over the batch, a sort, a softmax over the wrong axis show themselves at once with random numbers. Strings cannot be
+that inputs and outputs have any number of rows, and two inputs must give the same outputs apart and together. A mean
+over the batch, a sort or a softmax over the wrong axis shows itself at once with random numbers. Strings cannot be
 made up (they are JPEGs, or tf.Examples): they are taken from the version's warm-up requests, and without those the
 signature's requests are run one by one.
 """
@@ -33,10 +33,13 @@ def has_rows(definition: SignatureDef) -> bool:
 def rows_are_independent(
     function: Function, inputs: Sequence[InputSpec], samples: Sequence[Mapping[str, Array]], *, name: str
 ) -> bool:
-    """Whether `function` gives rows of a batch what it gives them alone.
+    """Try whether `function` gives the rows of a batch what it gives them alone.
 
     Args:
-        samples: real inputs by alias, to be preferred over made-up ones.
+        function: takes arrays in the order of `inputs`.
+        inputs: the signature's, each [any number of rows, ...].
+        samples: real inputs by alias, preferred to made-up ones.
+        name: the signature's, for the log.
     """
     try:
         first, second = _from_samples(inputs, samples) or _made_up(inputs)

@@ -31,7 +31,7 @@ STATUS_CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 
 class Runtime(Protocol):
-    """A model in memory. `SavedModel` here and `LiteModel` in tflite.py."""
+    """A model in memory: `SavedModel` here, `LiteModel` in tflite.py."""
 
     @property
     def signature_defs(self) -> Mapping[str, SignatureDef]:
@@ -42,7 +42,7 @@ class Runtime(Protocol):
         """What is computed, where that can be looked at."""
 
     def function(self, inputs: Sequence[str], outputs: Sequence[str]) -> Function:
-        """What computes the tensors `outputs` from `inputs`, given by their names in the model; thread-safe."""
+        """A thread-safe function that computes the tensors `outputs` from `inputs`, all by their names in the model."""
 
     def close(self) -> None:
         """Free the memory; no function may be called afterwards."""
@@ -60,7 +60,10 @@ def _import_graph(meta_graph: meta_graph_pb2.MetaGraphDef) -> tf.Graph:
 
 
 def _import_op_libraries(unknown: tf.errors.NotFoundError) -> None:
-    """Have the operations of OP_LIBRARIES registered; raises ServingError if none is installed."""
+    """Have the operations of OP_LIBRARIES registered.
+
+    Raises: ServingError if none is installed.
+    """
     found = [name for name in OP_LIBRARIES if importlib.util.find_spec(name)]
     if not found:
         raise not_found(
@@ -91,7 +94,11 @@ class SavedModel:
             self._session = tf.compat.v1.Session(graph=self._graph, config=session_config)
         except tf.errors.OpError as error:
             raise serving_error(error) from error
-        except (OSError, ValueError, TypeError) as error:  # no or no readable file; a graph with unknown operations
+        except (
+            OSError,
+            ValueError,
+            TypeError,
+        ) as error:  # files missing or unreadable; unknown operations
             raise invalid_argument(f"{path} cannot be loaded: {error}") from error
         try:
             self._initialise(meta_graph)
@@ -156,7 +163,8 @@ class SavedModel:
 
         `tf.saved_model.save` of a `tf.Module` that holds a Keras 3 model writes every variable twice: one that the
         signatures read, and one that the restore operation sets (keras.src.backend.tensorflow.core.Variable makes the
-        second). `tf.saved_model.load` knows from the object graph that both are one; sessions do not.
+        second). `tf.saved_model.load` knows from the object graph that both are one; sessions do not:
+        https://github.com/keras-team/keras/issues/20095
         """
         handles = {node.name: node for node in meta_graph.graph_def.node if node.op == "VarHandleOp"}
         if not handles:
@@ -189,7 +197,7 @@ class SavedModel:
 
 
 def _as_array(result: Any) -> Array:
-    """Scalars come as Python or NumPy scalars, strings among them as bytes."""
+    """`result` as an array: scalars come as Python or NumPy scalars, strings among them as bytes."""
     if isinstance(result, np.ndarray):
         return result
     return np.array(result, object if isinstance(result, bytes) else None)

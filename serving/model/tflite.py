@@ -1,7 +1,7 @@
 """Serve a TFLite model, with --prefer_tflite_model: `model.tflite` in a version's folder.
 
-Needs `ai-edge-litert` (the extra `tflite`) or takes TensorFlow's own interpreter. An interpreter can run
-one request at a time and is resized to the shape of each, so there is a pool of them.
+Runs on `ai-edge-litert` (the extra `tflite`), or else on TensorFlow's own interpreter. An interpreter runs one request
+at a time and is resized to the shape of each, so there is a pool of them.
 """
 
 from collections.abc import Mapping, Sequence
@@ -29,13 +29,16 @@ class LiteModel:
     graph_def: GraphDef | None = None
 
     def __init__(self, file: str, *, interpreters: int) -> None:
-        """Load `file`, a path or URI; raises ServingError."""
+        """Load `file`, a path or URI.
+
+        Raises: ServingError.
+        """
         with tf.io.gfile.GFile(file, "rb") as opened:
             content: bytes = opened.read()
         try:
             pool = [_make_interpreter(content) for _ in range(max(1, interpreters))]
         except (ValueError, RuntimeError) as error:
-            raise invalid_argument(f"{file} is no TFLite model that can be run: {error}") from error
+            raise invalid_argument(f"{file} is not a usable TFLite model: {error}") from error
         self._pool: SimpleQueue[Any] = SimpleQueue()
         for interpreter in pool:
             self._pool.put(interpreter)
@@ -120,8 +123,8 @@ def _info(details: dict[str, Any]) -> TensorInfo:
     number = number_of(np.dtype(object if kind is np.bytes_ else kind))
     info = TensorInfo(name=details["name"], dtype=number)
     sizes = [int(size) for size in details["shape_signature"]]
-    # One row is what converters make of any number of rows that they are not told to keep open, and an interpreter is
-    # resized to what comes. No dimensions are a scalar's or those of any rank: the file does not tell.
+    # Converters write one row for any number of rows unless they are told to keep it open, and an interpreter is
+    # resized to what comes. No dimensions mean a scalar or any rank: the file does not tell.
     if sizes[:1] == [1]:
         sizes[0] = -1
     info.tensor_shape.CopyFrom(shape_proto(tuple(sizes)))

@@ -1,8 +1,9 @@
 """Counters, gauges and histograms by labels, and how they look in Prometheus' text format.
 
 Why not prometheus_client: it accepts the names that TensorFlow Serving gives its metrics, but appends `_total` to those
-of counters and adds `_created` series (tried with 0.26.0), so that dashboards made for the real server would find
-neither. Not locked: metrics.py does that once for all families of an event.
+of counters (https://github.com/prometheus/client_python/issues/677) and adds `_created` series, tried with 0.26.0:
+dashboards made for the real server would not find theirs. Not locked: metrics.py does that once for all families of an
+event.
 """
 
 from bisect import bisect_right

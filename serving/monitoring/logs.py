@@ -43,7 +43,7 @@ def configure(log_format: str) -> None:
 
 @contextlib.contextmanager
 def stderr_silenced() -> Iterator[None]:
-    """Drop what is printed, by C++ too: TensorFlow's first lines know no log level, and no JSON."""
+    """Drop what is printed to standard error, by C++ too: TensorFlow's first lines are neither levelled nor JSON."""
     sys.stderr.flush()
     kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     try:

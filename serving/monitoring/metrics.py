@@ -18,7 +18,7 @@ from prometheus_client import CollectorRegistry, GCCollector, ProcessCollector, 
 from .events import ServerEvents
 from .exposition import Counter, Family, Gauge, Histogram, exponential_bounds
 
-MAX_UNKNOWN_NAMES = 100  # names of models that do not exist which are counted by name; callers can invent any number
+MAX_UNKNOWN_NAMES = 100  # unknown models that are counted by name; callers can invent any number of names
 MAX_NAME_LENGTH = 256  # of those
 OTHER = "(other)"
 REMEMBERED_PATHS = 64  # of versions warmed up, each of which the real server remembers for ever

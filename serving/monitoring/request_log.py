@@ -127,7 +127,10 @@ class RotatedFiles:
         self._bytes = 0
 
     def write(self, record: bytes) -> None:
-        """Append `record`. Raises: OSError or tf.errors.OpError."""
+        """Append `record`.
+
+        Raises: OSError or tf.errors.OpError.
+        """
         if self._writer is None or self._records == MAX_WARMUP_RECORDS or self._bytes + len(record) > self._max_bytes:
             self._begin()
         assert self._writer is not None

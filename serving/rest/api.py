@@ -1,6 +1,6 @@
 """The REST API: HTTP on the server's own event loop, with TensorFlow Serving's routes, bodies and status codes.
 
-`start` opens the port. Beside the API it answers `/healthz`, `/readyz` and, if monitoring is on, the metrics' path.
+`start` opens the port. Beside the API it serves `/healthz`, `/readyz` and, if monitoring is on, the metrics' path.
 """
 
 import asyncio

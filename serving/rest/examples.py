@@ -14,7 +14,10 @@ KIND_WORDS = {"bytes_list": "bytes", "float_list": "float", "int64_list": "int64
 
 
 def examples(document: Document) -> Input:
-    """The request's `examples`, with their common `context` if it has one. Raises: ServingError."""
+    """The request's `examples`, with their common `context` if it has one.
+
+    Raises: ServingError.
+    """
     members = document.members
     result = Input()
     if "context" in members:

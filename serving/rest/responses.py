@@ -127,7 +127,10 @@ def _bytes_text(value: bytes, depth: int) -> str:
 
 
 def classifications(result: ClassificationResult) -> bytes:
-    """The response to a classify request: for each example its labels and scores. Raises: ServingError."""
+    """The response to a classify request: for each example its labels and scores.
+
+    Raises: ServingError.
+    """
     if not result.classifications:
         raise invalid_argument("Cannot convert empty ClassificationResults to JSON")
     scores = [item.score for entry in result.classifications for item in entry.classes]
@@ -140,7 +143,10 @@ def classifications(result: ClassificationResult) -> bytes:
 
 
 def regressions(result: RegressionResult) -> bytes:
-    """The response to a regress request: a number for each example. Raises: ServingError."""
+    """The response to a regress request: a number for each example.
+
+    Raises: ServingError.
+    """
     if not result.regressions:
         raise invalid_argument("Cannot convert empty RegressionResults to JSON")
     texts = number_texts(np.array([item.value for item in result.regressions], np.float32))
@@ -153,7 +159,10 @@ def status(response: GetModelStatusResponse) -> bytes:
 
 
 def metadata(response: GetModelMetadataResponse) -> bytes:
-    """The signatures of a version. Raises: ServingError."""
+    """The signatures of a version.
+
+    Raises: ServingError.
+    """
     signatures = SignatureDefMap()
     if not response.metadata["signature_def"].Unpack(signatures):
         raise internal("Failed to unpack 'Any' object to 'SignatureDefMap'.")

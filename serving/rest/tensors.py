@@ -16,7 +16,10 @@ from .values import TensorType, collect, convert_at_once, is_base64, shape_of, t
 
 
 def signature_name(document: Document) -> str:
-    """The signature a request asks for; empty for the default one. Raises: ServingError."""
+    """The signature a request asks for; empty for the default one.
+
+    Raises: ServingError.
+    """
     name = document.members.get("signature_name", "")
     if not isinstance(name, str):
         raise format_error(document.members, "not formatted correctly. 'signature_name' key must be a string value.")

@@ -83,7 +83,10 @@ def collect(value: Any, level: int, shape: tuple[int, ...], kind: TensorType, va
 
 
 def _element(value: Any, kind: TensorType) -> Any:
-    """`value` if it is one of `kind`, strings as bytes. Raises: ServingError."""
+    """`value` if it is one of `kind`, strings as bytes.
+
+    Raises: ServingError.
+    """
     if isinstance(value, dict):
         if kind.dtype != types_pb2.DT_STRING:
             raise _type_error(value, kind)
@@ -225,7 +228,10 @@ def to_array(values: list[Any], kind: TensorType) -> np.ndarray:
 
 
 def encode_text(text: str) -> bytes:
-    """The bytes of a JSON string; those that were not UTF-8 come out as they came in. Raises: ServingError."""
+    """The bytes of a JSON string; those that were not UTF-8 come out as they came in.
+
+    Raises: ServingError.
+    """
     try:
         return text.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:
