@@ -26,7 +26,6 @@ from inkling.train import config as configs
 from inkling.train import data, quiet
 from inkling.train.config import TrainConfig
 from inkling.train.data import Dataset
-from inkling.train.hardware import trains_in_bfloat16
 
 WARM_UP_STEPS = 12  # compile, fill the caches
 CHUNK_STEPS = 10  # steps between two looks at the clock
@@ -166,7 +165,7 @@ def _timed(chunk: Callable[[], Any], config: TrainConfig, seconds: float) -> flo
     return chunks * CHUNK_STEPS * config.global_batch_size / (time.monotonic() - start)
 
 
-AS_IT_COMES: configs.Precision = "bfloat16" if trains_in_bfloat16() else "float32"
+AS_IT_COMES: configs.Precision = "bfloat16" if quiet.trains_in_bfloat16() else "float32"
 CONTENDERS = [
     Contender("Inkling", loop, precision=AS_IT_COMES),
     Contender("Model.fit", keras_fit),

@@ -10,13 +10,14 @@ from numpy.typing import NDArray
 
 from . import example_order
 from .config import Augmentation
+from .pixels import to_model_input
 
 ELASTIC_GRID = 7  # nodes along each side of the coarse displacement field
 IDENTITY = (1, 0, 0, 0, 1, 0, 0, 0)  # the transform that moves nothing
 AFFINE_NUMBERS = 8  # random numbers that an example's affine map takes
 
 
-def draw(
+def sample_transforms(
     augmentation: Augmentation,
     *,
     seed: int,
@@ -24,10 +25,11 @@ def draw(
     index: NDArray[np.int64],
     image_size: tuple[int, int],
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Draw how each example is moved.
+    """Draw how each example is moved, from the seed, its epoch and its index.
 
     Args:
-        epoch, index: int64 [n], which example, in which epoch.
+        epoch: int64 [n], in which epoch each example is taken.
+        index: int64 [n], its place in the training set.
         image_size: (height, width) in pixels.
 
     Returns:
@@ -36,7 +38,9 @@ def draw(
         along x, then along y. Empty [n, 0] without elastic distortion.
     """
     elastic = 2 * ELASTIC_GRID**2 if augmentation.elastic_px else 0
-    numbers = example_order.uniforms(example_order.AUGMENTATION, seed, epoch, index, AFFINE_NUMBERS + 2 * elastic)
+    numbers = example_order.uniform_numbers(
+        example_order.AUGMENTATION, seed, epoch, index, AFFINE_NUMBERS + 2 * elastic
+    )
     transforms = _affine(augmentation, numbers[:, :AFFINE_NUMBERS], image_size)
     if not elastic:
         return transforms, np.zeros((len(index), 0), np.float32)
@@ -69,17 +73,18 @@ def _flip(wanted: bool, number: NDArray[np.float32]) -> NDArray[np.float64]:
     return np.where(wanted & (number < 0.5), -1.0, 1.0)
 
 
-def apply(images: tf.Tensor, transforms: tf.Tensor, displacements: tf.Tensor) -> tf.Tensor:
-    """Move images as drawn.
+def apply_transforms(images: tf.Tensor, transforms: tf.Tensor, displacements: tf.Tensor) -> tf.Tensor:
+    """Move images by what was sampled for them.
 
     Args:
         images: uint8 [n, height, width].
-        transforms, displacements: what `draw` returned.
+        transforms: float32 [n, 8], as `sample_transforms` returns them.
+        displacements: float32 [n, 2, ELASTIC_GRID, ELASTIC_GRID] or [n, 0], likewise.
 
     Returns: float32 [n, height, width, 1], 0 to 1.
     """
     height, width = images.shape[1:]
-    pixels = tf.cast(images, tf.float32)[..., tf.newaxis] / 255.0
+    pixels = to_model_input(images)
     if len(displacements.shape) == 2:
         return tf.raw_ops.ImageProjectiveTransformV3(
             images=pixels,

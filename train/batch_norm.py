@@ -1,8 +1,9 @@
 """Batch normalisation for training: fused on one replica, synchronised by one small exchange on several.
 
-Keras 3 normalises with a dozen elementwise passes over the activations and synchronises with three all-reduces a layer.
-On a CPU those passes cost a quarter of the whole training step; this layer has the same variables, the same results and
-the same configuration, so that weights move freely between the two.
+Keras 3 normalises with a dozen elementwise passes over the activations and synchronises with three all-reduces a layer:
+https://github.com/keras-team/keras-core/issues/225, https://github.com/keras-team/keras/pull/18671. On a CPU those
+passes cost a quarter of the whole training step; this layer has the same variables, the same results and the same
+configuration, so that weights move freely between the two.
 """
 
 import zlib
@@ -39,8 +40,9 @@ def fused_batch_norm(
     """Normalise with the statistics of this replica's batch, in one kernel.
 
     Args:
-        x: [n, height, width, channels], float32, bfloat16 or float16.
-        gamma, beta: float32 [channels].
+        x: float32, bfloat16 or float16 [n, height, width, channels].
+        gamma: float32 [channels], the scale.
+        beta: float32 [channels], the offset.
 
     Returns: the output, like x; mean and biased variance, float32 [channels], which carry no gradient.
     """
@@ -65,10 +67,15 @@ def synchronized_batch_norm(
     """Normalise with the statistics of all replicas' batches, which must be of one size; in replica context.
 
     The gradient is the closed form of Ioffe and Szegedy, "Batch normalization", ICML 2015, section 3, with its two sums
-    taken over all replicas: one exchange forward, one back. Arguments and results as `fused_batch_norm`.
+    taken over all replicas: one exchange forward, one back.
 
     Args:
-        name: the layer's, no other's in the same step.
+        x: float32, bfloat16 or float16 [n, height, width, channels], this replica's.
+        gamma: float32 [channels], the scale.
+        beta: float32 [channels], the offset.
+        name: the layer's; no other layer of the step has it.
+
+    Returns: the output, like x; mean and biased variance, float32 [channels], which carry no gradient.
     """
     on_gpu = runs_on_gpus(tf.distribute.get_strategy())
 
@@ -81,40 +88,47 @@ def synchronized_batch_norm(
         mean, within, mean_of_squares = tf.unstack(_mean_over_replicas(local, f"{name}/forward"))
         variance = within + tf.maximum(mean_of_squares - tf.square(mean), 0.0)
 
-        def gradient(upstream: tf.Tensor, *_: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-            x_slope, gamma_slope, beta_slope = fused_slopes(upstream, x, gamma, mean, variance, epsilon, on_gpu=on_gpu)
-            local = tf.stack([gamma_slope, beta_slope]) / _count(x)
-            # The two means in x_slope are this replica's own; what is added makes them everybody's.
+        def gradients(upstream: tf.Tensor, *_: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+            x_gradient, gamma_gradient, beta_gradient = fused_gradients(
+                upstream, x, gamma, mean=mean, variance=variance, epsilon=epsilon, on_gpu=on_gpu
+            )
+            local = tf.stack([gamma_gradient, beta_gradient]) / _count(x)
+            # The two means in x_gradient are this replica's own; what is added makes them everybody's.
             excess = local - _mean_over_replicas(local, f"{name}/back")
             scale, offset = tf.unstack(excess * gamma * tf.math.rsqrt(variance + epsilon))
-            x_slope += _apply(x, scale, offset, mean, variance, epsilon)
-            return x_slope, gamma_slope, beta_slope
+            x_gradient += _apply(x, scale, offset, mean, variance, epsilon)
+            return x_gradient, gamma_gradient, beta_gradient
 
-        return (_apply(x, gamma, beta, mean, variance, epsilon), mean, variance), gradient
+        return (_apply(x, gamma, beta, mean, variance, epsilon), mean, variance), gradients
 
     outputs, mean, variance = normalise(x, gamma, beta)
     return outputs, tf.stop_gradient(mean), tf.stop_gradient(variance)
 
 
-def fused_slopes(
+def fused_gradients(
     upstream: tf.Tensor,
     x: tf.Tensor,
     gamma: tf.Tensor,
+    *,
     mean: tf.Tensor,
     variance: tf.Tensor,
     epsilon: float,
-    *,
     on_gpu: bool,
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """The gradients of x, gamma and beta as one replica sees them, in one kernel.
 
     Args:
-        upstream: the gradient of the output; like x.
-        mean, variance: what x was normalised with; float32 [channels].
+        upstream: the gradient of the output, like x.
+        x: float32, bfloat16 or float16 [n, height, width, channels].
+        gamma: float32 [channels].
+        mean: float32 [channels], which x was normalised with.
+        variance: float32 [channels], likewise.
+
+    Returns: the gradients of x, like x, and of gamma and beta, float32 [channels].
     """
     # The kernel takes what its own forward pass would have left for it; cuDNN's leaves the inverse deviation.
     left = tf.math.rsqrt(variance + epsilon) if on_gpu else variance
-    x_slope, gamma_slope, beta_slope, *_ = tf.raw_ops.FusedBatchNormGradV3(
+    x_gradient, gamma_gradient, beta_gradient, *_ = tf.raw_ops.FusedBatchNormGradV3(
         y_backprop=upstream,
         x=x,
         scale=gamma,
@@ -124,7 +138,7 @@ def fused_slopes(
         epsilon=epsilon,
         is_training=True,
     )
-    return x_slope, gamma_slope, beta_slope
+    return x_gradient, gamma_gradient, beta_gradient
 
 
 def _apply(
@@ -142,7 +156,7 @@ def _count(x: tf.Tensor) -> tf.Tensor:
 
 
 def _mean_over_replicas(value: tf.Tensor, name: str) -> tf.Tensor:
-    """The mean of what all replicas pass in, for small values, which take as long as the way and not as their bytes."""
+    """The mean of what all replicas pass in; for small values, whose exchange costs its round trips and not bytes."""
     strategy = tf.distribute.get_strategy()
     if runs_on_gpus(strategy) or len(strategy.extended.worker_devices) > 1:
         return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.MEAN, value)

@@ -46,70 +46,72 @@ def path_of(step: int) -> str:
     return f"{FOLDER}/step_{step:08d}"
 
 
-def save(run: RunFolder, checkpoint: Checkpoint) -> str:
+def save(folder: RunFolder, checkpoint: Checkpoint) -> str:
     """Write a checkpoint; returns its folder, relative to the run's."""
     buffer = io.BytesIO()
     np.savez(buffer, allow_pickle=False, **checkpoint.arrays)
     history = "".join(json.dumps(line) + "\n" for line in checkpoint.history)
     files = {"state.npz": buffer.getvalue(), "metrics.jsonl": history.encode()}
-    folder = path_of(checkpoint.step)
-    run.remove(f"{folder}/checkpoint.json")  # a damaged one of this step must not vouch for half of the new files
+    path = path_of(checkpoint.step)
+    folder.remove(f"{path}/checkpoint.json")  # a damaged one of this step must not vouch for half of the new files
     for name, content in files.items():
-        run.write(f"{folder}/{name}", content)
+        folder.write(f"{path}/{name}", content)
     seal = {
         "step": checkpoint.step,
         "metrics": checkpoint.metrics,
         "sha256": {name: hashlib.sha256(content).hexdigest() for name, content in files.items()},
     }
-    run.write_json(f"{folder}/checkpoint.json", seal)
-    return folder
+    folder.write_json(f"{path}/checkpoint.json", seal)
+    return path
 
 
-def load(run: RunFolder, step: int) -> Checkpoint:
+def load(folder: RunFolder, step: int) -> Checkpoint:
     """Read the checkpoint at `step`.
 
     Raises: DamagedCheckpoint; OSError if the storage did not answer, which says nothing about the checkpoint.
     """
-    folder = path_of(step)
+    path = path_of(step)
     try:
-        seal = run.read_json(f"{folder}/checkpoint.json")
-        files = {name: run.read(f"{folder}/{name}") for name in seal["sha256"]}
+        seal = folder.read_json(f"{path}/checkpoint.json")
+        files = {name: folder.read(f"{path}/{name}") for name in seal["sha256"]}
         for name, sha256 in seal["sha256"].items():
             if hashlib.sha256(files[name]).hexdigest() != sha256:
-                raise DamagedCheckpoint(f"{run}/{folder}/{name} does not match its checksum ({len(files[name])} bytes)")
+                raise DamagedCheckpoint(
+                    f"{folder}/{path}/{name} does not match its checksum ({len(files[name])} bytes)"
+                )
         with np.load(io.BytesIO(files["state.npz"]), allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
         history = [json.loads(line) for line in files["metrics.jsonl"].splitlines()]
     except DamagedCheckpoint:
         raise
     except (FileNotFoundError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise DamagedCheckpoint(f"{run}/{folder} is incomplete ({error})") from error
+        raise DamagedCheckpoint(f"{folder}/{path} is incomplete ({error})") from error
     return Checkpoint(seal["step"], arrays, seal["metrics"], history)
 
 
-def steps(run: RunFolder) -> list[int]:
+def steps(folder: RunFolder) -> list[int]:
     """The steps that have a checkpoint folder, oldest first; damaged ones included."""
-    names = run.names(FOLDER)
+    names = folder.names(FOLDER)
     return [int(name.removeprefix("step_")) for name in names if name.removeprefix("step_").isdecimal()]
 
 
-def latest(run: RunFolder) -> tuple[Checkpoint | None, list[str]]:
+def latest(folder: RunFolder) -> tuple[Checkpoint | None, list[str]]:
     """The newest checkpoint that is whole, if there is one, and what was wrong with those that were passed over."""
     problems: list[str] = []
-    for step in reversed(steps(run)):
+    for step in reversed(steps(folder)):
         try:
-            return load(run, step), problems
+            return load(folder, step), problems
         except DamagedCheckpoint as error:
             problems.append(str(error))
     return None, problems
 
 
-def best_step(run: RunFolder) -> int | None:
+def best_step(folder: RunFolder) -> int | None:
     """The step of the checkpoint with the highest validation accuracy, the later one of equals; None without any."""
     scores = {}
-    for step in steps(run):
+    for step in steps(folder):
         try:
-            seal = run.read_json(f"{path_of(step)}/checkpoint.json")
+            seal = folder.read_json(f"{path_of(step)}/checkpoint.json")
         except (FileNotFoundError, ValueError):
             continue
         if SCORE in seal["metrics"]:
@@ -117,16 +119,16 @@ def best_step(run: RunFolder) -> int | None:
     return max(scores, key=lambda step: (scores[step], step), default=None)
 
 
-def remove_after(run: RunFolder, step: int) -> None:
+def remove_after(folder: RunFolder, step: int) -> None:
     """Delete the checkpoints later than `step`: damaged ones, which would count among those that `prune` keeps."""
-    for later in steps(run):
+    for later in steps(folder):
         if later > step:
-            run.remove(path_of(later))
+            folder.remove(path_of(later))
 
 
-def prune(run: RunFolder, keep: int) -> None:
+def prune(folder: RunFolder, keep: int) -> None:
     """Delete all but the last `keep` checkpoints and the best."""
-    best = best_step(run)
-    for step in steps(run)[:-keep]:
+    best = best_step(folder)
+    for step in steps(folder)[:-keep]:
         if step != best:
-            run.remove(path_of(step))
+            folder.remove(path_of(step))

@@ -21,9 +21,8 @@ from typing import Annotated
 import tyro
 
 from . import config as configs
-from . import data, job, quiet
-from .config import Augmentation, Policy, TrainConfig
-from .hardware import trains_in_bfloat16
+from . import data, quiet, runs
+from .config import Augmentation, JobConfig, Policy, TrainConfig
 from .progress import Display, Message
 from .storage import RunFolder
 
@@ -47,7 +46,7 @@ class RunFlags:
     """All flags of a training job."""
 
     train: TrainConfig
-    job: job.JobConfig
+    job: JobConfig
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -120,21 +119,21 @@ def run(arguments: list[str]) -> int:
     # Set in a Ray job, where --in-process must work too.
     address = known.address or ("local" if known.in_process else os.environ.get("RAY_ADDRESS", "local"))
     base = configs.RECIPES[known.recipe or "quick"]()
-    if address == "local" and trains_in_bfloat16():
+    if address == "local" and quiet.trains_in_bfloat16():
         base = dataclasses.replace(base, precision="bfloat16")
     if known.policy:
         base = dataclasses.replace(base, augmentation=configs.POLICIES[known.policy])
     flags = tyro.cli(
         tyro.conf.OmitArgPrefixes[RunFlags],
         args=arguments,
-        default=RunFlags(train=base, job=job.JobConfig(address=address)),
+        default=RunFlags(train=base, job=JobConfig(address=address)),
         prog="python -m train",
         description=RUN_HELP,
     )
     settings = flags.job
     if settings.resume and settings.name not in ("", settings.resume):
         raise ValueError(f"--resume {settings.resume} and --name {settings.name} differ; give one of them")
-    chosen = known.recipe or known.policy or settings.data or settings.model_name != job.JobConfig().model_name
+    chosen = known.recipe or known.policy or settings.data or settings.model_name != JobConfig().model_name
     if settings.resume and (chosen or flags.train != base):
         raise ValueError("--resume goes on with the run's own settings and data; leave the flags for these out")
     name = settings.resume or settings.name or f"{flags.train.recipe}-{datetime.now():%Y%m%d-%H%M%S}"
@@ -144,16 +143,20 @@ def run(arguments: list[str]) -> int:
         logging.getLogger().setLevel(logging.INFO)
     with Display() as display:
         try:
-            result = job.run_job(flags.train, settings, display.show, precision_given=known.precision is not None)
+            begun = runs.begin(flags.train, settings, display.show, precision_given=known.precision is not None)
+            quiet.import_tensorflow(verbose=settings.verbose)
+            from . import job  # with TensorFlow, seconds that --help and a mistake need not cost
+
+            result = job.run_job(begun, display.show)
         except KeyboardInterrupt:
-            begun = RunFolder(settings.storage, name).exists("config.json")
-            hint = f"stopped; go on with: {settings.resume_command()}" if begun else "stopped before the run began"
+            exists = RunFolder(settings.storage, name).exists("config.json")
+            hint = f"stopped; go on with: {settings.resume_command()}" if exists else "stopped before the run began"
             display.show(Message(hint))
             raise
     evaluation = result.evaluation
     print(f"test accuracy   {evaluation.accuracy:.2%} ({evaluation.num_examples:,} images)")
     print(f"test loss       {evaluation.loss:.4f} nats")
-    print(f"report          {result.run}/")
+    print(f"report          {result.folder}/")
     print(f"published       {result.published or 'no (--no-publish)'}")
     return OK
 
@@ -170,7 +173,7 @@ def preview(arguments: list[str]) -> int:
         prog="python -m train preview",
     )
     quiet.import_tensorflow()
-    from . import plots  # it takes seconds to import
+    from . import plots
 
     sheet = plots.contact_sheet(data.load(flags.data), flags.augmentation, seed=flags.seed)
     flags.output.write_bytes(sheet)
@@ -207,16 +210,14 @@ def evaluate(arguments: list[str]) -> int:
 def publish(arguments: list[str]) -> int:
     """Publish an earlier run."""
     flags = tyro.cli(PublishFlags, args=arguments, prog="python -m train publish")
-    print(
-        job.publish_run(
-            flags.run,
-            storage=flags.storage,
-            which=flags.checkpoint,
-            model_dir=flags.model_dir,
-            model_name=flags.model_name,
-            min_accuracy=flags.min_accuracy,
-        )
-    )
+    run = runs.reopen(flags.run, flags.storage)
+    where = dataclasses.replace(run.job, model_dir=flags.model_dir, model_name=flags.model_name or run.job.model_name)
+    least = run.config.min_accuracy if flags.min_accuracy is None else flags.min_accuracy
+    run = dataclasses.replace(run, job=where, config=dataclasses.replace(run.config, min_accuracy=least))
+    quiet.import_tensorflow()
+    from . import job
+
+    print(job.publish_run(run, which=flags.checkpoint))
     return OK
 
 

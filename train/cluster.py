@@ -1,5 +1,6 @@
 """How many workers a Ray cluster gets, with what resources, and whether it has room for them now."""
 
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -21,7 +22,7 @@ class ClusterTooSmall(RuntimeError):
 
 
 @dataclass(frozen=True, slots=True)
-class Workers:
+class WorkerPlan:
     """How many workers, and what each is given."""
 
     num_workers: int
@@ -49,50 +50,64 @@ def plan_workers(
     cpus: int | None,
     gpus: int | None,
     global_batch_size: int,
-) -> Workers:
+) -> WorkerPlan:
     """Fill in what was not asked for: a worker on each node, with what the smallest node has.
 
     Args:
         nodes: each node's resources, as Ray names them.
-        num_workers, cpus, gpus: what was asked for; None leaves it to the cluster. With the size of a worker given but
-            not their number, there are as many as fit.
+        num_workers: what was asked for; None leaves it to the cluster. With the size of a worker given but not their
+            number, there are as many as fit.
+        cpus: CPUs for each worker, or None.
+        gpus: GPUs for each worker, or None.
+        global_batch_size: what the workers' replicas must divide evenly, if the number is left to the cluster.
 
     Raises: ClusterTooSmall if the nodes cannot hold the workers.
     """
     with_gpu = [node for node in nodes if node.get("GPU", 0) >= 1]
-    wanted = with_gpu if with_gpu and gpus != 0 else [node for node in nodes if node.get("CPU", 0) >= 1]
+    usable = with_gpu if with_gpu and gpus != 0 else [node for node in nodes if node.get("CPU", 0) >= 1]
     one_a_node = cpus is None and gpus is None
-    per_node = -(-num_workers // max(1, len(wanted))) if num_workers else 1
-
-    def share(resource: str) -> int:
-        return int(min((node.get(resource, 0) for node in wanted), default=0)) // per_node
-
-    if gpus is None and with_gpu and not share("GPU"):
-        there = int(sum(node["GPU"] for node in with_gpu))
-        raise ClusterTooSmall(
-            f"asked for {num_workers} workers, but the cluster has {_count(there, 'GPU')}; ask for at most as many "
-            "workers, or train on the CPUs with --gpus-per-worker 0"
-        )
-    gpus = share("GPU") if gpus is None else gpus
-    cpus = max(1, share("CPU")) if cpus is None else cpus
-    places = sum(int(min(node.get("CPU", 0) / cpus, node.get("GPU", 0) / gpus if gpus else 1e9)) for node in nodes)
+    per_node = -(-num_workers // max(1, len(usable))) if num_workers else 1
+    if gpus is None:
+        gpus = _share(usable, "GPU", per_node)
+        if with_gpu and not gpus:
+            there = int(sum(node["GPU"] for node in with_gpu))
+            raise ClusterTooSmall(
+                f"asked for {num_workers} workers, but the cluster has {_count(there, 'GPU')}; ask for at most as many "
+                "workers, or train on the CPUs with --gpus-per-worker 0"
+            )
+    if cpus is None:
+        cpus = max(1, _share(usable, "CPU", per_node))
+    places = _places(nodes, cpus, gpus)
     if num_workers is None:
-        replicas = max(1, gpus)
-        most = len(wanted) if one_a_node else places
-        fitting = [n for n in range(most, 0, -1) if global_batch_size % (n * replicas) == 0]
-        num_workers = fitting[0] if fitting else 1
-    asked = Workers(num_workers, cpus, gpus, "SPREAD" if one_a_node else "PACK")
+        num_workers = _fitting_number(len(usable) if one_a_node else places, max(1, gpus), global_batch_size)
+    plan = WorkerPlan(num_workers, cpus, gpus, "SPREAD" if one_a_node else "PACK")
     if num_workers > places:
         total = {name: int(sum(node.get(name, 0) for node in nodes)) for name in ("CPU", "GPU")}
         raise ClusterTooSmall(
-            f"asked for {asked}, but the cluster has {len(nodes)} node(s) with {total['CPU']} CPUs and "
+            f"asked for {plan}, but the cluster has {len(nodes)} node(s) with {total['CPU']} CPUs and "
             f"{total['GPU']} GPUs in all, room for {places}; ask for less (--num-workers, --cpus-per-worker, "
             "--gpus-per-worker), add nodes, or pass --wait"
         )
-    return asked
+    return plan
 
 
-def wait_for_workers(plan: Callable[[], Workers], *, wait: bool, emit: Callable[[Event], None]) -> Workers:
+def _share(nodes: Sequence[dict[str, float]], resource: str, workers_per_node: int) -> int:
+    """What each of a node's workers gets of a resource, on every node alike: the smallest node decides."""
+    return int(min((node.get(resource, 0) for node in nodes), default=0)) // workers_per_node
+
+
+def _places(nodes: Sequence[dict[str, float]], cpus: int, gpus: int) -> int:
+    """How many workers of this size fit on the nodes."""
+    return sum(int(min(node.get("CPU", 0) / cpus, node.get("GPU", 0) / gpus if gpus else math.inf)) for node in nodes)
+
+
+def _fitting_number(most: int, replicas_per_worker: int, global_batch_size: int) -> int:
+    """The largest number of workers up to `most` whose replicas divide the global batch evenly; 1 if none does."""
+    numbers = range(most, 0, -1)
+    return next((number for number in numbers if global_batch_size % (number * replicas_per_worker) == 0), 1)
+
+
+def wait_for_workers(plan: Callable[[], WorkerPlan], *, wait: bool, emit: Callable[[Event], None]) -> WorkerPlan:
     """Return `plan()`; while the cluster is too small for it or busy, either say so and wait, or raise at once.
 
     Raises: ClusterTooSmall.
@@ -100,9 +115,9 @@ def wait_for_workers(plan: Callable[[], Workers], *, wait: bool, emit: Callable[
     told = ""
     while True:
         try:
-            workers = plan()
-            _check_free(workers)
-            return workers
+            planned = plan()
+            _check_free(planned)
+            return planned
         except ClusterTooSmall as error:
             if not wait:
                 raise
@@ -131,14 +146,14 @@ def node_resources() -> list[dict[str, float]]:
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
-def _check_free(workers: Workers) -> None:
-    # Asked of the scheduler, since what is free in all may lie in crumbs on many nodes.
-    places = placement_group([workers.resources()] * workers.num_workers, strategy=workers.placement)
+def _check_free(plan: WorkerPlan) -> None:
+    # Asked of the scheduler, since what is free in all may be fragmented over many nodes.
+    places = placement_group([plan.resources()] * plan.num_workers, strategy=plan.placement)
     try:
         if not places.wait(PLACE_TIMEOUT_S):
             free = ray.available_resources()
             raise ClusterTooSmall(
-                f"asked for {workers}, but the cluster has no room for them now: another job has the rest "
+                f"asked for {plan}, but the cluster has no room for them now: another job has the rest "
                 f"({free.get('CPU', 0):g} CPUs and {free.get('GPU', 0):g} GPUs are free, over all nodes); stop it, "
                 "ask for less, or pass --wait"
             )

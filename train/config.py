@@ -1,17 +1,22 @@
-"""What to train: every number of the mathematics in one frozen dataclass, and the named recipes.
+"""What to train and where, each in one frozen dataclass, and the named recipes.
 
-Where it runs (Ray, devices, folders) is `job.JobConfig`. Nothing here depends on the machine, so two runs
-with equal configs and equal data are the same run.
+`TrainConfig` has every number of the mathematics and nothing of the machine, so two runs with equal ones and equal data
+are the same run. `JobConfig` has the rest: Ray, devices, folders.
 """
 
 import dataclasses
+import re
+import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 Precision = Literal["float32", "bfloat16", "float16"]
 Recipe = Literal["quick", "best"]
 Policy = Literal["none", "digits", "original"]
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")  # of a run, and of a model in the repository
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -117,6 +122,18 @@ class TrainConfig:
             )
         return size
 
+    def check_jit_compile(self, *, num_gpus: int, num_replicas: int) -> None:
+        """Raise ValueError if XLA was asked for and cannot compile the step for these devices."""
+        if self.jit_compile and not num_gpus:
+            raise ValueError(
+                "--jit-compile compiles the step with XLA for a GPU, and there are none here; leave it out"
+            )
+        if self.jit_compile and num_replicas > 1:
+            raise ValueError(
+                f"--jit-compile compiles the step of a single replica with XLA, and there would be {num_replicas}; "
+                "leave it out"
+            )
+
     def to_json(self) -> dict[str, Any]:
         """The config as JSON values; `from_json` reads it back."""
         return dataclasses.asdict(self)
@@ -131,6 +148,64 @@ class TrainConfig:
             raise ValueError(
                 f"the run was begun by another version of Inkling ({error}); go on with that one"
             ) from None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class JobConfig:
+    """Where a job runs and where its files go; nothing here changes what is trained."""
+
+    name: str = ""  # the run's name, for its files in <storage>/<name>/; made from recipe and time without
+    storage: str = "runs"  # folder or URI (s3://, gs://, ...) for checkpoints and results
+    data: Path | None = None  # IDX folder, .npz or image folder; MNIST without
+    model_dir: str = "models"  # model repository to publish into: a folder or URI
+    model_name: str = "mnist"  # the model's name in the repository
+    publish: bool = True  # publish the trained model
+    resume: str = ""  # name of an unfinished run to go on with, with its own settings
+    address: str = "local"  # Ray cluster: local starts one here; auto, HOST:PORT or ray://HOST:PORT join one
+    num_workers: int | None = None  # Ray workers; one on each node, or as many as fit with --cpus-per-worker given
+    cpus_per_worker: int | None = None  # CPUs for each worker; its node's CPUs, shared
+    gpus_per_worker: int | None = None  # GPUs for each worker; its node's GPUs, shared
+    cpu_replicas: int = 1  # replicas in each worker without GPUs, to try multi-GPU code on a CPU
+    max_failures: int = 3  # worker failures after which the run gives up
+    wait: bool = False  # wait until the cluster can hold the workers
+    in_process: bool = False  # train in this process, without Ray
+    verbose: bool = False  # show the logs of Ray and TensorFlow, and whole tracebacks
+
+    def __post_init__(self) -> None:
+        limits = {"num_workers": 1, "cpus_per_worker": 1, "gpus_per_worker": 0, "cpu_replicas": 1, "max_failures": 0}
+        for name, least in limits.items():
+            value = getattr(self, name)
+            check(self, name, value is None or value >= least, f"{least} or more")
+        if self.in_process:
+            for name in ("num_workers", "gpus_per_worker", "address", "wait"):
+                given = getattr(self, name) != JobConfig.__dataclass_fields__[name].default
+                check(self, name, not given, "nothing beside --in-process, which trains without Ray")
+        named = NAME.fullmatch(self.model_name) is not None
+        check(self, "model_name", named, "letters, digits, '.', '_' and '-', 100 at most")
+
+    def resume_command(self) -> str:
+        """What to type to go on with the run."""
+        default = JobConfig()
+        places = (
+            "storage",
+            "address",
+            "num_workers",
+            "cpus_per_worker",
+            "gpus_per_worker",
+            "cpu_replicas",
+            "in_process",
+        )
+        changed = {name: getattr(self, name) for name in places if getattr(self, name) != getattr(default, name)}
+        flags = [
+            "--" + name.replace("_", "-") + (f" {shlex.quote(str(value))}" if value is not True else "")
+            for name, value in changed.items()
+        ]
+        return " ".join([f"python -m train --resume {self.name}", *flags])
+
+    def publish_command(self) -> str:
+        """What to type to publish the finished run again."""
+        elsewhere = f" --storage {shlex.quote(self.storage)}" if self.storage != JobConfig().storage else ""
+        return f"python -m train publish {self.name}{elsewhere}"
 
 
 def quick() -> TrainConfig:

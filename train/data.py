@@ -3,6 +3,7 @@
 `load()` reads and checks everything before training starts; what it returns can be trusted from there on.
 """
 
+import dataclasses
 import gzip
 import hashlib
 import zipfile
@@ -14,6 +15,8 @@ from typing import NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
+
+from . import example_order
 
 MNIST = Path(__file__).with_name("mnist") / "mnist.npz"
 SMALLEST_SIDE = 8  # px; two 2x2 poolings must leave something to look at
@@ -32,14 +35,14 @@ class DataError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
-    """Images uint8 [n, height, width], 0 to 255; labels int64 [n], 0 to len(class_names) - 1."""
+    """A labelled image set, in its two parts."""
 
-    train_images: NDArray[np.uint8]
-    train_labels: NDArray[np.int64]
-    test_images: NDArray[np.uint8]
+    train_images: NDArray[np.uint8]  # [n, height, width], 0 to 255
+    train_labels: NDArray[np.int64]  # [n], 0 to len(class_names) - 1
+    test_images: NDArray[np.uint8]  # as the training images
     test_labels: NDArray[np.int64]
     class_names: tuple[str, ...]
-    source: str
+    source: str  # what it was read from
 
     @property
     def image_size(self) -> tuple[int, int]:
@@ -55,26 +58,28 @@ class Dataset:
             digest.update(np.ascontiguousarray(array).data)
         return digest.hexdigest()
 
-    def hold_out(self, size: int, seed: int) -> tuple["Dataset", NDArray[np.uint8], NDArray[np.int64]]:
-        """Take `size` random training examples away, for choices that must not see the test set.
+    def held_out(self, size: int, seed: int) -> NDArray[np.int64]:
+        """Which training examples `hold_out` takes away: int64 [size], ascending.
 
-        Returns: the dataset without them, their images and their labels. The choice depends on `seed` only.
+        Raises: DataError if they are all of them.
         """
         if not 0 <= size < len(self.train_labels):
             raise DataError(
                 f"validation_size={size} leaves nothing to train on: the training set has "
                 f"{len(self.train_labels)} images; use a smaller --validation-size"
             )
-        shuffled = np.random.default_rng([seed, 0x5EED]).permutation(len(self.train_labels))
-        held, kept = np.sort(shuffled[:size]), np.sort(shuffled[size:])
-        rest = Dataset(
-            self.train_images[kept],
-            self.train_labels[kept],
-            self.test_images,
-            self.test_labels,
-            self.class_names,
-            self.source,
-        )
+        return example_order.held_out(seed, len(self.train_labels), size)
+
+    def hold_out(self, size: int, seed: int) -> tuple["Dataset", NDArray[np.uint8], NDArray[np.int64]]:
+        """Take `size` random training examples away, for choices that must not see the test set.
+
+        Returns: the dataset without them; their images, uint8 [size, height, width]; their labels, int64 [size].
+
+        Raises: DataError if nothing would be left.
+        """
+        held = self.held_out(size, seed)
+        kept = np.delete(np.arange(len(self.train_labels)), held)
+        rest = dataclasses.replace(self, train_images=self.train_images[kept], train_labels=self.train_labels[kept])
         return rest, self.train_images[held], self.train_labels[held]
 
 
@@ -99,7 +104,9 @@ def load(path: Path | None = None) -> Dataset:
 
 
 def read_idx(path: Path) -> NDArray[np.uint8]:
-    """One IDX file of unsigned bytes, as MNIST is published (format: appendix of yann.lecun.org/exdb/mnist).
+    """One IDX file of unsigned bytes, as MNIST is published.
+
+    The format is described at the end of http://yann.lecun.com/exdb/mnist/.
 
     Raises: DataError if the file is truncated, too long or of another kind.
     """
@@ -151,7 +158,7 @@ def _read_npz(path: Path) -> dict[str, NDArray[np.generic]]:
     except DataError:
         raise
     except (OSError, ValueError, EOFError, TypeError, zipfile.BadZipFile, zlib.error) as error:
-        raise DataError(f"{path} is no readable .npz archive ({error}); save it again with np.savez") from error
+        raise DataError(f"{path} is not a readable .npz archive ({error}); save it again with np.savez") from error
 
 
 def _read_image_folder(path: Path) -> Dataset:

@@ -8,7 +8,8 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from .replicas import PER_REPLICA_BATCH_SIZE, replica_slices
+from .pixels import to_model_input
+from .strategy import PER_REPLICA_BATCH_SIZE, replica_slices
 
 CALIBRATION_BINS = 15
 
@@ -25,7 +26,7 @@ def make_predict(
     @tf.function(reduce_retracing=True)
     def forward(images: tf.Tensor) -> tf.Tensor:
         def replica(images: tf.Tensor) -> tf.Tensor:
-            return model(tf.cast(images, tf.float32)[..., tf.newaxis] / 255.0, training=False)
+            return model(to_model_input(images), training=False)
 
         return strategy.gather(strategy.run(replica, args=(images,)), axis=0)
 
@@ -50,7 +51,12 @@ class Evaluation:
 
     @classmethod
     def of(cls, probabilities: NDArray[np.float32], labels: NDArray[np.int64]) -> "Evaluation":
-        """Args: probabilities float32 [n, num_classes]; labels int64 [n]."""
+        """The figures of a classifier that gave `probabilities` for examples of these `labels`.
+
+        Args:
+            probabilities: float32 [n, num_classes].
+            labels: int64 [n], 0 to num_classes - 1.
+        """
         num_classes = probabilities.shape[1]
         predicted = probabilities.argmax(axis=1)
         confusion = np.zeros((num_classes, num_classes), np.int64)

@@ -1,6 +1,6 @@
 """Write a trained model out: `mnist.h5` for Keras, and the SavedModel that TensorFlow Serving serves.
 
-The SavedModel has three signatures (design: "Formats"):
+The SavedModel has three signatures:
 
     serving_default  images uint8 [n, height, width] -> probabilities float32 [n, classes], classes int64 [n]
     image_bytes      image_bytes string [n], PNG or JPEG -> the same
@@ -19,6 +19,8 @@ import tensorflow as tf
 from numpy.typing import NDArray
 from tensorflow_serving.apis import classification_pb2, model_pb2, predict_pb2, prediction_log_pb2
 
+from .pixels import to_model_input
+
 WARMUP_FILE = "assets.extra/tf_serving_warmup_requests"
 WARMUP_BATCH_SIZES = (1, 8, 32)
 CLASSIFY = "classify"
@@ -30,7 +32,8 @@ class InklingModule(tf.Module):
     def __init__(self, model: keras.Model, class_names: tuple[str, ...]) -> None:
         super().__init__(name="inkling")
         # Not tracked as a Keras model: that saves a second copy of each variable and restores only that one, so that a
-        # session, such as TensorFlow Serving's, finds the signatures' own variables empty.
+        # session, such as TensorFlow Serving's, finds the signatures' own variables empty:
+        # https://github.com/keras-team/keras/issues/20095
         self.variables_of_model = [variable.value for variable in model.variables]
         self._probabilities = functools.partial(model, training=False)
         self.class_names = tf.constant(class_names)
@@ -48,7 +51,7 @@ class InklingModule(tf.Module):
         }
 
     def predict(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
-        probabilities = self._probabilities(tf.cast(images, tf.float32)[..., tf.newaxis] / 255.0)
+        probabilities = self._probabilities(to_model_input(images))
         return {"probabilities": probabilities, "classes": tf.argmax(probabilities, axis=1)}
 
     def predict_image_bytes(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -86,7 +89,8 @@ def save_savedmodel(
 
 
 def _mark_as_classify(folder: Path) -> None:
-    # tf.saved_model.save calls every signature a Predict; TensorFlow Serving asks for the method of Classify.
+    # tf.saved_model.save calls every signature a Predict; TensorFlow Serving asks for the method of Classify:
+    # https://github.com/tensorflow/tensorflow/issues/38081
     updater = tf.compat.v1.saved_model.signature_def_utils.MethodNameUpdater(str(folder))
     updater.replace_method_name(CLASSIFY, "tensorflow/serving/classify", tags="serve")
     updater.save()

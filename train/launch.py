@@ -4,32 +4,39 @@ Ray starts the workers, wires TF_CONFIG, restarts them when one dies and keeps t
 lies in `loop.py`, which knows nothing of Ray; what to show travels to the driver through a Ray queue.
 """
 
+import functools
 import logging
 import os
 import shutil
 import socket
 import tempfile
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import ray
 import ray.train
+import tensorflow as tf
 from ray.train.tensorflow import TensorflowTrainer
 from ray.util.queue import Queue
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from .cluster import Workers
+from . import cluster, loop, strategy
+from .cluster import WorkerPlan
 from .config import TrainConfig
-from .data import Dataset
+from .loop import Outcome, TrainingDiverged
 from .progress import Event, Message
+from .runs import Run
 from .storage import RunFolder
 
 POLL_S = 0.2  # between two looks at the event queue
 CONNECT_TIMEOUT_S = 10.0
 RAY_SNAPSHOT = "checkpoint_manager_snapshot.json"
-# A worker that does not answer for this long is dead. Ray waits 10 minutes, which a frozen process is not worth.
+# A worker that does not answer for this long is dead. Ray waits 10 minutes, which a frozen process is not worth:
+# https://docs.ray.io/en/master/train/user-guides/debugging.html
 RAY_DEFAULTS = {"RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S": "60", "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "1"}
 
 
@@ -41,11 +48,23 @@ class TrainingFailed(RuntimeError):
     """The workers failed more often than allowed; the message names the worker and its error."""
 
 
-def connect(address: str, *, verbose: bool) -> None:
-    """Start Ray on this machine (`local`) or join a cluster (`auto`, `host:port`, `ray://host:port`).
+@contextmanager
+def connected(address: str, *, verbose: bool) -> Iterator[None]:
+    """Ray while the context lasts: started on this machine (`local`), or a cluster that is joined.
+
+    Args:
+        address: `local`, `auto`, `host:port` or `ray://host:port`.
 
     Raises: ClusterUnreachable.
     """
+    _connect(address, verbose=verbose)
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _connect(address: str, *, verbose: bool) -> None:
     for name, value in RAY_DEFAULTS.items():
         os.environ.setdefault(name, value)
     level = logging.INFO if verbose else logging.ERROR
@@ -100,9 +119,36 @@ def _check_listening(address: str) -> None:
         socket.create_connection((host, int(port)), timeout=CONNECT_TIMEOUT_S).close()
 
 
-def check_storage(run: RunFolder) -> None:
+def train(run: Run, emit: Callable[[Event], None]) -> Outcome:
+    """Train a run to the end on Ray's workers, as many as its job asks for; while `connected`.
+
+    Raises: ClusterTooSmall, TrainingFailed, TrainingDiverged; ValueError if the job's settings do not suit the workers.
+    """
+    config, job = run.config, run.job
+
+    def plan_workers() -> WorkerPlan:
+        return cluster.plan_workers(
+            cluster.node_resources(),
+            num_workers=job.num_workers,
+            cpus=job.cpus_per_worker,
+            gpus=job.gpus_per_worker,
+            global_batch_size=config.global_batch_size,
+        )
+
+    with cluster.requested_nodes(job.num_workers, job.cpus_per_worker, job.gpus_per_worker, wait=job.wait):
+        plan = cluster.wait_for_workers(plan_workers, wait=job.wait, emit=emit)
+    _check_storage(run.folder)
+    if plan.num_workers > 1 and job.cpu_replicas > 1:
+        raise ValueError(f"--cpu-replicas {job.cpu_replicas} splits a single worker, and there are {plan.num_workers}")
+    config.check_jit_compile(num_gpus=plan.gpus, num_replicas=plan.num_workers * plan.gpus)
+    config.per_replica_batch_size(plan.num_workers * (plan.gpus or job.cpu_replicas))
+    emit(Message(f"Ray: {plan}"))
+    return _fit(run, plan, emit)
+
+
+def _check_storage(folder: RunFolder) -> None:
     """Raise ValueError unless every node that can hold a worker sees the run's folder, which the driver sees."""
-    if run.local is None:
+    if folder.local is None:
         return
 
     @ray.remote(num_cpus=0, max_retries=0)
@@ -113,12 +159,12 @@ def check_storage(run: RunFolder) -> None:
     here = None if ray.util.client.ray.is_connected() else ray.get_runtime_context().get_node_id()
     nodes = [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU", 0) >= 1]
     nodes = [node for node in nodes if node["NodeID"] != here]
-    path = f"{run.path}/config.json"
+    path = f"{folder.path}/config.json"
     found = ray.get([sees.options(scheduling_strategy=_on_node(node["NodeID"])).remote(path) for node in nodes])
     blind = [node["NodeManagerAddress"] for node, seen in zip(nodes, found, strict=True) if not seen]
     if blind:
         raise ValueError(
-            f"node {', '.join(blind)} does not see the run's folder {run}: --storage must be a folder that this "
+            f"node {', '.join(blind)} does not see the run's folder {folder}: --storage must be a folder that this "
             "machine and all nodes mount, or a URI such as s3://bucket/runs"
         )
 
@@ -127,84 +173,106 @@ def _on_node(node_id: str) -> NodeAffinitySchedulingStrategy:
     return NodeAffinitySchedulingStrategy(node_id, soft=False)
 
 
-def fit(
-    config: TrainConfig,
-    dataset: Dataset,
-    run: RunFolder,
-    workers: Workers,
-    *,
-    cpu_replicas: int,
-    max_failures: int,
-    resume_command: str,
-    verbose: bool,
-    emit: Callable[[Event], None],
-) -> dict[str, Any]:
-    """Run `train_worker` on Ray's workers until it is done, passing on its events; returns what the chief returned.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WorkerSettings:
+    """What each worker is told. It is pickled, so its class must be importable where the worker runs."""
 
-    Raises: TrainingFailed when more than `max_failures` worker failures came.
-    """
+    config: TrainConfig
+    dataset: ray.ObjectRef  # of the whole Dataset
+    storage: str  # of the run's folder
+    name: str  # the run's
+    num_threads: int  # CPUs that Ray granted
+    num_gpus: int  # GPUs that Ray granted
+    cpu_replicas: int
+    queue: Queue  # takes events for the driver's display
+
+
+@dataclass(frozen=True, slots=True)
+class Diverged:
+    """What a worker returns in place of an Outcome; raised, it would have Ray take the same steps again."""
+
+    message: str
+
+
+def _fit(run: Run, plan: WorkerPlan, emit: Callable[[Event], None]) -> Outcome:
+    """Run `train_worker` on Ray's workers until it is done, passing on its events."""
+    resume = f"go on with: {run.job.resume_command()}"
     # Ray's own list of checkpoints is not kept over drivers: it is written in place, so a crash can leave half of it,
-    # and it refuses a folder from which a checkpoint was deleted. Ours are found by looking.
-    run.remove(RAY_SNAPSHOT)
+    # and it refuses a folder that a checkpoint was deleted from (_assert_checkpoints_exist). Ours are found by looking.
+    # https://github.com/ray-project/ray/blob/ray-2.60.0/python/ray/train/v2/_internal/execution/checkpoint/checkpoint_manager.py
+    run.folder.remove(RAY_SNAPSHOT)
     # On the driver's node: on another, that node's end would be the run's.
     here = _on_node(ray.get_runtime_context().get_node_id())
     queue = Queue(actor_options={"num_cpus": 0, "scheduling_strategy": here})
-    trainer = TensorflowTrainer(
-        train_worker,
-        train_loop_config={
-            "config": config.to_json(),
-            "dataset": ray.put(dataset),
-            "storage": run.storage,
-            "name": run.name,
-            "cpu_replicas": cpu_replicas,
-            "num_threads": workers.cpus,
-            "num_gpus": workers.gpus,
-            "queue": queue,
-        },
+    trainer = _trainer(run, plan, queue)
+    try:
+        ended = _in_thread(trainer.fit, meanwhile=lambda: _drain(queue, emit))
+    except ray.exceptions.RayError as error:
+        raise TrainingFailed(f"Ray failed: {_last_line(error)}; {resume}") from error
+    run.folder.remove(RAY_SNAPSHOT)
+    if isinstance(ended, ray.train.TrainingFailedError):
+        raise TrainingFailed(
+            f"{_explain(ended)}; the run gave up after --max-failures {run.job.max_failures}; when that is mended, "
+            f"{resume}"
+        ) from ended
+    if isinstance(ended, ray.exceptions.RayError):
+        raise TrainingFailed(f"Ray failed: {_last_line(ended)}; {resume}") from ended
+    if isinstance(ended, BaseException):
+        raise ended
+    result: Outcome | Diverged = ended.return_value
+    if isinstance(result, Diverged):
+        raise TrainingDiverged(result.message)
+    return result
+
+
+def _trainer(run: Run, plan: WorkerPlan, queue: Queue) -> TensorflowTrainer:
+    settings = WorkerSettings(
+        config=run.config,
+        dataset=ray.put(run.dataset),
+        storage=run.folder.storage,
+        name=run.folder.name,
+        num_threads=plan.cpus,
+        num_gpus=plan.gpus,
+        cpu_replicas=run.job.cpu_replicas,
+        queue=queue,
+    )
+    return TensorflowTrainer(
+        functools.partial(train_worker, settings),
         scaling_config=ray.train.ScalingConfig(
-            num_workers=workers.num_workers,
-            use_gpu=workers.gpus > 0,
-            resources_per_worker=workers.resources(),
-            placement_strategy=workers.placement,
+            num_workers=plan.num_workers,
+            use_gpu=plan.gpus > 0,
+            resources_per_worker=plan.resources(),
+            placement_strategy=plan.placement,
         ),
         run_config=ray.train.RunConfig(
-            name=run.name,
-            storage_path=run.root,
-            storage_filesystem=run.filesystem,
-            failure_config=ray.train.FailureConfig(max_failures=max_failures),
+            name=run.folder.name,
+            storage_path=run.folder.root,
+            storage_filesystem=run.folder.filesystem,
+            failure_config=ray.train.FailureConfig(max_failures=run.job.max_failures),
             callbacks=[_FailureMessages(queue)],
-            logging_config=ray.train.LoggingConfig(log_level="INFO" if verbose else "ERROR"),
+            logging_config=ray.train.LoggingConfig(log_level="INFO" if run.job.verbose else "ERROR"),
         ),
     )
-    outcome: list[Any] = []
 
-    def call() -> None:
+
+def _in_thread(call: Callable[[], Any], *, meanwhile: Callable[[], None]) -> Any:
+    """What `call` returns or raises, raised or not; `meanwhile` is called again and again until it ends."""
+    ended: list[Any] = []
+
+    def run() -> None:
         try:
-            outcome.append(trainer.fit())
+            ended.append(call())
         except BaseException as error:  # handed over to the thread that asked
-            outcome.append(error)
+            ended.append(error)
 
-    # Not in the main thread: Ray would take over Ctrl-C there, and the display needs one.
-    thread = threading.Thread(target=call, daemon=True)
+    # Not in the main thread: Ray would take over Ctrl-C there (https://github.com/ray-project/ray/pull/53600), and the
+    # display needs one.
+    thread = threading.Thread(target=run, daemon=True)
     thread.start()
     while thread.is_alive():
         thread.join(POLL_S)
-        try:
-            _drain(queue, emit)
-        except ray.exceptions.RayError as error:
-            raise TrainingFailed(f"Ray failed: {_last_line(error)}; go on with: {resume_command}") from error
-    run.remove(RAY_SNAPSHOT)
-    result = outcome[0]
-    if isinstance(result, ray.train.TrainingFailedError):
-        raise TrainingFailed(
-            f"{_explain(result)}; the run gave up after --max-failures {max_failures}; when that is mended, go on "
-            f"with: {resume_command}"
-        ) from result
-    if isinstance(result, ray.exceptions.RayError):
-        raise TrainingFailed(f"Ray failed: {_last_line(result)}; go on with: {resume_command}") from result
-    if isinstance(result, BaseException):
-        raise result
-    return dict(result.return_value)
+        meanwhile()
+    return ended[0]
 
 
 def _drain(queue: Queue, emit: Callable[[Event], None]) -> None:
@@ -239,46 +307,41 @@ class _FailureMessages(ray.train.UserCallback):
 
 _MISSING_GPUS = (
     "Ray granted each worker {granted} GPUs, but TensorFlow finds {found}: without its CUDA libraries "
-    "(pip install '.[gpu]') it trains on the CPUs; --gpus-per-worker 0 leaves the GPUs to others"
+    "(pip install './train[gpu]') it trains on the CPUs; --gpus-per-worker 0 leaves the GPUs to others"
 )
 
 
-def train_worker(settings: dict[str, Any]) -> dict[str, Any]:
-    """What Ray runs on every worker; returns the loop's outcome, or why it stopped."""
-    import tensorflow as tf
-
-    from . import loop, strategy
-
-    config = TrainConfig.from_json(settings["config"])
+def train_worker(settings: WorkerSettings) -> Outcome | Diverged:
+    """What Ray runs on every worker."""
+    config, queue = settings.config, settings.queue
     place = ray.train.get_context()
     strategy.keep_to_own_cpus(
-        place.get_local_rank(), local_workers=place.get_local_world_size(), num_cpus=settings["num_threads"]
+        place.get_local_rank(), local_workers=place.get_local_world_size(), num_cpus=settings.num_threads
     )
     strategy.configure_tensorflow(
-        num_threads=settings["num_threads"],
-        cpu_replicas=settings["cpu_replicas"],
+        num_threads=settings.num_threads,
+        cpu_replicas=settings.cpu_replicas,
         seed=config.seed,
         deterministic=config.deterministic,
-        num_gpus=settings["num_gpus"],
+        num_gpus=settings.num_gpus,
     )
     found = len(tf.config.get_visible_devices("GPU"))
-    if found < settings["num_gpus"] and place.get_world_rank() == 0:
-        settings["queue"].put(Message(_MISSING_GPUS.format(granted=settings["num_gpus"], found=found)))
-    run = RunFolder(settings["storage"], settings["name"])
+    if found < settings.num_gpus and place.get_world_rank() == 0:
+        queue.put(Message(_MISSING_GPUS.format(granted=settings.num_gpus, found=found)))
+    folder = RunFolder(settings.storage, settings.name)
 
-    def on_checkpoint(folder: str | None, metrics: dict[str, float]) -> None:
-        written = ray.train.Checkpoint(f"{run.path}/{folder}", run.filesystem) if folder else None
+    def on_checkpoint(path: str | None, metrics: dict[str, float]) -> None:
+        written = ray.train.Checkpoint(f"{folder.path}/{path}", folder.filesystem) if path else None
         ray.train.report(metrics, checkpoint=written, checkpoint_upload_mode=ray.train.CheckpointUploadMode.NO_UPLOAD)
 
     try:
-        outcome = loop.train(
+        return loop.train(
             config,
-            ray.get(settings["dataset"]),
+            ray.get(settings.dataset),
             strategy.make_strategy(),
-            run,
-            emit=settings["queue"].put,
+            folder,
+            emit=queue.put,
             on_checkpoint=on_checkpoint,
         )
-    except loop.TrainingDiverged as error:
-        return {"stopped": str(error)}  # not raised: the same steps again would end the same way
-    return {"outcome": outcome}
+    except TrainingDiverged as error:
+        return Diverged(str(error))

@@ -26,7 +26,7 @@ from .precise_batch_norm import NUM_IMAGES, NUM_IMAGES_BETWEEN, make_recalibrate
 from .progress import Advance, Event, Message
 from .step import StepMetrics, TrainState, make_run_steps
 from .storage import RunFolder
-from .strategy import is_chief
+from .strategy import gather, is_chief
 
 
 class TrainingDiverged(RuntimeError):
@@ -35,7 +35,7 @@ class TrainingDiverged(RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a finished run hands back, besides its last checkpoint."""
+    """What a finished run hands back, beside its last checkpoint."""
 
     step: int
     test_probabilities: NDArray[np.float32]  # [num test images, num_classes], of the averaged weights
@@ -46,18 +46,21 @@ def train(
     config: TrainConfig,
     dataset: Dataset,
     strategy: tf.distribute.Strategy,
-    run: RunFolder,
+    folder: RunFolder,
     *,
     emit: Callable[[Event], None],
     on_checkpoint: Callable[[str | None, dict[str, float]], None],
+    make_state: Callable[..., TrainState] = TrainState,
 ) -> Outcome:
     """Train to the end, from the beginning or from the run's last checkpoint.
 
     Args:
         dataset: the whole set; the validation images are held out here.
+        folder: the run's.
         emit: takes events for the display; only the chief's are sent.
         on_checkpoint: called on every worker at every checkpoint with the checkpoint's folder, relative to the run's
             (None on all but the chief), and its metrics.
+        make_state: makes the state that is trained, with the arguments of `TrainState`.
 
     Raises: TrainingDiverged.
     """
@@ -66,75 +69,77 @@ def train(
     order = ExampleOrder(len(dataset.train_labels), config.global_batch_size, config.seed)
     total_steps = order.first_step_after(config.epochs)
     with strategy.scope():
-        state = TrainState(
+        state = make_state(
             config, image_size=dataset.image_size, num_classes=len(dataset.class_names), total_steps=total_steps
         )
     emit = emit if chief else _ignore
-    history, metrics = _resume(run, state, emit)
+    history, metrics = _resume(folder, state, emit)
     check_steps_agree(state, strategy)
     if chief:
-        checkpoint.remove_after(run, state.step)
+        checkpoint.remove_after(folder, state.step)
     predict = make_predict(state.averaged, strategy)
     recalibrate = make_recalibrate(state.averaged, strategy)
     if state.step < total_steps:
         run_steps = make_run_steps(config, state, strategy)
         batches = iter(training_batches(config, dataset, strategy, first_step=state.step))
     clock = _Clock(total_steps, config.global_batch_size)
-    events = _EventLog(run) if chief else None
-    while state.step < total_steps:
-        first = state.step
-        epoch = first * config.global_batch_size // order.num_examples
+    tensorboard = _TensorBoard(folder) if chief else None
+    step = state.step
+    while step < total_steps:
+        epoch = step * config.global_batch_size // order.num_examples
         epoch_end = order.first_step_after(epoch + 1)
         until = min(
-            (first // config.log_every_steps + 1) * config.log_every_steps,
-            (first // config.checkpoint_every_steps + 1) * config.checkpoint_every_steps,
+            (step // config.log_every_steps + 1) * config.log_every_steps,
+            (step // config.checkpoint_every_steps + 1) * config.checkpoint_every_steps,
             epoch_end,
         )
-        results = run_steps(batches, until - first)
-        _check_finite(results, first, state, run)
+        results = run_steps(batches, until - step)  # moves the state on to step `until`
+        _check_finite(results, step, state, folder)
+        step = until
         advance = clock.advance(state, results, config, order)
-        history.append({"step": state.step, "epoch": advance.epoch, **_figures(advance)})
+        lines = [{"step": step, "epoch": advance.epoch, **_figures(advance)}]
         emit(advance)
-        if state.step == epoch_end:
-            recalibrate(dataset.train_images, NUM_IMAGES if state.step == total_steps else NUM_IMAGES_BETWEEN)
-        if state.step == epoch_end and len(validation_labels):
+        if step == epoch_end:
+            recalibrate(dataset.train_images, NUM_IMAGES if step == total_steps else NUM_IMAGES_BETWEEN)
+        if step == epoch_end and len(validation_labels):
             metrics = _validate(predict, validation_images, validation_labels)
-            history.append({"step": state.step, "epoch": advance.epoch, **metrics})
+            lines.append({"step": step, "epoch": advance.epoch, **metrics})
             emit(Message(_epoch_line(epoch + 1, config.epochs, advance, metrics)))
-        if state.step == epoch_end or state.step % config.checkpoint_every_steps == 0:
-            score = metrics if state.step == epoch_end else {}
-            folder = _save(run, state, score, history, keep=config.keep_checkpoints, strategy=strategy)
-            on_checkpoint(folder, {"step": state.step, "loss": advance.loss, **score})
+        history += lines
+        if step == epoch_end or step % config.checkpoint_every_steps == 0:
+            score = metrics if step == epoch_end else {}
+            saved = _save(folder, state, score, history, keep=config.keep_checkpoints, strategy=strategy)
+            on_checkpoint(saved, {"step": step, "loss": advance.loss, **score})
             clock.pause()
-        if events:
-            events.write(history[-2:], state.step)
-    return Outcome(state.step, predict(dataset.test_images), clock.seconds)
+        if tensorboard:
+            tensorboard.write(lines)
+    return Outcome(step, predict(dataset.test_images), clock.seconds)
 
 
 def _resume(
-    run: RunFolder, state: TrainState, emit: Callable[[Event], None]
+    folder: RunFolder, state: TrainState, emit: Callable[[Event], None]
 ) -> tuple[list[dict[str, Any]], dict[str, float]]:
-    found, problems = checkpoint.latest(run)
+    found, problems = checkpoint.latest(folder)
     for problem in problems:
         emit(Message(f"damaged checkpoint passed over: {problem}"))
     if found is None:
         return [], {}
     state.restore(found.arrays, found.step)
-    emit(Message(f"going on from step {found.step:,} ({run}/{checkpoint.path_of(found.step)})"))
+    emit(Message(f"going on from step {found.step:,} ({folder}/{checkpoint.path_of(found.step)})"))
     return found.history, found.metrics
 
 
-def _check_finite(results: StepMetrics, first: int, state: TrainState, run: RunFolder) -> None:
+def _check_finite(results: StepMetrics, first: int, state: TrainState, folder: RunFolder) -> None:
     bad = np.flatnonzero(~np.isfinite(results.loss))
     if len(bad):
         step = first + int(bad[0])
         what = f"the loss became {results.loss[bad[0]]} at step {step + 1:,}"
-        raise TrainingDiverged(_divergence(what, step, state, run))
+        raise TrainingDiverged(_divergence(what, step, state, folder))
 
 
-def _divergence(what: str, step: int, state: TrainState, run: RunFolder) -> str:
-    steps = checkpoint.steps(run)
-    last_good = f"{run}/{checkpoint.path_of(steps[-1])}" if steps else "none was saved yet"
+def _divergence(what: str, step: int, state: TrainState, folder: RunFolder) -> str:
+    steps = checkpoint.steps(folder)
+    last_good = f"{folder}/{checkpoint.path_of(steps[-1])}" if steps else "none was saved yet"
     return (
         f"{what}, learning rate {float(state.schedule(step)):.2e}; last good checkpoint: {last_good}; start a new run "
         "with a lower --learning-rate or a longer --warmup-epochs"
@@ -147,7 +152,7 @@ def _validate(predict: Any, images: NDArray[np.uint8], labels: NDArray[np.int64]
 
 
 def _save(
-    run: RunFolder,
+    folder: RunFolder,
     state: TrainState,
     metrics: dict[str, float],
     history: list[dict[str, Any]],
@@ -160,14 +165,14 @@ def _save(
     bad = [name for name, array in arrays.items() if not np.isfinite(array).all()]
     if bad:  # the loss shows it a step later only, when this would be the last checkpoint
         raise TrainingDiverged(
-            _divergence(f"{bad[0]} is not finite after step {state.step:,}", state.step - 1, state, run)
+            _divergence(f"{bad[0]} is not finite after step {state.step:,}", state.step - 1, state, folder)
         )
     if not is_chief(strategy):
         return None
-    folder = checkpoint.save(run, Checkpoint(state.step, arrays, metrics, history))
-    run.write("metrics.jsonl", run.read(f"{folder}/metrics.jsonl"))
-    checkpoint.prune(run, keep)
-    return folder
+    saved = checkpoint.save(folder, Checkpoint(state.step, arrays, metrics, history))
+    folder.write("metrics.jsonl", folder.read(f"{saved}/metrics.jsonl"))
+    checkpoint.prune(folder, keep)
+    return saved
 
 
 def check_steps_agree(state: TrainState, strategy: tf.distribute.Strategy) -> None:
@@ -175,18 +180,9 @@ def check_steps_agree(state: TrainState, strategy: tf.distribute.Strategy) -> No
 
     Each looks for the last checkpoint by itself, and a shared disk may show one of them an older listing.
     """
-    steps = _gather(strategy, [state.step] * len(strategy.extended.worker_devices))
+    steps = gather(strategy, [state.step] * len(strategy.extended.worker_devices))
     if len(set(steps)) != 1:
         raise RuntimeError(f"the workers found different checkpoints to go on from, at the steps {sorted(set(steps))}")
-
-
-def _gather(strategy: tf.distribute.Strategy, numbers: list[int]) -> list[int]:
-    """What all replicas have; `numbers` are those of this worker's replicas."""
-    if strategy.num_replicas_in_sync == 1:
-        return numbers
-    in_order = iter(numbers)
-    values = strategy.experimental_distribute_values_from_function(lambda _: tf.constant([next(in_order)], tf.int64))
-    return [int(number) for number in strategy.gather(values, axis=0).numpy()]
 
 
 def check_replicas_agree(state: TrainState, strategy: tf.distribute.Strategy) -> None:
@@ -204,7 +200,7 @@ def check_replicas_agree(state: TrainState, strategy: tf.distribute.Strategy) ->
         for copy in copies:
             digest.update(copy.numpy().tobytes())
         digests.append(int.from_bytes(digest.digest()[:8], "little", signed=True))
-    everyone = _gather(strategy, digests)
+    everyone = gather(strategy, digests)
     if len(set(everyone)) != 1:
         raise RuntimeError(f"the replicas' variables differ before the checkpoint at step {state.step}: {everyone}")
 
@@ -261,23 +257,22 @@ def _epoch_line(epoch: int, epochs: int, advance: Advance, metrics: dict[str, fl
     )
 
 
-class _EventLog:
+class _TensorBoard:
     """TensorBoard events in the run's folder, when that is a disk and TensorBoard is installed."""
 
-    def __init__(self, run: RunFolder) -> None:
+    def __init__(self, folder: RunFolder) -> None:
         # A cluster's node need not have it, and tf.summary.scalar is TensorBoard's.
-        folder = run.local if importlib.util.find_spec("tensorboard") else None
-        self._writer = tf.summary.create_file_writer(str(folder / "tensorboard")) if folder else None
-        self._written = 0
+        disk = folder.local if importlib.util.find_spec("tensorboard") else None
+        self._writer = tf.summary.create_file_writer(str(disk / "tensorboard")) if disk else None
 
-    def write(self, lines: list[dict[str, Any]], step: int) -> None:
+    def write(self, lines: list[dict[str, Any]]) -> None:
+        """Add lines of `metrics.jsonl`."""
         if self._writer is None:
             return
         with self._writer.as_default():
             for line in lines:
-                if line["step"] == step:
-                    for name in line.keys() - {"step", "epoch"}:
-                        tf.summary.scalar(name, line[name], step=step)
+                for name in line.keys() - {"step", "epoch"}:
+                    tf.summary.scalar(name, line[name], step=line["step"])
 
 
 def _ignore(event: Event) -> None:

@@ -10,6 +10,7 @@ from . import augment
 from .config import TrainConfig
 from .data import Dataset
 from .example_order import ExampleOrder, step_seed
+from .pixels import to_model_input
 from .strategy import runs_on_gpus
 
 
@@ -31,7 +32,9 @@ def training_batches(
         steps = tf.data.Dataset.counter(first_step)
         replicas = range(first, first + local)
         batches = replica_batches(config, dataset, steps, replicas=replicas, num_replicas=num_replicas, ahead=ahead)
-        # If an end were possible, the workers would ask each other at every step whether all of them have a batch.
+        # If an end were possible, the workers would ask each other at every step whether all of them have a batch
+        # (_enable_get_next_as_optional):
+        # https://github.com/tensorflow/tensorflow/blob/v2.21.0/tensorflow/python/distribute/input_lib.py#L1906
         return batches.apply(tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY))
 
     return strategy.distribute_datasets_from_function(of_worker)
@@ -49,9 +52,9 @@ def replica_batches(
     height, width = dataset.image_size
     elastic = [2, augment.ELASTIC_GRID, augment.ELASTIC_GRID] if config.augmentation.elastic_px else [0]
 
-    def draw(step: NDArray[np.int64], replica: NDArray[np.int64]) -> tuple[Any, ...]:
+    def examples_of(step: NDArray[np.int64], replica: NDArray[np.int64]) -> tuple[Any, ...]:
         epoch, index = order.batch(int(step), int(replica), num_replicas)
-        transforms, displacements = augment.draw(
+        transforms, displacements = augment.sample_transforms(
             config.augmentation, seed=config.seed, epoch=epoch, index=index, image_size=dataset.image_size
         )
         # Training ends on what the model will be asked: He et al., "Data augmentation revisited: rethinking the
@@ -64,16 +67,16 @@ def replica_batches(
     def batch_of(step: tf.Tensor, replica: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         types = [tf.uint8, tf.int64, tf.float32, tf.float32, tf.int32]
         images, labels, transforms, displacements, seed = tf.numpy_function(
-            draw, [step, replica], types, stateful=False
+            examples_of, [step, replica], types, stateful=False
         )
         images = tf.ensure_shape(images, [size, height, width])
         labels = tf.ensure_shape(labels, [size])
         seed = tf.ensure_shape(seed, [])
         if config.augmentation.is_identity:
-            return tf.cast(images, tf.float32)[..., tf.newaxis] / 255.0, labels, seed
+            return to_model_input(images), labels, seed
         transforms = tf.ensure_shape(transforms, [size, 8])
         displacements = tf.ensure_shape(displacements, [size, *elastic])
-        return augment.apply(images, transforms, displacements), labels, seed
+        return augment.apply_transforms(images, transforms, displacements), labels, seed
 
     slices = steps.flat_map(
         lambda step: tf.data.Dataset.range(replicas.start, replicas.stop).map(lambda replica: (step, replica))

@@ -114,8 +114,8 @@ def contact_sheet(dataset: Dataset, augmentation: Augmentation, *, seed: int, co
     examples = examples[np.argsort(dataset.train_labels[examples], kind="stable")]
     epoch = np.tile(np.arange(columns), len(examples))
     index = np.repeat(examples, columns)
-    moves = augment.draw(augmentation, seed=seed, epoch=epoch, index=index, image_size=dataset.image_size)
-    moved = augment.apply(dataset.train_images[index], *moves).numpy()
+    moves = augment.sample_transforms(augmentation, seed=seed, epoch=epoch, index=index, image_size=dataset.image_size)
+    moved = augment.apply_transforms(dataset.train_images[index], *moves).numpy()
     moved = moved.reshape(len(examples), columns, *dataset.image_size)
     figure = Figure(figsize=(0.95 * (columns + 1), 0.95 * len(examples) + 0.9), layout="constrained")
     grid = figure.subplots(len(examples), columns + 1, squeeze=False)

@@ -14,7 +14,8 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from .replicas import replica_slices
+from .pixels import to_model_input
+from .strategy import replica_slices
 
 NUM_IMAGES = 4000  # for the model that stays: more of them change no digit of the accuracy
 NUM_IMAGES_BETWEEN = 1000  # for a learning curve: the loss moves by a thousandth of itself, in a quarter of the time
@@ -52,7 +53,7 @@ def _make_moments(before: keras.Model, strategy: tf.distribute.Strategy) -> Call
     @tf.function(reduce_retracing=True)
     def sums(images: tf.Tensor, present: tf.Tensor) -> tf.Tensor:
         def replica(images: tf.Tensor, present: tf.Tensor) -> tf.Tensor:
-            outputs = before(tf.cast(images, tf.float32)[..., tf.newaxis] / 255.0, training=False)
+            outputs = before(to_model_input(images), training=False)
             # By image first: a float32 sum over all pixels of a batch is off in its fourth digit.
             of_images = tf.stack([tf.reduce_sum(outputs, [1, 2]), tf.reduce_sum(tf.square(outputs), [1, 2])])
             return tf.reduce_sum(tf.cast(of_images, tf.float64) * present[:, tf.newaxis], axis=1)

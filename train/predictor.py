@@ -12,11 +12,11 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from .data import DataError
-from .storage import open_storage
+from .pixels import to_model_input
+from .storage import MARKER, is_savedmodel, open_storage, versions_in
 from .strategy import compute_in_full_float32
 
 BATCH_SIZE = 500
-MARKER = "saved_model.pb"  # a version without it does not exist
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,10 @@ class Predictor:
     forward: Callable[[tf.Tensor], tf.Tensor]  # uint8 [n, height, width] -> float32 [n, classes]
 
     def __call__(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Probabilities float32 [n, classes] for images uint8 [n, height, width]; raises DataError on another size."""
+        """Probabilities float32 [n, classes] for images uint8 [n, height, width].
+
+        Raises: DataError if the images are of another size.
+        """
         if images.shape[1:] != self.image_size:
             raise DataError(
                 f"{self.source} takes images of {self.image_size} px, but these are {images.shape[1:]}; "
@@ -62,15 +65,12 @@ def load_predictor(source: str) -> Predictor:
 
 
 def _highest_version(filesystem: pyarrow.fs.FileSystem, path: str) -> str:
-    """The whole version of the highest number in the folder at `path`; `path` itself if it holds none."""
-
-    def is_model(folder: str) -> bool:
-        return bool(filesystem.get_file_info(f"{folder}/{MARKER}").type == pyarrow.fs.FileType.File)
-
-    entries = filesystem.get_file_info(pyarrow.fs.FileSelector(path, allow_not_found=True))
-    versions = {int(entry.base_name): entry.path for entry in entries if entry.base_name.isdecimal()}
-    whole = [version for version in versions if is_model(versions[version])]
-    return versions[max(whole)] if whole and not is_model(path) else path
+    """The whole version of the highest number in the folder at `path`; `path` itself if that is one or holds none."""
+    if is_savedmodel(filesystem, path):
+        return path
+    versions = versions_in(filesystem, path)
+    whole = [version for version, folder in versions.items() if is_savedmodel(filesystem, folder)]
+    return versions[max(whole)] if whole else path
 
 
 def _load(path: Path, source: str) -> Predictor:
@@ -79,7 +79,7 @@ def _load(path: Path, source: str) -> Predictor:
         height, width = model.input_shape[1:3]
         return Predictor(source, (height, width), _forward_of(model))
     if not (path / MARKER).exists():
-        raise DataError(f"{source} is no model: expected a SavedModel folder, a folder of versions, .h5 or .keras")
+        raise DataError(f"{source} is not a model: expected a SavedModel folder, a folder of versions, .h5 or .keras")
     signature = tf.saved_model.load(str(path)).signatures.get("serving_default")
     inputs = signature.structured_input_signature[1] if signature else {}
     if "images" not in inputs or "probabilities" not in signature.structured_outputs:
@@ -93,7 +93,7 @@ def _load(path: Path, source: str) -> Predictor:
 def _forward_of(model: keras.Model) -> Callable[[tf.Tensor], tf.Tensor]:
     @tf.function(reduce_retracing=True)
     def forward(images: tf.Tensor) -> tf.Tensor:
-        return model(tf.cast(images, tf.float32)[..., tf.newaxis] / 255.0, training=False)
+        return model(to_model_input(images), training=False)
 
     return forward
 

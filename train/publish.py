@@ -1,6 +1,6 @@
 """Publish a model into the model repository, `<model_dir>/<model name>/<version>/`: whole, checked, or not at all.
 
-The SavedModel is written beside the versions under a name that no server looks at, loaded back in a fresh process, and
+The SavedModel is written beside the versions, under a name that no server looks at, loaded back in a fresh process, and
 renamed into place. Renaming onto a version that another publisher just took fails, and the next number is tried.
 """
 
@@ -13,7 +13,8 @@ import subprocess
 import sys
 import tempfile
 import uuid
-from collections.abc import Iterable
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,7 @@ import pyarrow.fs
 from numpy.typing import NDArray
 
 from . import export
-from .predictor import MARKER
-from .storage import open_storage
+from .storage import MARKER, open_storage, versions_in
 
 logger = logging.getLogger(__name__)
 
@@ -35,96 +35,31 @@ class PublishRefused(RuntimeError):
     """The model is not good enough, or the SavedModel does not do what the model does."""
 
 
-def publish(
-    model: keras.Model,
-    model_dir: str,
-    *,
-    model_name: str,
-    class_names: tuple[str, ...],
-    card: dict[str, Any],
-    accuracy: float,
-    min_accuracy: float,
-    test_images: NDArray[np.uint8],
-    test_probabilities: NDArray[np.float32],
-) -> str:
-    """Publish `model` as the next version; returns where.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Candidate:
+    """A model that may be published, and what it is judged by."""
+
+    model: keras.Model
+    class_names: tuple[str, ...]
+    card: dict[str, Any]  # what to write as `model_card.json`; the version is added
+    accuracy: float  # on the test set, 0 to 1
+    test_images: NDArray[np.uint8]  # [n, height, width]
+    test_probabilities: NDArray[np.float32]  # [n, classes], of `model`; what the SavedModel must give too
+
+
+Verify = Callable[[Path, NDArray[np.uint8], NDArray[np.float32]], None]
+
+
+def verify_in_fresh_process(folder: Path, images: NDArray[np.uint8], probabilities: NDArray[np.float32]) -> None:
+    """Load a SavedModel as a server would, and compare.
 
     Args:
-        model_dir: a folder, or a URI of an object store.
-        card: what to write as `model_card.json`; the version is added.
-        accuracy: on the test set, 0 to 1; must be at least `min_accuracy`.
-        test_images, test_probabilities: what the SavedModel is checked against, uint8 [n, h, w], float32 [n, classes].
+        folder: the SavedModel's.
+        images: uint8 [n, height, width].
+        probabilities: float32 [n, classes], what it must give for them.
 
-    Raises: PublishRefused; nothing is left behind then.
+    Raises: PublishRefused.
     """
-    if accuracy < min_accuracy:
-        raise PublishRefused(
-            f"not published: accuracy {accuracy:.2%} on the test set is below --min-accuracy {min_accuracy:.2%}; "
-            "train longer, or publish it all the same by `python -m train publish RUN --min-accuracy`, "
-            "with the run's name and a lower number"
-        )
-    filesystem, root = open_storage(model_dir)
-    on_disk = isinstance(filesystem, pyarrow.fs.LocalFileSystem)
-    parent = Path(root, model_name) if on_disk else Path(tempfile.mkdtemp(prefix="inkling-publish-"))
-    missing = [folder for folder in (parent, *parent.parents) if not folder.exists()]
-    parent.mkdir(parents=True, exist_ok=True)
-    staged = parent / f".publishing-{uuid.uuid4().hex}"
-    try:
-        export.save_savedmodel(model, staged, class_names=class_names, model_name=model_name, samples=test_images[:32])
-        _verify(staged, test_images[:VERIFIED_IMAGES], test_probabilities[:VERIFIED_IMAGES])
-        if on_disk:
-            return str(_rename_into_place(staged, parent, card))
-        version = _upload(staged, filesystem, f"{root}/{model_name}", card)
-        return f"{model_dir.rstrip('/')}/{model_name}/{version}"
-    except BaseException:
-        shutil.rmtree(staged, ignore_errors=True)
-        with contextlib.suppress(OSError):  # not empty: somebody else publishes there as well
-            for folder in missing:
-                folder.rmdir()
-        raise
-    finally:
-        shutil.rmtree(staged if on_disk else parent, ignore_errors=True)
-
-
-def _rename_into_place(staged: Path, parent: Path, card: dict[str, Any]) -> Path:
-    while True:
-        version = 1 + max(_versions(path.name for path in parent.iterdir()), default=0)
-        (staged / "model_card.json").write_text(json.dumps({"version": version, **card}, indent=2) + "\n")
-        try:
-            os.rename(staged, parent / str(version))
-        except OSError:
-            if not (parent / str(version)).exists():
-                raise
-            logger.info("version %d was taken meanwhile", version)
-            continue
-        return parent / str(version)
-
-
-def _upload(staged: Path, filesystem: pyarrow.fs.FileSystem, root: str, card: dict[str, Any]) -> int:
-    """Copy to an object store, the marker last; returns the version. There nobody tells two publishers apart."""
-    infos = filesystem.get_file_info(pyarrow.fs.FileSelector(root, allow_not_found=True))
-    version = 1 + max(_versions(info.base_name for info in infos), default=0)
-    (staged / "model_card.json").write_text(json.dumps({"version": version, **card}, indent=2) + "\n")
-    files = sorted((path for path in staged.rglob("*") if path.is_file()), key=lambda path: path.name == MARKER)
-    try:
-        for path in files:
-            target = f"{root}/{version}/{path.relative_to(staged).as_posix()}"
-            filesystem.create_dir(target.rpartition("/")[0])
-            with filesystem.open_output_stream(target) as stream:
-                stream.write(path.read_bytes())
-    except BaseException:
-        with contextlib.suppress(OSError):
-            filesystem.delete_dir(f"{root}/{version}")
-        raise
-    return version
-
-
-def _versions(names: Iterable[str]) -> list[int]:
-    return [int(name) for name in names if name.isdecimal()]
-
-
-def _verify(folder: Path, images: NDArray[np.uint8], probabilities: NDArray[np.float32]) -> None:
-    """Load the SavedModel in a fresh process and compare; raises PublishRefused."""
     with tempfile.TemporaryDirectory() as scratch:
         expected = Path(scratch, "expected.npz")
         np.savez(expected, images=images, probabilities=probabilities)
@@ -141,3 +76,95 @@ def _verify(folder: Path, images: NDArray[np.uint8], probabilities: NDArray[np.f
         raise PublishRefused(
             f"not published: the SavedModel failed its check: {lines[-1] if lines else done.returncode}"
         )
+
+
+def publish(
+    candidate: Candidate,
+    model_dir: str,
+    *,
+    model_name: str,
+    min_accuracy: float,
+    verify: Verify = verify_in_fresh_process,
+) -> str:
+    """Publish a model as the next version; returns where.
+
+    Args:
+        model_dir: a folder, or a URI of an object store.
+        min_accuracy: what the candidate must reach on the test set, 0 to 1.
+        verify: checks the SavedModel before it is made visible.
+
+    Raises: PublishRefused; nothing is left behind then.
+    """
+    if candidate.accuracy < min_accuracy:
+        raise PublishRefused(
+            f"not published: accuracy {candidate.accuracy:.2%} on the test set is below --min-accuracy "
+            f"{min_accuracy:.2%}; train longer, or publish it all the same by "
+            "`python -m train publish RUN --min-accuracy`, with the run's name and a lower number"
+        )
+    filesystem, root = open_storage(model_dir)
+    on_disk = isinstance(filesystem, pyarrow.fs.LocalFileSystem)
+    parent = Path(root, model_name) if on_disk else Path(tempfile.mkdtemp(prefix="inkling-publish-"))
+    missing = [folder for folder in (parent, *parent.parents) if not folder.exists()]
+    parent.mkdir(parents=True, exist_ok=True)
+    staged = parent / f".publishing-{uuid.uuid4().hex}"
+    try:
+        export.save_savedmodel(
+            candidate.model,
+            staged,
+            class_names=candidate.class_names,
+            model_name=model_name,
+            samples=candidate.test_images[:32],
+        )
+        verify(staged, candidate.test_images[:VERIFIED_IMAGES], candidate.test_probabilities[:VERIFIED_IMAGES])
+        if on_disk:
+            return str(_rename_into_place(staged, parent, candidate.card))
+        version = _upload(staged, filesystem, f"{root}/{model_name}", candidate.card)
+        return f"{model_dir.rstrip('/')}/{model_name}/{version}"
+    except BaseException:
+        shutil.rmtree(staged, ignore_errors=True)
+        with contextlib.suppress(OSError):  # not empty: somebody else publishes there as well
+            for folder in missing:
+                folder.rmdir()
+        raise
+    finally:
+        shutil.rmtree(staged if on_disk else parent, ignore_errors=True)
+
+
+def _rename_into_place(staged: Path, parent: Path, card: dict[str, Any]) -> Path:
+    while True:
+        version = _next_version(pyarrow.fs.LocalFileSystem(), str(parent))
+        _write_card(staged, version, card)
+        try:
+            os.rename(staged, parent / str(version))
+        except OSError:
+            if not (parent / str(version)).exists():
+                raise
+            logger.info("version %d was taken meanwhile", version)
+            continue
+        return parent / str(version)
+
+
+def _upload(staged: Path, filesystem: pyarrow.fs.FileSystem, root: str, card: dict[str, Any]) -> int:
+    """Copy to an object store, the marker last; returns the version. There nobody tells two publishers apart."""
+    version = _next_version(filesystem, root)
+    _write_card(staged, version, card)
+    files = sorted((path for path in staged.rglob("*") if path.is_file()), key=lambda path: path.name == MARKER)
+    try:
+        for path in files:
+            target = f"{root}/{version}/{path.relative_to(staged).as_posix()}"
+            filesystem.create_dir(target.rpartition("/")[0])
+            with filesystem.open_output_stream(target) as stream:
+                stream.write(path.read_bytes())
+    except BaseException:
+        with contextlib.suppress(OSError):
+            filesystem.delete_dir(f"{root}/{version}")
+        raise
+    return version
+
+
+def _next_version(filesystem: pyarrow.fs.FileSystem, folder: str) -> int:
+    return 1 + max(versions_in(filesystem, folder), default=0)
+
+
+def _write_card(staged: Path, version: int, card: dict[str, Any]) -> None:
+    (staged / "model_card.json").write_text(json.dumps({"version": version, **card}, indent=2) + "\n")

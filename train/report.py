@@ -1,4 +1,4 @@
-"""From a finished run to what a person takes away: figures, pictures, `mnist.h5`, and the published SavedModel."""
+"""From a finished run to what a person takes away: figures, pictures, `mnist.h5`, and the published model's card."""
 
 import dataclasses
 import importlib.metadata
@@ -11,57 +11,47 @@ from pathlib import Path
 from typing import Any
 
 import keras
-import numpy as np
-from numpy.typing import NDArray
 
 from . import export, plots
 from .checkpoint import Checkpoint
-from .config import TrainConfig
-from .data import Dataset
 from .evaluate import Evaluation
+from .loop import Outcome
 from .model import build_model
-from .storage import RunFolder
+from .runs import Run
 
 PACKAGES = ("tensorflow", "keras", "ray", "numpy")
 
 
-def model_of(config: TrainConfig, checkpoint: Checkpoint, dataset: Dataset) -> keras.Model:
-    """The model with the checkpoint's averaged weights."""
-    model = build_model(config, image_size=dataset.image_size, num_classes=len(dataset.class_names))
+def model_of(run: Run, state: Checkpoint) -> keras.Model:
+    """The model with the averaged weights of a checkpoint."""
+    num_classes = len(run.dataset.class_names)
+    model = build_model(run.config, image_size=run.dataset.image_size, num_classes=num_classes)
     for variable in model.weights:
-        variable.assign(checkpoint.arrays[f"averaged/{variable.path}"])
+        variable.assign(state.arrays[f"averaged/{variable.path}"])
     return model
 
 
-def write_results(
-    run: RunFolder,
-    config: TrainConfig,
-    dataset: Dataset,
-    checkpoint: Checkpoint,
-    probabilities: NDArray[np.float32],
-    *,
-    model_name: str,
-    training_seconds: float,
-) -> Evaluation:
+def write_results(run: Run, state: Checkpoint, outcome: Outcome) -> Evaluation:
     """Write `report.json`, the pictures and `<model_name>.h5` into the run's folder.
 
     Args:
-        probabilities: float32 [num test images, classes], as the run's workers computed them.
+        state: the run's last checkpoint.
     """
+    dataset, folder, probabilities = run.dataset, run.folder, outcome.test_probabilities
     evaluation = Evaluation.of(probabilities, dataset.test_labels)
-    title = f"{run.name}: {evaluation.accuracy:.2%} on {evaluation.num_examples:,} test images"
-    run.write("learning_curve.png", plots.learning_curve(checkpoint.history, title))
-    run.write("confusion_matrix.png", plots.confusion_matrix(evaluation, dataset.class_names))
-    run.write(
+    title = f"{folder.name}: {evaluation.accuracy:.2%} on {evaluation.num_examples:,} test images"
+    folder.write("learning_curve.png", plots.learning_curve(state.history, title))
+    folder.write("confusion_matrix.png", plots.confusion_matrix(evaluation, dataset.class_names))
+    folder.write(
         "mistakes.png",
         plots.mistakes(dataset.test_images, dataset.test_labels, probabilities, dataset.class_names),
     )
-    run.write(f"{model_name}.h5", export.h5_bytes(model_of(config, checkpoint, dataset)))
-    run.write_json(
+    folder.write(f"{run.job.model_name}.h5", export.h5_bytes(model_of(run, state)))
+    folder.write_json(
         "report.json",
         {
-            "step": checkpoint.step,
-            "training_seconds": round(training_seconds, 1),
+            "step": state.step,
+            "training_seconds": round(outcome.training_seconds, 1),
             "class_names": dataset.class_names,
             "test": dataclasses.asdict(evaluation),
         },
@@ -69,20 +59,13 @@ def write_results(
     return evaluation
 
 
-def model_card(
-    config: TrainConfig,
-    dataset: Dataset,
-    checkpoint: Checkpoint,
-    evaluation: Evaluation,
-    *,
-    model: keras.Model,
-    run: str,
-) -> dict[str, Any]:
+def model_card(run: Run, state: Checkpoint, evaluation: Evaluation, model: keras.Model) -> dict[str, Any]:
     """What somebody who meets the model later must know, as JSON values."""
+    dataset = run.dataset
     return {
         "description": f"Reads one handwritten character from a {dataset.image_size} image, white ink on black.",
-        "run": run,
-        "step": checkpoint.step,
+        "run": run.folder.name,
+        "step": state.step,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "parameters": model.count_params(),
         "class_names": dataset.class_names,
@@ -93,8 +76,8 @@ def model_card(
             "train_images": len(dataset.train_labels),
             "test_images": len(dataset.test_labels),
         },
-        "seed": config.seed,
-        "config": config.to_json(),
+        "seed": run.config.seed,
+        "config": run.config.to_json(),
         "versions": {
             "inkling": _own_version(),
             "python": platform.python_version(),

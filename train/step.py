@@ -34,6 +34,7 @@ def replica_loss(
     targets += label_smoothing / logits.shape[-1]
     losses = tf.nn.softmax_cross_entropy_with_logits(targets, logits)
     # The global size, not ours: the optimizer sums gradients over replicas.
+    # https://www.tensorflow.org/tutorials/distribute/custom_training
     return tf.reduce_sum(losses) / global_batch_size
 
 
@@ -103,7 +104,11 @@ class StepMetrics:
 def make_run_steps(
     config: TrainConfig, state: TrainState, strategy: tf.distribute.Strategy
 ) -> Callable[[Any, int], StepMetrics]:
-    """Compile the training step. Returns `run_steps(iterator, num_steps)`."""
+    """Compile the training step.
+
+    Returns: `run_steps(iterator, num_steps)`, which takes that many steps on what `training_batches` yields, moves
+        `state` on by them, `state.step` included, and returns their metrics.
+    """
     logits_of = logits_model(state.model)
     num_replicas = strategy.num_replicas_in_sync
     dropouts = [

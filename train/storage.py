@@ -1,18 +1,20 @@
-"""A run's folder, on a local or shared disk or in an object store, reached through one small interface.
+"""Runs' folders and models' versions, on a local or shared disk or in an object store.
 
-Files appear whole or not at all: on a disk by a rename, in an object store because a write commits when it closes.
+A run's files appear whole or not at all: on a disk by a rename, in an object store because a write commits when it
+closes.
 """
 
 import json
 import os
-import re
 import uuid
 from pathlib import Path
 from typing import Any
 
 import pyarrow.fs
 
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+from .config import NAME
+
+MARKER = "saved_model.pb"  # a version of a model without it does not exist
 
 
 def open_storage(storage: str) -> tuple[pyarrow.fs.FileSystem, str]:
@@ -34,11 +36,29 @@ def open_storage(storage: str) -> tuple[pyarrow.fs.FileSystem, str]:
         return pyarrow.fs.PyFileSystem(pyarrow.fs.FSSpecHandler(filesystem)), path
 
 
+def versions_in(filesystem: pyarrow.fs.FileSystem, folder: str) -> dict[int, str]:
+    """The paths of a model's versions, by number, in its folder; those without their MARKER too."""
+    entries = filesystem.get_file_info(pyarrow.fs.FileSelector(folder, allow_not_found=True))
+    return {int(entry.base_name): entry.path for entry in entries if entry.base_name.isdecimal()}
+
+
+def is_savedmodel(filesystem: pyarrow.fs.FileSystem, folder: str) -> bool:
+    """Whether there is a SavedModel in `folder`."""
+    return bool(filesystem.get_file_info(f"{folder}/{MARKER}").type == pyarrow.fs.FileType.File)
+
+
 class RunFolder:
     """`<storage>/<name>/`, wherever `storage` is. Paths below are relative to it."""
 
     def __init__(self, storage: str, name: str) -> None:
-        """Args: storage: a folder or URI; name: letters, digits, '.', '_', '-'. Raises: ValueError."""
+        """Open the folder of a run; it need not exist.
+
+        Args:
+            storage: a folder or URI, which holds one folder for each run.
+            name: the run's: letters, digits, '.', '_' and '-'.
+
+        Raises: ValueError.
+        """
         if not NAME.fullmatch(name):
             raise ValueError(f"run name {name!r} is not usable: letters, digits, '.', '_' and '-', 100 at most")
         self.storage = storage if "://" in storage else str(Path(storage).absolute())

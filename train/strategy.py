@@ -1,10 +1,16 @@
-"""Set TensorFlow up for this process and choose the `tf.distribute` strategy that spans its devices."""
+"""Set TensorFlow up, choose the `tf.distribute` strategy that spans its devices, share data out to its replicas."""
 
 import json
 import os
+from collections.abc import Iterator
+from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
+from numpy.typing import NDArray
+
+PER_REPLICA_BATCH_SIZE = 500  # images, of what is computed without gradients
 
 
 def configure_tensorflow(
@@ -25,7 +31,8 @@ def configure_tensorflow(
         tf.config.experimental.enable_op_determinism()
     compute_in_full_float32()
     gpus = tf.config.list_physical_devices("GPU")[:num_gpus]
-    # Ray hides the GPUs that it gave to others, but none from a worker that got none.
+    # Ray hides the GPUs that it gave to others, but none from a worker that got none:
+    # https://github.com/ray-project/ray/pull/54928
     tf.config.set_visible_devices(gpus, "GPU")
     for gpu in gpus:
         tf.config.experimental.set_memory_growth(gpu, True)  # leave memory to the other workers of the node
@@ -54,7 +61,8 @@ def keep_to_own_cpus(local_rank: int, *, local_workers: int, num_cpus: int) -> N
 def make_strategy() -> tf.distribute.Strategy:
     """`MultiWorkerMirroredStrategy` if TF_CONFIG names several workers, else `MirroredStrategy` over local devices.
 
-    One device alone has nothing to mirror, and XLA does not compile `MirroredStrategy`'s merges of replicas.
+    One device alone has nothing to mirror, and XLA does not compile `MirroredStrategy`'s merging of replicas:
+    https://github.com/keras-team/tf-keras/issues/194
     """
     workers = json.loads(os.environ.get("TF_CONFIG", "{}")).get("cluster", {}).get("worker", [])
     if len(workers) > 1:
@@ -77,7 +85,7 @@ def runs_on_gpus(strategy: tf.distribute.Strategy) -> bool:
 def compute_in_full_float32() -> None:
     """Have GPUs multiply float32 as CPUs do; by default they round it to TensorFloat-32, which has 10 bits.
 
-    Who wants that speed takes half precision for training. A published model must predict what was measured.
+    A published model must predict what was measured; for speed, training has half precision.
     """
     tf.config.experimental.enable_tensor_float_32_execution(False)
 
@@ -86,3 +94,42 @@ def is_chief(strategy: tf.distribute.Strategy) -> bool:
     """Whether this process is the one that writes files."""
     resolver = strategy.cluster_resolver
     return resolver is None or not resolver.task_id
+
+
+def replica_slices(
+    images: NDArray[np.uint8], strategy: tf.distribute.Strategy, per_replica_batch_size: int = PER_REPLICA_BATCH_SIZE
+) -> Iterator[tuple[Any, Any, int]]:
+    """Cut images into slices of one size for all replicas, a batch at a time.
+
+    Args:
+        images: uint8 [n, height, width].
+
+    Yields: per-replica images uint8 [b, height, width]; per-replica marks float64 [b], 1 for an image and 0 for what
+        fills the last slices up; and the number of images in the batch. Replica 0's slice comes first.
+    """
+    replicas = strategy.num_replicas_in_sync
+    batch = per_replica_batch_size * replicas
+    for start in range(0, len(images), batch):
+        chunk = images[start : start + batch]
+        share = -(-len(chunk) // replicas)
+        filling = share * replicas - len(chunk)
+        padded = np.concatenate([chunk, np.zeros((filling, *chunk.shape[1:]), np.uint8)])
+        present = np.concatenate([np.ones(len(chunk)), np.zeros(filling)])
+        yield _distribute(padded, share, strategy), _distribute(present, share, strategy), len(chunk)
+
+
+def _distribute(array: NDArray[Any], share: int, strategy: tf.distribute.Strategy) -> Any:
+    def slice_of(context: tf.distribute.ReplicaContext) -> tf.Tensor:
+        rank = context.replica_id_in_sync_group
+        return tf.constant(array[rank * share : (rank + 1) * share])
+
+    return strategy.experimental_distribute_values_from_function(slice_of)
+
+
+def gather(strategy: tf.distribute.Strategy, numbers: list[int]) -> list[int]:
+    """The numbers of all replicas, in order; `numbers` are those of this worker's replicas. All workers call it."""
+    if strategy.num_replicas_in_sync == 1:
+        return numbers
+    in_order = iter(numbers)
+    values = strategy.experimental_distribute_values_from_function(lambda _: tf.constant([next(in_order)], tf.int64))
+    return [int(number) for number in strategy.gather(values, axis=0).numpy()]

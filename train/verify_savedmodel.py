@@ -18,28 +18,36 @@ ENCODED_IMAGES = 20  # of them are sent as PNG through the other two signatures
 
 
 def verify(folder: Path, images: NDArray[np.uint8], probabilities: NDArray[np.float32]) -> None:
-    """Args: images uint8 [n, height, width]; probabilities float32 [n, classes]. Raises: ValueError."""
+    """Compare what the SavedModel's signatures give with what the model gave.
+
+    Args:
+        folder: the SavedModel's.
+        images: uint8 [n, height, width].
+        probabilities: float32 [n, classes], of the model for these images.
+
+    Raises: ValueError if they differ.
+    """
     encoded = [tf.io.encode_png(image[..., np.newaxis]).numpy() for image in images[:ENCODED_IMAGES]]
     features = [tf.train.Feature(bytes_list=tf.train.BytesList(value=[png])) for png in encoded]
     examples = [tf.train.Example(features=tf.train.Features(feature={"image/encoded": f})) for f in features]
-    # A session, as in TensorFlow Serving: what tf.saved_model.load restores is more than what a session does.
+    # A session, as in TensorFlow Serving: tf.saved_model.load restores more than a session does (see `InklingModule`).
     with tf.Graph().as_default(), tf.compat.v1.Session() as session:
         signatures = tf.compat.v1.saved_model.load(session, ["serve"], str(folder)).signature_def
 
-        def ask(signature: str, alias: str, value: Any) -> dict[str, NDArray[Any]]:
+        def run(signature: str, alias: str, value: Any) -> dict[str, NDArray[Any]]:
             definition = signatures[signature]
             outputs = {name: info.name for name, info in definition.outputs.items()}
-            answer: dict[str, NDArray[Any]] = session.run(outputs, {definition.inputs[alias].name: value})
-            return answer
+            result: dict[str, NDArray[Any]] = session.run(outputs, {definition.inputs[alias].name: value})
+            return result
 
-        answer = ask("serving_default", "images", images)
-        _compare("serving_default", answer["probabilities"], probabilities)
-        if not np.array_equal(answer["classes"], answer["probabilities"].argmax(axis=1)):
+        result = run("serving_default", "images", images)
+        _compare("serving_default", result["probabilities"], probabilities)
+        if not np.array_equal(result["classes"], result["probabilities"].argmax(axis=1)):
             raise ValueError("serving_default: classes are not the most probable ones")
-        answer = ask("image_bytes", "image_bytes", encoded)
-        _compare("image_bytes", answer["probabilities"], probabilities[:ENCODED_IMAGES])
-        answer = ask("classify", "inputs", [example.SerializeToString() for example in examples])
-        _compare("classify", answer["scores"], probabilities[:ENCODED_IMAGES])
+        result = run("image_bytes", "image_bytes", encoded)
+        _compare("image_bytes", result["probabilities"], probabilities[:ENCODED_IMAGES])
+        result = run("classify", "inputs", [example.SerializeToString() for example in examples])
+        _compare("classify", result["scores"], probabilities[:ENCODED_IMAGES])
 
 
 def _compare(signature: str, found: NDArray[np.float32], expected: NDArray[np.float32]) -> None:

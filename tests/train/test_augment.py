@@ -16,8 +16,8 @@ SIZE = (28, 28)
 
 
 def moved(images, augmentation, *, epoch=EPOCH, index=INDEX, seed=0):
-    moves = augment.draw(augmentation, seed=seed, epoch=epoch, index=index, image_size=images.shape[1:])
-    return augment.apply(images[index], *moves).numpy()[..., 0]
+    moves = augment.sample_transforms(augmentation, seed=seed, epoch=epoch, index=index, image_size=images.shape[1:])
+    return augment.apply_transforms(images[index], *moves).numpy()[..., 0]
 
 
 @pytest.mark.parametrize("augmentation", [Augmentation(), Augmentation(elastic_px=1e-9)], ids=["affine", "elastic"])
@@ -27,10 +27,12 @@ def test_without_strength_images_stay_as_they_are(digits, augmentation):
 
 def test_a_shift_moves_by_what_was_drawn(digits):
     augmentation = Augmentation(shift_px=3)
-    transforms, _ = augment.draw(augmentation, seed=0, epoch=EPOCH, index=INDEX, image_size=SIZE)
+    transforms, _ = augment.sample_transforms(augmentation, seed=0, epoch=EPOCH, index=INDEX, image_size=SIZE)
     whole = np.rint(transforms)
     assert np.abs(transforms[:, [2, 5]]).max() <= 3 and len(np.unique(whole[:, 2])) > 4
-    result = augment.apply(digits.train_images[INDEX], whole.astype(np.float32), np.zeros((40, 0), np.float32)).numpy()
+    result = augment.apply_transforms(
+        digits.train_images[INDEX], whole.astype(np.float32), np.zeros((40, 0), np.float32)
+    ).numpy()
     for image, map_, out in zip(digits.train_images[INDEX], whole.astype(int), result[..., 0], strict=True):
         padded = np.pad(image, 3)
         expected = padded[3 + map_[5] : 31 + map_[5], 3 + map_[2] : 31 + map_[2]]
@@ -47,7 +49,7 @@ def test_flips_mirror_half_of_the_images(digits):
 
 def test_rotation_and_scale_map_corners_as_drawn():
     augmentation = Augmentation(rotation_degrees=30, scale=0.2, shear=0.1)
-    transforms, _ = augment.draw(augmentation, seed=1, epoch=EPOCH, index=INDEX, image_size=SIZE)
+    transforms, _ = augment.sample_transforms(augmentation, seed=1, epoch=EPOCH, index=INDEX, image_size=SIZE)
     matrices = transforms[:, [0, 1, 3, 4]].reshape(-1, 2, 2)
     centre = np.full(2, 13.5)
     np.testing.assert_allclose(matrices @ centre + transforms[:, [2, 5]], np.tile(centre, (40, 1)), atol=1e-4)
@@ -71,7 +73,9 @@ def test_augmentation_does_not_depend_on_the_batch_or_the_worker(digits, elastic
 
 def test_elastic_displacements_are_smooth_and_of_the_strength_asked_for():
     index = np.arange(2000)
-    _, nodes = augment.draw(Augmentation(elastic_px=2), seed=0, epoch=index * 0, index=index, image_size=SIZE)
+    _, nodes = augment.sample_transforms(
+        Augmentation(elastic_px=2), seed=0, epoch=index * 0, index=index, image_size=SIZE
+    )
     field = augment._smooth_field(nodes, *SIZE).numpy()
     np.testing.assert_allclose(field.std(axis=(0, 1)), 2, rtol=0.12)
     neighbours = np.corrcoef(field[:, 0, 14, 14], field[:, 0, 14, 15])[0, 1]

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from inkling.train.batch_norm import BatchNormalization, fused_slopes
+from inkling.train.batch_norm import BatchNormalization, fused_gradients
 from tests.train.slopes import slopes_by_definition
 
 SHAPE = (12, 5, 6, 3)
@@ -87,6 +87,6 @@ def test_the_gradient_is_that_of_other_statistics_than_the_batchs_own(batch):
     moments = tf.nn.moments(x, [0, 1, 2])
     mean, variance = moments[0] + 0.1, moments[1] * 1.2  # as those of all replicas are not quite this batch's
     gamma, epsilon = tf.constant([0.5, 1.0, 2.0]), 1e-3
-    found = fused_slopes(upstream, x, gamma, mean, variance, epsilon, on_gpu=False)
+    found = fused_gradients(upstream, x, gamma, mean=mean, variance=variance, epsilon=epsilon, on_gpu=False)
     for slope, expected in zip(found, slopes_by_definition(*batch, gamma, mean, variance, epsilon), strict=True):
         np.testing.assert_allclose(slope, expected, rtol=1e-4, atol=1e-5)

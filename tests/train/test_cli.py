@@ -209,7 +209,7 @@ MISTAKES = {
     "resumed recipe": (["--resume", "a", "--recipe", "quick"], 2, "--resume goes on with the run's own settings"),
     "resumed for elsewhere": (["--resume", "a", "--model-name", "b"], 2, "--resume goes on with the run's own"),
     "nowhere to write": (["--storage", "/proc/runs", "--in-process"], 1, "/proc/runs"),
-    "no model": (["evaluate", "gone"], 2, "gone is no model"),
+    "no model": (["evaluate", "gone"], 2, "gone is not a model"),
 }
 
 

@@ -129,12 +129,12 @@ BROKEN = {
     "tiny": (broken_images(lambda a: {"x_train": a["x_train"][:, :4, :4]}), "expected at least 8"),
     "sizes differ": (broken_images(lambda a: {"x_test": a["x_test"][:, :8, :8]}), "but test images"),
     "no examples": (broken_images(lambda a: {"x_test": a["x_test"][:0], "y_test": a["y_test"][:0]}), "set is empty"),
-    "objects": (broken_images(lambda a: {"x_train": np.array([{}] * 12)}), "no readable .npz"),
-    "no npz": (broken_idx("x_train", lambda b: b), "no readable .npz"),
+    "objects": (broken_images(lambda a: {"x_train": np.array([{}] * 12)}), "not a readable .npz"),
+    "no npz": (broken_idx("x_train", lambda b: b), "not a readable .npz"),
     "gzip spoilt": (lambda folder: spoil(folder), "train-images-idx3-ubyte.gz cannot be read"),
-    "npy": (lambda folder: numbers(folder / "x.npy"), "no readable .npz"),
+    "npy": (lambda folder: numbers(folder / "x.npy"), "not a readable .npz"),
     "lacks arrays": (lambda folder: save(folder / "set.npz", x_train=np.zeros(3)), "lacks x_test, y_test, y_train"),
-    "npz cut short": (lambda folder: cut(broken_images(lambda a: {})(folder)), "no readable .npz"),
+    "npz cut short": (lambda folder: cut(broken_images(lambda a: {})(folder)), "not a readable .npz"),
     "no test folder": (image_folder(lambda f: (f / "test").rename(f / "tset")), "has train/ but no test/"),
     "unknown class": (image_folder(lambda f: (f / "test" / "z").mkdir()), "is a class that"),
     "empty class folder": (image_folder(lambda f: (f / "train/a/1.png").unlink()), "class a is empty"),
@@ -175,7 +175,7 @@ def cut(path):
 @pytest.mark.parametrize(("make", "message"), BROKEN.values(), ids=BROKEN)
 def test_bad_data_is_refused_with_what_was_found(tmp_path, make, message):
     path = make(tmp_path)
-    if message == "no readable .npz" and path.is_dir():
+    if message == "not a readable .npz" and path.is_dir():
         path = path / data.IDX_FILES["x_train"]
     with pytest.raises(data.DataError, match=message):
         data.load(path)

@@ -75,16 +75,16 @@ SLOPES = """
 import numpy as np
 import tensorflow as tf
 from tests.train.slopes import slopes_by_definition
-from inkling.train.batch_norm import fused_slopes
+from inkling.train.batch_norm import fused_gradients
 
 random = np.random.default_rng(0)
 x, upstream = (random.normal(1, 2, (32, 14, 14, 8)) for _ in range(2))
 mean, variance = x.mean((0, 1, 2)) + 0.1, x.var((0, 1, 2)) * 1.2
 gamma = random.normal(size=8)
-statistics = [tf.constant(value, tf.float32) for value in (gamma, mean, variance)]
+gamma32, mean32, variance32 = (tf.constant(value, tf.float32) for value in (gamma, mean, variance))
 for dtype, tolerance in ((tf.float32, 1e-4), (tf.float16, 1e-2), (tf.bfloat16, 5e-2)):
     tensors = [tf.cast(value, dtype) for value in (upstream, x)]
-    found = fused_slopes(*tensors, *statistics, 1e-3, on_gpu=True)
+    found = fused_gradients(*tensors, gamma32, mean=mean32, variance=variance32, epsilon=1e-3, on_gpu=True)
     expected = slopes_by_definition(*(tf.cast(t, tf.float64) for t in reversed(tensors)), gamma, mean, variance, 1e-3)
     for slope, value in zip(found, expected):
         np.testing.assert_allclose(tf.cast(slope, tf.float64), value, rtol=tolerance, atol=tolerance)

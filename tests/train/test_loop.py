@@ -24,7 +24,7 @@ class Stop(Exception):
     pass
 
 
-def train_run(config, dataset, strategy, folder, name="run", stop_at=None):
+def train_run(config, dataset, strategy, folder, name="run", stop_at=None, **changes):
     """Train in this process; with `stop_at`, break off right after the checkpoint at that step."""
     run, events = RunFolder(str(folder), name), []
 
@@ -32,7 +32,7 @@ def train_run(config, dataset, strategy, folder, name="run", stop_at=None):
         if metrics["step"] == stop_at:
             raise Stop
 
-    outcome = train(config, dataset, strategy, run, emit=events.append, on_checkpoint=on_checkpoint)
+    outcome = train(config, dataset, strategy, run, emit=events.append, on_checkpoint=on_checkpoint, **changes)
     return run, outcome, events
 
 
@@ -120,16 +120,16 @@ def test_a_loss_that_is_not_finite_stops_the_run(small_config, digits, one_repli
     ids=["between checkpoints", "where one is due"],
 )
 def test_a_run_that_diverges_names_its_last_good_checkpoint(
-    small_config, digits, one_replica, tmp_path, monkeypatch, last_finite, told
+    small_config, digits, one_replica, tmp_path, last_finite, told
 ):
-    def overflow(state, decay):
-        gamma = state.model.get_layer("conv1_norm").gamma.value
-        now = state.optimizer.iterations.value >= last_finite
-        gamma.assign(tf.where(now, tf.fill(gamma.shape, np.inf), gamma))
+    class Overflowing(TrainState):
+        def move_average(self, decay):
+            gamma = self.model.get_layer("conv1_norm").gamma.value
+            now = self.optimizer.iterations.value >= last_finite
+            gamma.assign(tf.where(now, tf.fill(gamma.shape, np.inf), gamma))
 
-    monkeypatch.setattr(TrainState, "move_average", overflow)
     with pytest.raises(TrainingDiverged, match=told + r".*last good checkpoint: .*/checkpoints/step_0*7;"):
-        train_run(small_config, digits, one_replica, tmp_path)
+        train_run(small_config, digits, one_replica, tmp_path, make_state=Overflowing)
 
 
 def test_one_long_call_gives_what_many_short_ones_give(undisturbed, digits, one_replica, tmp_path):

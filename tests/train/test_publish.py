@@ -44,17 +44,16 @@ def savedmodel(model, digits, tmp_path_factory):
     return folder
 
 
-def publish_model(model, digits, probabilities, model_dir, **changes):
-    arguments = {
-        "model_name": "mnist",
-        "class_names": digits.class_names,
-        "card": {"seed": 7},
-        "accuracy": 0.99,
-        "min_accuracy": 0.9,
-        "test_images": digits.test_images,
-        "test_probabilities": probabilities,
-    }
-    return publish.publish(model, str(model_dir), **arguments | changes)
+def publish_model(model, digits, probabilities, model_dir, accuracy=0.99, **changes):
+    candidate = publish.Candidate(
+        model=model,
+        class_names=digits.class_names,
+        card={"seed": 7},
+        accuracy=accuracy,
+        test_images=digits.test_images,
+        test_probabilities=probabilities,
+    )
+    return publish.publish(candidate, str(model_dir), model_name="mnist", min_accuracy=0.9, **changes)
 
 
 def test_all_signatures_give_what_the_model_gives(savedmodel, digits, probabilities):
@@ -133,20 +132,19 @@ def test_versions_count_up_and_carry_their_card(model, digits, probabilities, tm
     np.testing.assert_allclose(loaded(digits.test_images), probabilities, atol=1e-5)
 
 
-def test_two_publishers_at_once_get_two_versions(model, digits, probabilities, tmp_path, monkeypatch):
+def test_two_publishers_at_once_get_two_versions(model, digits, probabilities, tmp_path):
     both_verified = threading.Barrier(2)
-    verify_for_real = publish._verify
 
     def verify_and_meet(*arguments):
-        verify_for_real(*arguments)
+        publish.verify_in_fresh_process(*arguments)
         both_verified.wait(PATIENCE_S)
 
-    monkeypatch.setattr(publish, "_verify", verify_and_meet)
     published = []
-    threads = [
-        threading.Thread(target=lambda: published.append(publish_model(model, digits, probabilities, tmp_path)))
-        for _ in range(2)
-    ]
+
+    def publish_once():
+        published.append(publish_model(model, digits, probabilities, tmp_path, verify=verify_and_meet))
+
+    threads = [threading.Thread(target=publish_once) for _ in range(2)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -169,16 +167,13 @@ def test_a_savedmodel_that_answers_differently_is_not_published(model, digits, p
     assert os.listdir(tmp_path) == []
 
 
-def test_a_refusal_keeps_what_another_publisher_put_there_meanwhile(
-    model, digits, probabilities, tmp_path, monkeypatch
-):
+def test_a_refusal_keeps_what_another_publisher_put_there_meanwhile(model, digits, probabilities, tmp_path):
     def verify_while_another_publishes(*arguments):
         (tmp_path / "models" / "letters" / "1").mkdir(parents=True)
         raise publish.PublishRefused("no")
 
-    monkeypatch.setattr(publish, "_verify", verify_while_another_publishes)
     with pytest.raises(publish.PublishRefused):
-        publish_model(model, digits, probabilities, tmp_path / "models")
+        publish_model(model, digits, probabilities, tmp_path / "models", verify=verify_while_another_publishes)
     assert [path.name for path in (tmp_path / "models").iterdir()] == ["letters"]
     assert (tmp_path / "models" / "letters" / "1").is_dir()
 
@@ -190,23 +185,20 @@ def test_a_refusal_keeps_the_versions_that_were_there(model, digits, probabiliti
     assert os.listdir(tmp_path / "mnist") == ["1"]
 
 
-def test_an_object_store_gets_the_marker_last(model, digits, probabilities, tmp_path, monkeypatch):
+def test_an_object_store_gets_the_marker_last(model, digits, probabilities, tmp_path):
     written = []
-    upload_for_real = publish._upload
 
-    def watch(staged, filesystem, root, card):
-        class Watched:
-            def __getattr__(self, name):
-                return getattr(filesystem, name)
+    class Watched(MemoryFileSystem):
+        protocol = "watched"
+        store, pseudo_dirs = {}, [""]
 
-            def open_output_stream(self, path):
+        def _open(self, path, mode="rb", **options):
+            if mode == "wb":
                 written.append(path)
-                return filesystem.open_output_stream(path)
+            return super()._open(path, mode, **options)
 
-        return upload_for_real(staged, Watched(), root, card)
-
-    monkeypatch.setattr(publish, "_upload", watch)
-    store = f"memory://{tmp_path}/models"
+    fsspec.register_implementation("watched", Watched, clobber=True)
+    store = f"watched://{tmp_path}/models"
     for version in (1, 2):
         assert publish_model(model, digits, probabilities, store) == f"{store}/mnist/{version}"
     assert written[-1].endswith("/2/saved_model.pb") and len(written) == 12

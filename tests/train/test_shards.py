@@ -38,14 +38,14 @@ def test_a_fresh_process_in_mid_epoch_takes_the_same_examples():
 
 def test_an_examples_numbers_do_not_depend_on_its_company():
     index, epoch = np.arange(100), np.full(100, 3)
-    alone = example_order.uniforms(example_order.AUGMENTATION, 7, epoch[42:43], index[42:43], 5)
-    together = example_order.uniforms(example_order.AUGMENTATION, 7, epoch, index, 9)
+    alone = example_order.uniform_numbers(example_order.AUGMENTATION, 7, epoch[42:43], index[42:43], 5)
+    together = example_order.uniform_numbers(example_order.AUGMENTATION, 7, epoch, index, 9)
     np.testing.assert_array_equal(alone[0], together[42, :5])
 
 
 def test_uniforms_are_uniform_and_uncorrelated():
     index = np.arange(20_000)
-    numbers = example_order.uniforms(example_order.AUGMENTATION, 0, np.zeros_like(index), index, 6)
+    numbers = example_order.uniform_numbers(example_order.AUGMENTATION, 0, np.zeros_like(index), index, 6)
     assert numbers.min() >= 0 and numbers.max() < 1
     np.testing.assert_allclose(numbers.mean(axis=0), 0.5, atol=0.01)
     np.testing.assert_allclose(numbers.var(axis=0), 1 / 12, atol=0.002)
@@ -56,17 +56,31 @@ def test_uniforms_are_uniform_and_uncorrelated():
 def test_the_generator_is_splitmix64():
     # The first outputs for seed 1234567, from the reference implementation at prng.di.unimi.it/splitmix64.c.
     counters = np.arange(1, 4, dtype=np.uint64)
-    outputs = example_order._mix(np.uint64(1234567) + counters * example_order.GOLDEN_GAMMA)
+    outputs = example_order._splitmix64(np.uint64(1234567) + counters * example_order.GOLDEN_GAMMA)
     assert outputs.tolist() == [6457827717110365317, 3203168211198807973, 9817491932198370423]
 
 
 def test_the_numbers_of_a_seed_stay_what_they_are():
     one = np.array([0])
     np.testing.assert_allclose(
-        example_order.uniforms(example_order.AUGMENTATION, 0, one, one, 3)[0], FIRST_NUMBERS, atol=1e-7
+        example_order.uniform_numbers(example_order.AUGMENTATION, 0, one, one, 3)[0], FIRST_NUMBERS, atol=1e-7
     )
     assert example_order.epoch_order(0, 0, 10).tolist() == FIRST_ORDER
 
 
 FIRST_NUMBERS = [0.3721784, 0.3549505, 0.3673546]
 FIRST_ORDER = [4, 2, 5, 3, 0, 1, 8, 9, 6, 7]
+
+
+def test_the_examples_that_a_seed_holds_out_stay_what_they_are():
+    assert example_order.held_out(0, 20, 5).tolist() == FIRST_HELD_OUT
+    assert example_order.held_out(1, 20, 5).tolist() != FIRST_HELD_OUT
+    np.testing.assert_array_equal(example_order.held_out(0, 20, 20), np.arange(20))
+
+
+def test_what_is_held_out_has_a_stream_of_its_own():
+    first_of_an_epoch = {tuple(np.sort(example_order.epoch_order(0, epoch, 20)[:5])) for epoch in range(50)}
+    assert tuple(example_order.held_out(0, 20, 5)) not in first_of_an_epoch
+
+
+FIRST_HELD_OUT = [0, 1, 3, 6, 15]
