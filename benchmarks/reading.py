@@ -20,8 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from inkling.client.reading.page import find_digits
-from inkling.client.reading.result import Reading, read_page
+from inkling.client.reading import Reading, find_digits, read_page
 from tools import compose_page
 from tools.compose_page import ComposedPage
 
@@ -56,7 +55,7 @@ class Result:
 
 
 def edit_distance(written: str, read: str) -> int:
-    """The fewest insertions, deletions and replacements that turn one into the other."""
+    """Count the fewest insertions, deletions and replacements that turn one into the other."""
     previous = list(range(len(read) + 1))
     for i, one in enumerate(written, 1):
         row = [i]
@@ -100,7 +99,10 @@ def scribbles(count: int = 36) -> list[Image.Image]:
 
 
 def load_model(folder: Path) -> Predict:
-    """The newest version under `folder`, run by TensorFlow in this process."""
+    """Load the newest version under `folder`, to be run by TensorFlow in this process.
+
+    Returns: a function from uint8 [n, 28, 28] to probabilities, float32 [n, 10].
+    """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     import tensorflow as tf
 

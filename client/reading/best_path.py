@@ -25,9 +25,7 @@ ASPECT_SPREAD = np.array([0.21, 0.48, 0.24, 0.22, 0.22, 0.28, 0.23, 0.23, 0.23, 
 
 @dataclass(frozen=True, slots=True)
 class Costs:
-    """What makes a path dear: chosen on pages of MNIST's training digits, where `python -m tools.reading_statistics --costs`
-    compares them with what a search finds.
-    """
+    """What makes a path dear; `python -m tools.reading_statistics --costs` compares these with what a search finds."""
 
     doubt: float = 0.85  # of a classifier's nat
     proportions: float = 0.15  # of a squared spread beyond the first

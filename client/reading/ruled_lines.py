@@ -110,7 +110,7 @@ def _line_profile(straight: Floats, *, level: float) -> Floats | None:
     # A line that lies a little aslant still counts in the neighbouring row.
     near = cv2.dilate(thin, np.ones((3, 1), np.uint8))
     ruled = (near > level).mean(axis=1) >= STRETCHES_WITH_LINE
-    # And it reaches both edges of the page.
+    # And it is there in one of the two outermost stretches on each side.
     ruled &= (near[:, :2].max(axis=1) > level) & (near[:, -2:].max(axis=1) > level)
     if not ruled.any():
         return None

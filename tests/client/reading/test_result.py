@@ -1,0 +1,86 @@
+"""Readings of made-up candidates: what is marked, and why."""
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw
+
+from inkling.client.reading.page import VIEWS, Page, PageLine, find_digits
+from inkling.client.reading.result import Reading, read_page
+from inkling.train import data
+from tests.client.reading.made_up import candidate, sure_of
+
+
+@pytest.fixture(scope="module")
+def digits():
+    dataset = data.load()
+    return dataset.test_images, dataset.test_labels
+
+
+def page_of(*candidates, cuts=(0.0,), images=None):
+    number = 1 + max(candidate.number for candidate in candidates)
+    images = np.zeros((number * VIEWS, 28, 28), np.uint8) if images is None else images
+    return Page(np.zeros((40, 60, 3), np.uint8), images, (PageLine(cuts, candidates),))
+
+
+def read_with(page, *said):
+    return Reading.of(page, np.repeat(np.stack(said), VIEWS, axis=0))
+
+
+@pytest.fixture
+def seven(digits):
+    images, labels = digits
+    return images[np.flatnonzero(labels == 7)[:1]].repeat(VIEWS, axis=0)
+
+
+def test_a_clear_digit_has_no_mark(seven):
+    reading = read_with(page_of(candidate(0, 1, 0), images=seven), sure_of(7))
+    assert reading.text == "7" and reading.confident and reading.marks() == []
+
+
+def test_a_low_probability_is_marked_with_both_choices(seven):
+    probabilities = np.zeros(10)
+    probabilities[[7, 1]] = 0.6, 0.4
+    reading = read_with(page_of(candidate(0, 1, 0), images=seven), probabilities)
+    assert reading.text == "7" and not reading.confident
+    assert reading.marks() == ["line 1, digit 1 (7): looks like 7 or 1 (0.60 / 0.40)"]
+
+
+def test_views_that_disagree_are_marked(seven):
+    page = page_of(candidate(0, 1, 0), images=seven)
+    reading = Reading.of(page, np.stack([sure_of(7), sure_of(1, 0.9)]))
+    assert reading.digits[0].doubtful and "looks like 7 or 1" in reading.digits[0].why
+
+
+@pytest.mark.parametrize(
+    ("given", "why"),
+    [({"aspect": 2.5}, "2.5 times as wide as high"), ({"solidity": 0.95, "aspect": 1.0}, "a filled spot")],
+    ids=["dash", "spot"],
+)
+def test_shapes_that_no_digit_has_are_written_as_a_question_mark(seven, given, why):
+    reading = read_with(page_of(candidate(0, 1, 0, **given), images=seven), sure_of(7))
+    assert reading.text == "?" and not reading.digits[0].is_digit
+    assert why in reading.digits[0].why
+
+
+def test_a_guess_among_ten_is_no_digit(seven):
+    reading = read_with(page_of(candidate(0, 1, 0), images=seven), np.full(10, 0.1))
+    assert reading.text == "?" and "nothing in particular" in reading.marks()[0]
+
+
+def test_probabilities_of_another_model_are_refused(seven):
+    with pytest.raises(ValueError, match=r"shape \[2, 26\], expected \[2, 10\]"):
+        Reading.of(page_of(candidate(0, 1, 0), images=seven), np.zeros((2, 26)))
+
+
+def test_read_page_takes_any_classifier():
+    asked = []
+
+    def predict(images):
+        asked.append(images.shape)
+        return np.tile(sure_of(1), (len(images), 1))
+
+    picture = Image.new("L", (120, 120), 255)
+    assert read_page(find_digits(picture), predict).text == "" and asked == []
+    ImageDraw.Draw(picture).line((60, 25, 60, 95), fill=0, width=8)
+    assert read_page(find_digits(picture), predict).text == "1"
+    assert asked == [(VIEWS, 28, 28)]

@@ -1,0 +1,156 @@
+"""Ink sorted into lines: connected components, chains against brute force, fragments and dirt."""
+
+import numpy as np
+import pytest
+
+from inkling.client.reading import text_lines
+from inkling.client.reading.ink import Ink
+from inkling.client.reading.text_lines import InkPatch, find_lines, joined
+
+
+def ink_of(page, angle=0.0):
+    amount = np.asarray(page, np.float32)
+    return Ink(amount, amount > 0.5, 1.0, angle)
+
+
+def page_with(*boxes, size=(200, 400)):
+    """Filled boxes (left, top, width, height) on an empty page."""
+    page = np.zeros(size, np.float32)
+    for left, top, width, height in boxes:
+        page[top : top + height, left : left + width] = 1
+    return page
+
+
+def patch(left, top, width=20, height=40):
+    return InkPatch(left, top, np.ones((height, width), np.float32))
+
+
+def boxes_of(lines):
+    return [[(each.left, each.top) for each in line.patches] for line in lines]
+
+
+def test_what_touches_at_a_corner_is_one_component():
+    page = page_with((50, 50, 10, 40), (60, 90, 10, 40), (120, 60, 10, 40))
+    components = text_lines._components(ink_of(page), 6.0)
+    assert sorted((each.left, each.width) for each in components) == [(49, 22), (119, 12)]
+
+
+def test_a_component_keeps_its_soft_edge_and_no_others_ink():
+    page = page_with((50, 50, 10, 40), (63, 50, 10, 40))
+    page[50:90, 60] = 0.3
+    components = text_lines._components(ink_of(page), 6.0)
+    left = min(components, key=lambda each: each.left)
+    assert left.ink[1:-1, -1].tolist() == pytest.approx([0.3] * 40)
+    assert left.ink.sum() == pytest.approx(400 + 12, abs=0.01)
+
+
+def test_specks_and_what_comes_from_outside_are_dropped():
+    digit, speck = (100, 60, 10, 60), (300, 100, 2, 2)
+    shadow, table = (0, 0, 390, 30), (399, 0, 1, 199)
+    found = text_lines._components(ink_of(page_with(digit, speck, shadow, table)), 6.0)
+    assert [(each.left, each.top) for each in found] == [(99, 59)]
+
+
+@pytest.mark.parametrize("width", [4, 8, 12])
+def test_a_strokes_width_is_measured(width):
+    page = page_with((50, 20, width, 160))
+    assert text_lines._stroke_width(page > 0) == pytest.approx(width, abs=1.5)
+
+
+def test_joined_patches_lie_where_they_lay():
+    one = joined([patch(10, 5, 4, 6), patch(20, 8, 2, 10)])
+    assert (one.left, one.top, one.right, one.bottom) == (10, 5, 22, 18)
+    assert one.ink.sum() == 4 * 6 + 2 * 10
+    assert one.ink[0, 0] == 1 and one.ink[0, 10] == 0 and one.ink[12, 10] == 1
+
+
+def transitive_closure(bodies, height):
+    """The chains by brute force: every body with its cheapest link to the right, closed under being linked."""
+    groups = [{i} for i in range(len(bodies))]
+    for i, body in enumerate(bodies):
+        costs = {
+            j: text_lines._link_cost(body, other, height=height, angle=0.0)
+            for j, other in enumerate(bodies)
+            if other.centre[0] > body.centre[0]
+        }
+        if costs and min(costs.values()) < np.inf:
+            best = min(costs, key=costs.get)
+            one, other = (next(group for group in groups if k in group) for k in (i, best))
+            if one is not other:
+                groups.remove(other)
+                one |= other
+    return {frozenset(group) for group in groups}
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_chains_are_what_is_linked_directly_or_not(seed):
+    random = np.random.default_rng(seed)
+    # In three rows too far apart to be joined by their level.
+    places = [(int(x), int(random.integers(3) * 90 + random.integers(-8, 9))) for x in random.permutation(900)[:15]]
+    bodies = [patch(x, y + 20) for x, y in places]
+    chains = text_lines._chained(bodies, height=40.0, angle=0.0)
+    expected = transitive_closure(bodies, 40.0)
+    number = {id(body): i for i, body in enumerate(bodies)}
+    found = [frozenset(number[id(body)] for body in chain) for chain in chains]
+    # Chains on one level that share no column are joined further; none is torn apart.
+    assert all(any(group <= chain for chain in found) for group in expected)
+    assert sorted(i for chain in found for i in chain) == list(range(15))
+    rows = [{places[i][1] // 45 for i in chain} for chain in found]
+    assert all(max(row) - min(row) <= 1 for row in rows)
+
+
+def test_bodies_must_overlap_to_be_linked():
+    left, height = patch(0, 0), 40.0
+    cost = [text_lines._link_cost(left, patch(30, top), height=height, angle=0.0) for top in (0, 10, 30)]
+    assert cost[0] == 10  # of distance alone
+    assert cost[1] == pytest.approx(10 + text_lines.FALL_COST * 10)
+    assert cost[2] == np.inf  # a quarter of the height is shared, too little
+    assert text_lines._link_cost(left, patch(30 + 4 * 40, 0), height=height, angle=0.0) == np.inf
+
+
+def test_a_line_askew_is_followed_by_the_pages_angle():
+    left, right = patch(0, 0), patch(100, 30)
+    assert text_lines._link_cost(left, right, height=40.0, angle=0.0) == np.inf
+    assert text_lines._link_cost(left, right, height=40.0, angle=float(np.arctan(0.3))) == pytest.approx(80)
+
+
+def test_a_wide_gap_within_a_line_is_still_the_line():
+    lines, _ = find_lines(ink_of(page_with((20, 60, 8, 60), (340, 64, 8, 60))))
+    assert boxes_of(lines) == [[(19, 59), (339, 63)]]
+
+
+def test_lines_are_sorted_and_measured():
+    upper = [(20 + 50 * i, 20, 8, 60) for i in range(6)]
+    lower = [(40 + 50 * i, 120, 8, 50) for i in range(5)]
+    lines, stroke = find_lines(ink_of(page_with(*reversed(upper + lower))))
+    assert [len(line.patches) for line in lines] == [6, 5]
+    assert [line.height for line in lines] == [62, 52]  # a pixel of soft edge on each side
+    assert stroke == pytest.approx(8, abs=1.5)
+
+
+@pytest.mark.parametrize("slope", [-0.05, 0.0, 0.08])
+def test_a_long_line_tells_its_own_angle(slope):
+    page = page_with(*((20 + 45 * i, round(80 + slope * 45 * i), 8, 40) for i in range(8)))
+    ((line,), _) = find_lines(ink_of(page))
+    assert line.angle == pytest.approx(np.arctan(slope), abs=0.01)
+
+
+def test_a_fragment_over_its_body_becomes_part_of_it():
+    line = [patch(0, 20), patch(2, 5, 16, 8), patch(60, 20)]
+    merged = text_lines._with_fragments_joined(line, 40.0)
+    assert [(each.left, each.top, each.height) for each in merged] == [(0, 5, 55), (60, 20, 40)]
+
+
+def test_a_fragment_beside_its_body_stays_a_patch():
+    line = [patch(0, 20), patch(18, 5, 16, 8)]
+    assert len(text_lines._with_fragments_joined(line, 40.0)) == 2
+
+
+def test_a_long_stroke_may_be_further_off_than_a_dot():
+    def attached(fragment):
+        lines = [[patch(0, 0)]]
+        text_lines._attach(fragment, lines, [40.0], 4.0)
+        return len(lines[0]) == 2
+
+    assert attached(patch(28, 0, 20, 6)) and not attached(patch(28, 0, 6, 6))
+    assert not attached(patch(20 + 17, 0, 60, 6))  # further than FAR, however long
