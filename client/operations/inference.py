@@ -23,7 +23,7 @@ from ..results import Classification, Outputs, Prediction
 from ..settings import Settings
 from .effects import Operation, SendAll, Work
 from .models import ModelOperations
-from .options import PredictOptions, VersionOptions
+from .options import VersionOptions
 from .signature_check import find_problem
 from .splitting import Inputs, as_arrays, join_parts, num_rows, plan_parts, replan_parts, take_rows
 
@@ -83,16 +83,24 @@ class Operations(ModelOperations):
         outputs = yield from self._run(call, batched=several, check=check)
         return self._parse(prediction_of, outputs, spec, num_images=len(array))
 
-    def read(self, picture: "PictureSource", **options: Unpack[PredictOptions]) -> "Operation[Reading]":
+    def read(
+        self,
+        picture: "PictureSource",
+        *,
+        model: str | None = None,
+        check: bool | None = None,
+        **options: Unpack[VersionOptions],
+    ) -> "Operation[Reading]":
         """See `Client.read`."""
-        # Not at the top: most users of the client never read a picture, and OpenCV takes long to import.
+        # Not at the top: many users of the client never read a picture.
         from ..reading.page import find_digits
         from ..reading.result import Reading
 
+        self._asked(model, **options)  # refuses options that make no sense before the work on the picture
         page = yield Work(lambda: find_digits(picture))
         if not len(page.images):
             return Reading.of(page, np.empty((0, 10), np.float32))
-        prediction = yield from self.predict(page.images, **options)
+        prediction = yield from self.predict(page.images, model=model, check=check, **options)
 
         def reading() -> Reading:
             try:

@@ -1,7 +1,7 @@
 """A server that does what a test tells it to: real gRPC on a real port, with any behaviour behind each RPC.
 
-It speaks the client's own messages; `test_wire.py` shows that those are TensorFlow Serving's, and the tests that start
-`python -m serving` that a real server takes them.
+It speaks the client's own messages; `protocol/test_wire.py` shows that those are TensorFlow Serving's, and the tests
+that start `python -m serving` that a real server takes them.
 """
 
 import threading

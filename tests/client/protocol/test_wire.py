@@ -29,7 +29,7 @@ from inkling.client.protocol import inference_messages, model_messages, rpc, ten
 from inkling.client.protocol import wire_pb2 as wire
 from inkling.client.results import ServedModel
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 UPSTREAM = {
     upstream.DESCRIPTOR.name: upstream
     for upstream in (

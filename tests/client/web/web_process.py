@@ -13,7 +13,7 @@ from pathlib import Path
 from tests.patience import PATIENCE_S, POLL_S
 from tests.ports import free_port
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 class WebProcess:

@@ -14,9 +14,9 @@ import pytest
 from playwright.sync_api import expect, sync_playwright
 
 from inkling.train import data
+from tests.client.reading.test_reading import PICTURES, TRUTH
 from tests.client.skeletons import strokes_of
-from tests.client.test_reading import PICTURES, TRUTH
-from tests.client.web_process import WebProcess
+from tests.client.web.web_process import WebProcess
 from tests.server_process import ServerProcess
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)

@@ -9,9 +9,9 @@ import json
 import pytest
 from PIL import Image
 
+from tests.client.reading.test_reading import PICTURES, TRUTH
 from tests.client.stub_server import StubServer
-from tests.client.test_reading import PICTURES, TRUTH
-from tests.client.web_process import WebProcess
+from tests.client.web.web_process import WebProcess
 from tests.patience import PATIENCE_S
 from tests.ports import free_port
 
