@@ -45,8 +45,7 @@ def predictions(outputs: Mapping[str, np.ndarray], *, row_form: bool) -> bytes:
 
 
 def _rows(outputs: dict[str, np.ndarray]) -> str:
-    count = _common_rows(outputs)
-    if count == 0:
+    if _common_rows(outputs) == 0:
         return '{\n    "predictions": []\n}'
     if len(outputs) == 1:
         [(name, array)] = outputs.items()
@@ -63,16 +62,16 @@ def _rows(outputs: dict[str, np.ndarray]) -> str:
 
 
 def _common_rows(outputs: dict[str, np.ndarray]) -> int:
-    count = -1
+    num_rows = -1
     for name, array in outputs.items():
         if array.ndim == 0:
             raise invalid_argument(f"Tensor name: {name} has no shape information ")
-        if count not in (-1, array.shape[0]):
+        if num_rows not in (-1, array.shape[0]):
             raise invalid_argument(
-                f"Tensor name: {name} has inconsistent batch size: {array.shape[0]} expecting: {count}"
+                f"Tensor name: {name} has inconsistent batch size: {array.shape[0]} expecting: {num_rows}"
             )
-        count = array.shape[0]
-    return count
+        num_rows = array.shape[0]
+    return num_rows
 
 
 def _row_texts(name: str, array: np.ndarray, depth: int) -> list[str]:
