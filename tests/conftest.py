@@ -15,16 +15,6 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 from tests import digit_models as kept
 
-# These start Ray clusters, which take ports of the machine that no flag of theirs chooses.
-ONE_AFTER_THE_OTHER = {"test_ray.py": "ray", "test_faults.py": "ray"}
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """With pytest-xdist, give a file's tests to one process: they share servers and trained models."""
-    for item in items:
-        name = ONE_AFTER_THE_OTHER.get(item.path.name, str(item.path))
-        item.add_marker(pytest.mark.xdist_group(name))
-
 
 @pytest.fixture(scope="session")
 def digit_models(tmp_path_factory) -> Path:

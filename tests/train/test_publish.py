@@ -44,6 +44,27 @@ def savedmodel(model, digits, tmp_path_factory):
     return folder
 
 
+IN_A_FRESH_PROCESS = publish._verify
+
+
+@pytest.fixture(autouse=True)
+def verified_in_this_process(monkeypatch):
+    """The check before publishing, without the fresh process, which takes most tests longer than all they do."""
+
+    def verify_here(*arguments):
+        try:
+            verify(*arguments)
+        except ValueError as error:
+            raise publish.PublishRefused(str(error)) from None
+
+    monkeypatch.setattr(publish, "_verify", verify_here)
+
+
+@pytest.fixture
+def verified_in_a_fresh_process(verified_in_this_process, monkeypatch):
+    monkeypatch.setattr(publish, "_verify", IN_A_FRESH_PROCESS)
+
+
 def publish_model(model, digits, probabilities, model_dir, **changes):
     arguments = {
         "model_name": "mnist",
@@ -121,7 +142,7 @@ def test_the_h5_file_is_plain_keras(model, digits, probabilities, tmp_path):
     assert keras.models.load_model(tmp_path / "mnist.h5", compile=False).count_params() == model.count_params()
 
 
-def test_versions_count_up_and_carry_their_card(model, digits, probabilities, tmp_path):
+def test_versions_count_up_and_carry_their_card(model, digits, probabilities, tmp_path, verified_in_a_fresh_process):
     (tmp_path / "mnist" / "7").mkdir(parents=True)
     (tmp_path / "mnist" / "7" / "saved_model.pb").touch()
     published = publish_model(model, digits, probabilities, tmp_path)
@@ -163,7 +184,9 @@ def test_a_model_below_the_bar_leaves_nothing_behind(model, digits, probabilitie
     assert os.listdir(tmp_path) == []
 
 
-def test_a_savedmodel_that_answers_differently_is_not_published(model, digits, probabilities, tmp_path):
+def test_a_savedmodel_that_answers_differently_is_not_published(
+    model, digits, probabilities, tmp_path, verified_in_a_fresh_process
+):
     with pytest.raises(publish.PublishRefused, match="serving_default: probabilities differ by 0.01"):
         publish_model(model, digits, probabilities + np.float32(0.01), tmp_path / "deep" / "models")
     assert os.listdir(tmp_path) == []
