@@ -2,6 +2,8 @@
 
 import os
 import shutil
+import signal
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,11 @@ os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
 # TensorFlow leaves oneDNN off on CPUs without AVX-512, where training with it is 2.6 times as fast. It is read when
 # TensorFlow is imported, here and in the processes that tests start.
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+
+# A shell's background jobs are deaf to Ctrl-C, and so is what they start: the tests that send it would wait in vain.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    with suppress(ValueError):  # not in the main thread
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 from tests import digit_models as kept
 

@@ -279,7 +279,7 @@ def test_everything_to_press_has_a_name(open_page, web):
 
 def test_a_server_that_goes_away_and_comes_back_is_told_and_the_drawing_is_kept(open_page, digit_models):
     flags = ("--model_name=mnist", f"--model_base_path={digit_models / 'mnist'}")
-    with ServerProcess(*flags) as server, WebProcess("--server", server.address, "--timeout", "20") as web:
+    with ServerProcess(*flags) as server, WebProcess("--server", server.address, "--timeout", "5") as web:
         page = open_page(web)
         draw(page, digits_that_look_like("4"))
         expect(page.locator("#text")).to_have_text("4")
