@@ -50,7 +50,7 @@ web: $(DEMO) ## the page to draw on, in front of a server that runs
 	$(BIN)/python -m client web $(ARGS)
 
 # Two at a time: most of a test is one process that waits for another one to start.
-PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist loadgroup
+PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 test: $(READY) ## run the tests
 	$(PYTEST) -m "not slow and not fuzz and not release" $(ARGS)

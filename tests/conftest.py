@@ -2,6 +2,8 @@
 
 import os
 import shutil
+import signal
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -13,22 +15,17 @@ os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
 # TensorFlow is imported, here and in the processes that tests start.
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
+# A shell's background jobs are deaf to Ctrl-C, and so is what they start: the tests that send it would wait in vain.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    with suppress(ValueError):  # not in the main thread
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
 from tests import digit_models as kept
-
-# These start Ray clusters, which take ports of the machine that no flag of theirs chooses.
-ONE_AFTER_THE_OTHER = {"test_ray.py": "ray", "test_faults.py": "ray"}
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """With pytest-xdist, give a file's tests to one process: they share servers and trained models."""
-    for item in items:
-        name = ONE_AFTER_THE_OTHER.get(item.path.name, str(item.path))
-        item.add_marker(pytest.mark.xdist_group(name))
 
 
 @pytest.fixture(scope="session")
 def digit_models(tmp_path_factory) -> Path:
-    """A model repository with `mnist/1`, trained for one epoch on the real MNIST: about 98.5 % accurate."""
+    """A model repository with `mnist/1`, trained on the real MNIST, 99 % accurate; this test run's own copy."""
     folder = tmp_path_factory.mktemp("digit_models") / "models"
     shutil.copytree(kept.digit_models(), folder)
     return folder

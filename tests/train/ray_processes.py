@@ -101,6 +101,8 @@ class Cluster:
         host, port = self.address.split(":")
         head = ["--head", "--port", port, "--node-ip-address", host, "--temp-dir", self.temporary.name]
         head += ["--include-dashboard", "true", "--dashboard-port", self.dashboard.rpartition(":")[2]]
+        # By default one that other Rays of this machine take as well; jobs are submitted through it.
+        head += ["--dashboard-agent-listen-port", str(free_port())]
         self.add(*head, "--ray-client-server-port", self.client_address.rpartition(":")[2], num_cpus=num_cpus)
         wait_until(lambda: "Ray runtime started" in self.nodes[0].output(), self.nodes[0].output)
 

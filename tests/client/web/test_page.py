@@ -17,13 +17,14 @@ from inkling.train import data
 from tests.client.reading.test_reading import PICTURES, TRUTH
 from tests.client.skeletons import strokes_of
 from tests.client.web.web_process import WebProcess
+from tests.patience import PATIENCE_S
 from tests.server_process import ServerProcess
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here; Debian's package is chromium")
 
 DESKTOP, PHONE = {"width": 1180, "height": 900}, {"width": 390, "height": 844}
-WAIT_MS = 30_000
+WAIT_MS = 1000 * PATIENCE_S
 expect.set_options(timeout=WAIT_MS)
 
 
@@ -49,6 +50,7 @@ def open_page(browser):
 
     def open_page(web, viewport=DESKTOP, **options):
         context = browser.new_context(viewport=viewport, **options)
+        context.set_default_timeout(WAIT_MS)
         contexts.append(context)
         page = context.new_page()
         page.on("pageerror", lambda error: complaints.append(str(error)))
@@ -277,7 +279,7 @@ def test_everything_to_press_has_a_name(open_page, web):
 
 def test_a_server_that_goes_away_and_comes_back_is_told_and_the_drawing_is_kept(open_page, digit_models):
     flags = ("--model_name=mnist", f"--model_base_path={digit_models / 'mnist'}")
-    with ServerProcess(*flags) as server, WebProcess("--server", server.address, "--timeout", "2") as web:
+    with ServerProcess(*flags) as server, WebProcess("--server", server.address, "--timeout", "5") as web:
         page = open_page(web)
         draw(page, digits_that_look_like("4"))
         expect(page.locator("#text")).to_have_text("4")
@@ -296,8 +298,8 @@ def test_a_server_that_goes_away_and_comes_back_is_told_and_the_drawing_is_kept(
             }"""
         )
         server.start()
-        expect(page.get_by_role("alert")).to_have_text("The server is back.", timeout=60_000)
-        expect(page.locator("#text")).to_have_text("7", timeout=60_000)
+        expect(page.get_by_role("alert")).to_have_text("The server is back.")
+        expect(page.locator("#text")).to_have_text("7")
         expect(page.get_by_role("alert")).to_be_hidden()
         changes = page.evaluate("changes")
         shown = next(time for time, hidden, text in changes if not hidden and text == "The server is back.")

@@ -261,6 +261,7 @@ def test_a_version_every_second_under_load_fails_no_request(model, folder, tmp_p
         stop.wait(max(0, 1 - (time.monotonic() - began)))
     try:
         model.wait_for(lambda: model.predict()[0] == 61, "the last version answers")
+        model.wait_for(lambda: len(superseded) == 60, "all others were seen to be superseded")
     finally:
         stop.set()
         for thread in threads:

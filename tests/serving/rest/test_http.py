@@ -325,7 +325,7 @@ def test_bodies_that_are_too_much_together_are_refused_and_forgotten(server):
         ]
         for connection in connections:
             connection.sendall(head + b" " * 900_000)
-        ready, _, _ = select.select(connections, [], [], 30)
+        ready, _, _ = select.select(connections, [], [], PATIENCE_S)
         assert ready[0].recv(1000).startswith(b"HTTP/1.1 503 ")
     deadline = time.monotonic() + PATIENCE_S
     while server.predict(b'{"instances": [1]}' + b" " * 900_000).status != 200:
