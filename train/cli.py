@@ -54,7 +54,7 @@ class PreviewFlags:
     """Draw a contact sheet: training images beside augmented versions of them."""
 
     output: Annotated[Path, tyro.conf.arg(aliases=["-o"])] = Path("preview.png")  # PNG file to write
-    data: Path | None = None  # IDX folder, .npz or image folder; MNIST without
+    data: Path | None = None  # IDX folder, .npz or image folder; MNIST if not given
     seed: int = 0  # of the augmentation
     augmentation: Augmentation = dataclasses.field(default_factory=lambda: configs.POLICIES["digits"])
 
@@ -64,7 +64,7 @@ class EvaluateFlags:
     """Measure a SavedModel, a folder of its versions (the highest is taken), or an .h5 or .keras file on a test set."""
 
     model: tyro.conf.Positional[str]  # what to measure: a path, or a URI such as s3://bucket/models/mnist
-    data: Path | None = None  # IDX folder, .npz or image folder, of which the test part is used; MNIST without
+    data: Path | None = None  # IDX folder, .npz or image folder, of which the test part is used; MNIST if not given
     pictures: Path | None = None  # folder to draw confusion_matrix.png and mistakes.png into
     json: bool = False  # print the figures as JSON
 
@@ -77,8 +77,8 @@ class PublishFlags:
     storage: str = "runs"  # folder or URI that holds the run
     checkpoint: str = "last"  # last, best (by validation accuracy) or a step
     model_dir: str = "models"  # model repository to publish into: a folder or URI
-    model_name: str | None = None  # the model's name in the repository; the run's without
-    min_accuracy: float | None = None  # a model less accurate on the test set is not published; the run's without
+    model_name: str | None = None  # the model's name in the repository; the run's if not given
+    min_accuracy: float | None = None  # a model less accurate on the test set is not published; the run's if not given
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -107,8 +107,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return USAGE if isinstance(error, ValueError) else FAILED  # ValueError: wrong settings or data
 
 
-def run(arguments: list[str]) -> int:
-    """Train."""
+def _run_flags(arguments: list[str]) -> tuple[RunFlags, bool]:
+    """The flags of a training job, with the run's name filled in, and whether a precision was among them."""
     early = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     early.add_argument("--recipe", choices=configs.RECIPES)
     early.add_argument("--policy", choices=configs.POLICIES)
@@ -137,19 +137,26 @@ def run(arguments: list[str]) -> int:
     if settings.resume and (chosen or flags.train != base):
         raise ValueError("--resume goes on with the run's own settings and data; leave the flags for these out")
     name = settings.resume or settings.name or f"{flags.train.recipe}-{datetime.now():%Y%m%d-%H%M%S}"
-    settings = dataclasses.replace(settings, name=name)
+    named = dataclasses.replace(settings, name=name)
+    return RunFlags(train=flags.train, job=named), known.precision is not None
+
+
+def run(arguments: list[str]) -> int:
+    """Train."""
+    flags, precision_given = _run_flags(arguments)
+    settings = flags.job
     if settings.verbose:
         os.environ["TF_CPP_MIN_LOG_LEVEL"] = "0"
         logging.getLogger().setLevel(logging.INFO)
     with Display() as display:
         try:
-            begun = runs.begin(flags.train, settings, display.show, precision_given=known.precision is not None)
+            begun = runs.begin(flags.train, settings, display.show, precision_given=precision_given)
             quiet.import_tensorflow(verbose=settings.verbose)
             from . import job  # with TensorFlow, seconds that --help and a mistake need not cost
 
             result = job.run_job(begun, display.show)
         except KeyboardInterrupt:
-            exists = RunFolder(settings.storage, name).exists("config.json")
+            exists = RunFolder(settings.storage, settings.name).exists("config.json")
             hint = f"stopped; go on with: {settings.resume_command()}" if exists else "stopped before the run began"
             display.show(Message(hint))
             raise

@@ -24,10 +24,10 @@ class Augmentation:
     """How far a training image may be moved, drawn anew for each example in each epoch. Zero turns a part off."""
 
     policy: Policy = "digits"  # what the strengths below start from; original adds flips, which cost digits 3 points
-    rotation_degrees: float = 0.0  # turned by up to this angle, either way
-    scale: float = 0.0  # made larger or smaller by up to this fraction, height and width each
+    rotation_degrees: float = 0.0  # rotated by up to this angle, either way
+    scale: float = 0.0  # enlarged or reduced by up to this fraction, height and width independently
     shear: float = 0.0  # slanted by up to this tangent, either way
-    shift_px: float = 0.0  # moved by up to this many pixels, each way
+    shift_px: float = 0.0  # moved by up to this many pixels, in both directions
     elastic_px: float = 0.0  # standard deviation of the elastic displacement, in pixels
     horizontal_flip: bool = False  # mirrored left to right with probability 1/2
     vertical_flip: bool = False  # mirrored top to bottom with probability 1/2
@@ -75,19 +75,19 @@ class TrainConfig:
     validation_size: int = 2000  # training images held out for the learning curve and for choosing the best checkpoint
     learning_rate: float = 3e-3  # Adam's, at the end of the warm-up; it falls to 0 along a cosine
     warmup_epochs: float = 0.5  # the learning rate rises from 0 over these
-    average_decay: float = 0.998  # of the moving average of the weights, per step; 0 publishes the last weights
+    average_decay: float = 0.998  # of the weights' moving average, per step; 0 publishes the last weights
     label_smoothing: float = 0.0  # share of each label spread evenly over all classes
     widths: tuple[int, int, int, int] = (32, 32, 64, 64)  # filters of the four convolutions
     l2: float = 1e-4  # weight decay on the convolutions' kernels
     dropout: tuple[float, float] = (0.2, 0.3)  # after the second and the fourth convolution
     augmentation: Augmentation = field(default_factory=lambda: POLICIES["digits"])
-    plain_epochs: int = 0  # the last ones, which take the images as they are and not augmented
+    plain_epochs: int = 0  # the last epochs, which take the images unaugmented
     precision: Precision = "float32"  # what convolutions compute in; variables stay float32
     jit_compile: bool | None = None  # compile the step with XLA; None: on one GPU (on CPUs it is slower)
-    deterministic: bool = False  # only ops that give the same bits each time
+    deterministic: bool = False  # use only ops that give the same bits each time
     seed: int = 0  # of the initial weights, the order, the augmentation and the dropout
-    checkpoint_every_steps: int = 500  # beside the one at each epoch's end
-    keep_checkpoints: int = 2  # the last ones; the best is kept beside them
+    checkpoint_every_steps: int = 500  # in addition to the one at each epoch's end
+    keep_checkpoints: int = 2  # how many of the last to keep, in addition to the best
     log_every_steps: int = 20  # steps that run inside one call, and between two lines of metrics.jsonl
     min_accuracy: float = 0.99  # a model less accurate on the test set is not published
 
@@ -154,17 +154,19 @@ class TrainConfig:
 class JobConfig:
     """Where a job runs and where its files go; nothing here changes what is trained."""
 
-    name: str = ""  # the run's name, for its files in <storage>/<name>/; made from recipe and time without
+    name: str = ""  # the run's name; its files go to <storage>/<name>/; recipe and time if not given
     storage: str = "runs"  # folder or URI (s3://, gs://, ...) for checkpoints and results
-    data: Path | None = None  # IDX folder, .npz or image folder; MNIST without
+    data: Path | None = None  # IDX folder, .npz or image folder; MNIST if not given
     model_dir: str = "models"  # model repository to publish into: a folder or URI
     model_name: str = "mnist"  # the model's name in the repository
     publish: bool = True  # publish the trained model
     resume: str = ""  # name of an unfinished run to go on with, with its own settings
     address: str = "local"  # Ray cluster: local starts one here; auto, HOST:PORT or ray://HOST:PORT join one
-    num_workers: int | None = None  # Ray workers; one on each node, or as many as fit with --cpus-per-worker given
-    cpus_per_worker: int | None = None  # CPUs for each worker; its node's CPUs, shared
-    gpus_per_worker: int | None = None  # GPUs for each worker; its node's GPUs, shared
+    num_workers: int | None = (
+        None  # Ray workers; if not given, one on each node, or as many as fit with --cpus-per-worker
+    )
+    cpus_per_worker: int | None = None  # CPUs for each worker; if not given, its node's CPUs, shared out
+    gpus_per_worker: int | None = None  # GPUs for each worker; if not given, its node's GPUs, shared out
     cpu_replicas: int = 1  # replicas in each worker without GPUs, to try multi-GPU code on a CPU
     max_failures: int = 3  # worker failures after which the run gives up
     wait: bool = False  # wait until the cluster can hold the workers
@@ -179,7 +181,7 @@ class JobConfig:
         if self.in_process:
             for name in ("num_workers", "gpus_per_worker", "address", "wait"):
                 given = getattr(self, name) != JobConfig.__dataclass_fields__[name].default
-                check(self, name, not given, "nothing beside --in-process, which trains without Ray")
+                check(self, name, not given, "no value together with --in-process, which trains without Ray")
         named = NAME.fullmatch(self.model_name) is not None
         check(self, "model_name", named, "letters, digits, '.', '_' and '-', 100 at most")
 

@@ -113,7 +113,7 @@ def _shipped_package(staged: Path) -> Path:
 
 
 def _check_listening(address: str) -> None:
-    """Raise OSError at once if nobody listens at HOST:PORT; Ray itself tries for minutes."""
+    """Raise OSError at once if nothing listens at HOST:PORT; Ray itself tries for minutes."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if host and port.isdecimal():
         socket.create_connection((host, int(port)), timeout=CONNECT_TIMEOUT_S).close()

@@ -122,7 +122,7 @@ def publish(
         return f"{model_dir.rstrip('/')}/{model_name}/{version}"
     except BaseException:
         shutil.rmtree(staged, ignore_errors=True)
-        with contextlib.suppress(OSError):  # not empty: somebody else publishes there as well
+        with contextlib.suppress(OSError):  # not empty: another publisher is at work there
             for folder in missing:
                 folder.rmdir()
         raise
@@ -145,7 +145,7 @@ def _rename_into_place(staged: Path, parent: Path, card: dict[str, Any]) -> Path
 
 
 def _upload(staged: Path, filesystem: pyarrow.fs.FileSystem, root: str, card: dict[str, Any]) -> int:
-    """Copy to an object store, the marker last; returns the version. There nobody tells two publishers apart."""
+    """Copy to an object store, which cannot tell two publishers apart, the marker last; returns the version."""
     version = _next_version(filesystem, root)
     _write_card(staged, version, card)
     files = sorted((path for path in staged.rglob("*") if path.is_file()), key=lambda path: path.name == MARKER)

@@ -60,7 +60,7 @@ def write_results(run: Run, state: Checkpoint, outcome: Outcome) -> Evaluation:
 
 
 def model_card(run: Run, state: Checkpoint, evaluation: Evaluation, model: keras.Model) -> dict[str, Any]:
-    """What somebody who meets the model later must know, as JSON values."""
+    """What a later user of the model must know, as JSON values."""
     dataset = run.dataset
     return {
         "description": f"Reads one handwritten character from a {dataset.image_size} image, white ink on black.",
@@ -111,7 +111,7 @@ def _git_revision() -> str | None:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
     try:
-        # Installed into somebody's project, the project's revision is not ours.
+        # Installed into another project, the project's revision is not ours.
         ours = Path(git("rev-parse", "--show-toplevel")) == root
         return git("describe", "--always", "--dirty", "--abbrev=40") if ours else None
     except (OSError, subprocess.CalledProcessError):

@@ -33,8 +33,8 @@ def begin(config: TrainConfig, job: JobConfig, emit: Callable[[Event], None], *,
 
     Args:
         emit: takes messages for the display.
-        precision_given: whether somebody asked for `config.precision`; if the machine chose it, a run that was begun
-            on another goes on in its own.
+        precision_given: whether `config.precision` was asked for; if the machine chose it, a run that was begun in
+            another one goes on in that.
 
     Raises: RunError, data.DataError.
     """
