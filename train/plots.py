@@ -89,7 +89,13 @@ def mistakes(
     probabilities: NDArray[np.float32],
     class_names: tuple[str, ...],
 ) -> bytes:
-    """The misread images, the most confident first, with what was read and what was meant; a PNG file's content."""
+    """The misread images, the most confident first, with what was read and what was meant; a PNG file's content.
+
+    Args:
+        images: uint8 [n, height, width].
+        labels: int64 [n].
+        probabilities: float32 [n, classes], of a model for these images.
+    """
     predicted = probabilities.argmax(axis=1)
     wrong = np.flatnonzero(predicted != labels)
     worst = wrong[np.argsort(-probabilities[wrong, predicted[wrong]], kind="stable")][:MOST_MISTAKES]

@@ -27,7 +27,7 @@ def open_storage(storage: str) -> tuple[pyarrow.fs.FileSystem, str]:
     try:
         return pyarrow.fs.FileSystem.from_uri(storage)
     except pyarrow.ArrowInvalid:
-        import fsspec
+        import fsspec  # only for schemes that pyarrow does not know
 
         try:
             filesystem, path = fsspec.core.url_to_fs(storage)
