@@ -9,7 +9,7 @@ EDITABLE := --editable './client[web]' --editable ./serving --editable ./train
 INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-client demo train serve web test test-slow test-release fuzz test-cluster lint format check bench proto manifests images lock release clean
+.PHONY: help setup setup-client demo train serve web test test-quick test-slow test-release fuzz test-cluster lint format check bench proto manifests images lock release docs lint-js clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -52,6 +52,11 @@ web: $(DEMO) ## the page to draw on, in front of a server that runs
 # Two at a time: most of a test is one process that waits for another one to start.
 PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
+# Without `make setup`'s TensorFlow too, as `make setup-client` leaves it: then ARGS=tests/client.
+test-quick: ## run the tests that start no process and train nothing, in a minute
+	test -x $(BIN)/pytest || $(MAKE) setup
+	$(PYTEST) --quick -q $(ARGS)
+
 test: $(READY) ## run the tests
 	$(PYTEST) -m "not slow and not fuzz and not release" $(ARGS)
 
@@ -72,6 +77,14 @@ lint: $(READY) build/namespace ## check style, types, and which way imports run
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/codespell
+
+lint-js: tools/javascript/node_modules ## check the web page's JavaScript; needs Node 20.19 or later
+	npm --prefix tools/javascript run --silent lint
+
+tools/javascript/node_modules: tools/javascript/package-lock.json
+	npm --prefix tools/javascript ci --silent
+	touch $@
 
 # The namespace as it is installed, for tools that read the source: there the folders are inkling.client and so on.
 build/namespace: $(READY)
@@ -82,7 +95,7 @@ format: $(READY) ## put the code into its format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-check: lint test test-slow ## what CI runs
+check: lint test test-quick test-slow ## what CI runs
 
 bench: $(READY) ## measure training, serving, client and reading, each beside what else there is
 	$(BIN)/python -m benchmarks.train_throughput
@@ -112,5 +125,8 @@ lock: $(READY) ## resolve constraints.txt anew from the four pyproject.toml
 release: $(READY) ## build wheels, bills of materials and checksums into dist/, and say what to push
 	PYTHON=$(BIN)/python tools/release.sh
 
+docs: build/namespace ## build the documentation, with the client's API, into build/site/
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+
 clean: ## remove .venv, caches, runs and models made here
-	rm -rf $(VENV) .cache runs models build */build dist */*.egg-info .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) .cache runs models build */build dist */*.egg-info tools/javascript/node_modules .mypy_cache .pytest_cache .ruff_cache

@@ -1,0 +1,42 @@
+"""`--quick`: leaves out the tests that start processes or train, and fails one that starts a process without a mark."""
+
+import multiprocessing.process
+import os
+import subprocess
+from typing import Any
+
+import pytest
+
+LEFT_OUT = ("process", "training", "slow", "fuzz", "release")
+# What libraries ask the system while they are imported.
+HARMLESS = frozenset({"uname", "ldconfig", "/sbin/ldconfig", "gcc", "cc", "ld", "lscpu"})
+
+
+def add_option(parser: pytest.Parser) -> None:
+    parser.addoption("--quick", action="store_true", help=f"leave out tests marked {', '.join(LEFT_OUT)}")
+
+
+def left_out(item: pytest.Item) -> bool:
+    return any(item.get_closest_marker(name) for name in LEFT_OUT)
+
+
+def forbid_processes() -> None:
+    """From here on a test that starts a process fails, by whichever of Python's ways."""
+    start, popen = multiprocessing.process.BaseProcess.start, subprocess.Popen.__init__
+
+    def refuse(what: object) -> None:
+        if "PYTEST_CURRENT_TEST" in os.environ:
+            pytest.fail(f"starts a process ({what}): mark the test `process`, so that `make test-quick` leaves it out")
+
+    def checked_popen(self: Any, args: Any, *rest: Any, **options: Any) -> None:
+        command = args if isinstance(args, str | bytes | os.PathLike) else next(iter(args))
+        if command not in HARMLESS:
+            refuse(command)
+        popen(self, args, *rest, **options)
+
+    def checked_start(self: Any) -> None:
+        refuse(self.name)
+        start(self)
+
+    subprocess.Popen.__init__ = checked_popen  # type: ignore[method-assign]
+    multiprocessing.process.BaseProcess.start = checked_start  # type: ignore[method-assign]
