@@ -2,9 +2,9 @@
 
     python -m tools.digit_subspaces
 
-The arrays are 8-bit integers, to be small, and one float32 a class. Another machine's linear algebra may round a few of
-them the other way, or turn a direction round, which changes no outlier score; `python -m tools.reading_statistics`
-compares.
+The arrays are 8-bit integers, to be small, and one float32 a class. Linear algebra on another machine, or on another
+number of threads, may turn a direction round or round a few of them the other way, which changes no outlier score to
+speak of; `python -m tools.reading_statistics` compares.
 """
 
 import argparse

@@ -24,12 +24,13 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.reading import Predict, edit_distance, load_model
-from inkling.client.reading import best_path, novelty
+from inkling.client.reading import best_path, novelty, result
 from inkling.client.reading.best_path import Costs
 from inkling.client.reading.mnist_form import upright
 from inkling.client.reading.page import VIEWS, PageLine, find_digits
@@ -151,15 +152,22 @@ def _compare_proportions(images: NDArray[np.uint8], labels: NDArray[np.int64]) -
 def _compare_subspaces(images: NDArray[np.uint8], labels: NDArray[np.int64]) -> bool:
     found = digit_subspaces.stored_arrays(images, labels)
     with np.load(digit_subspaces.FILE, allow_pickle=False) as stored:
-        off = {name: float(np.abs(stored[name] - found[name].astype(np.float64)).max()) for name in found}
+        off = {name: _difference(stored[name], found[name]) for name in found}
     print(f"{digit_subspaces.FILE.name}: largest difference from what is found, of 8-bit integers and of distances")
     for name, difference in off.items():
         print(f"  {name:<10} {difference:.2g}")
     forms = np.concatenate([images[labels == label][:500] for label in range(10)])
     scores = novelty.outlier_scores(np.stack([upright(form) for form in forms]))
     own = scores[np.arange(len(forms)), np.repeat(np.arange(10), 500)]
-    print(f"  half of the training images score under {np.median(own):.2f} (USUAL_SCORE {best_path.USUAL_SCORE})")
+    for limit in (best_path.USUAL_SCORE, 1.0, result.DOUBTFUL_SCORE, result.NO_DIGIT_SCORE):
+        print(f"  {(own < limit).mean():.1%} of 5,000 training images have an outlier score under {limit}")
     return off["means"] <= 1 and off["directions"] <= 1 and max(off["usual"], off["mean_scale"]) < 1e-5
+
+
+def _difference(one: NDArray[Any], other: NDArray[Any]) -> float:
+    """The largest between the elements of rows [..., k], each row turned round if that brings it nearer."""
+    one, other = (np.atleast_1d(array).astype(np.float64) for array in (one, other))
+    return float(np.minimum(np.abs(one - other).max(axis=-1), np.abs(one + other).max(axis=-1)).max())
 
 
 def _compare_costs(predict: Predict, *, strings: int, pages: int) -> None:

@@ -17,7 +17,7 @@ from .page import Candidate, PageLine
 Floats = NDArray[np.float64]
 
 # Natural log of width over height, of the box of what is brighter than ASPECT_LEVEL: mean and standard deviation by
-# class, over MNIST's 60,000 training images. `python -m tools.reading_statistics --aspects` gives the same figures.
+# class, over MNIST's 60,000 training images. `python -m tools.reading_statistics` gives the same figures.
 ASPECT_LEVEL = 110  # of 255
 ASPECT_MEAN = np.array([-0.12, -0.99, -0.08, -0.26, -0.26, -0.08, -0.35, -0.29, -0.30, -0.42])
 ASPECT_SPREAD = np.array([0.21, 0.48, 0.24, 0.22, 0.22, 0.28, 0.23, 0.23, 0.23, 0.21])
@@ -25,7 +25,11 @@ ASPECT_SPREAD = np.array([0.21, 0.48, 0.24, 0.22, 0.22, 0.28, 0.23, 0.23, 0.23, 
 
 @dataclass(frozen=True, slots=True)
 class Costs:
-    """What makes a path dear; `python -m tools.reading_statistics --costs` compares these with what a search finds."""
+    """What makes a path dear; only the ratios matter to which is the cheapest.
+
+    `python -m tools.reading_statistics --costs` compares these with what a search finds: nothing clearly better
+    (docs/reading.md, "Where the numbers come from").
+    """
 
     doubt: float = 0.85  # of a classifier's nat
     proportions: float = 0.15  # of a squared spread beyond the first
@@ -39,7 +43,7 @@ class Costs:
 
 BLOT_HEIGHT = 0.5  # of the line's height: what is larger is read, or marked, but never left out
 LEAST_BLOT = 0.3  # of the line's height: leaving out a smaller blot costs as much as leaving out one so high
-USUAL_SCORE = 0.7  # outlier score; half of the training images are under it
+USUAL_SCORE = 0.7  # outlier score; nearly nine in ten training images are under it
 SMALL = 0.6  # of the line's height: a digit seldom is smaller
 LEAST_PROBABILITY = 1e-6  # less counts as this, so that no candidate costs infinitely much
 DEFAULT = Costs()

@@ -25,8 +25,8 @@ NO_DIGIT = "?"
 # On pages made of MNIST's training digits (docs/reading.md): of the digits read rightly 1 in 100 is under the first
 # limit and 1 in 1000 under the second; of those read wrongly more than half are under the first.
 DOUBTFUL_BELOW, NO_DIGIT_BELOW = 0.85, 0.45
-# Outlier scores: beyond what 99 in 100 training images keep to, and beyond nearly all. The other limits were set by
-# hand, by looking at what was marked on such pages, and at letters, scribbles and blots.
+# Outlier scores: over those of 995 and of 999 in 1000 training images. These limits and the following were set by hand,
+# by looking at what was marked on such pages, and at letters, scribbles and blots.
 DOUBTFUL_SCORE, NO_DIGIT_SCORE = 1.12, 1.35
 DOUBTFUL_ASPECT, NO_DIGIT_ASPECT = 2.8, 3.6  # standard deviations from the class's usual proportions
 LEAST_MARGIN = 0.15  # nats to the next best way to cut the line
