@@ -125,7 +125,9 @@ def _upright_rgb(image: Image.Image, name: str) -> NDArray[np.uint8]:
 
 def _check_size(width: int, height: int, name: str) -> None:
     if min(width, height) < MIN_SIDE:
-        raise UnreadablePicture(f"{name} is {width} x {height} pixels, too small for a digit; expected {MIN_SIDE} up")
+        raise UnreadablePicture(
+            f"{name} is {width} x {height} pixels, too small for a digit; expected at least {MIN_SIDE}"
+        )
     if max(width, height) > MAX_SIDE or width * height > MAX_PIXELS:
         raise UnreadablePicture(
             f"{name} is too large: {width} x {height} pixels; shrink it to {MAX_PIXELS:,} pixels, "

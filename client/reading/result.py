@@ -86,7 +86,7 @@ class Reading:
             )
         if not np.isfinite(probabilities).all():
             raise ValueError(
-                "some probabilities are NaN or infinite; were the model's weights so when it was exported?"
+                "some probabilities are NaN or infinite; were the model's weights finite when it was exported?"
             )
         views = probabilities.astype(np.float64).reshape(-1, VIEWS, 10)
         together = views.mean(axis=1)

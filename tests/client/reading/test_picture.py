@@ -2,6 +2,7 @@
 
 import io
 import warnings
+from functools import cache
 
 import numpy as np
 import pytest
@@ -64,6 +65,7 @@ def test_exif_turns_the_picture_upright():
     assert find_digits(content).picture.shape == (160, 240, 3)
 
 
+@cache
 def unreadable():
     plain = encoded(strokes(ONE))
     frames = [strokes(ONE), strokes(OTHER)]
