@@ -3,8 +3,8 @@
     python -m benchmarks.client                 all of it; two to three minutes, and the network for the two installs
     python -m benchmarks.client --no-install    without installing anything: import times are this environment's
 
-One server process that computes nothing answers all of them, so that what differs is the client. Calls are made in
-short turns, one kind after the other, round and round, so that whatever else the machine does falls on all alike; the
+One server process that computes nothing serves all of them, so that only the client differs. Calls are made in
+short turns, one kind after the other, round and round, so that whatever else the machine does falls on all alike. The
 figure of a kind is the median over its calls.
 """
 
@@ -34,15 +34,15 @@ PATH = "/tensorflow.serving.PredictionService/Predict"
 BATCHES = (1, 64, 1024)
 MAX_OVERHEAD_US = 60.0
 MIN_ASYNC_RATIO = 0.85
-MAX_INSTALL_MB = 130.0
+MAX_INSTALL_MB = 117.0
 MAX_IMPORT_S = 0.35
 # What a program imports before its first call: this client, or upstream's stubs and what fills and reads their tensors.
 IMPORTS = {
-    "inkling": "import inkling.client",
+    "inkling-client": "import inkling.client",
     "tensorflow-serving-api": "import tensorflow, tensorflow_serving.apis.prediction_service_pb2_grpc",
 }
 
-# Answers with classes and probabilities as TensorFlow Serving does, in typed lists, prepared once for each batch size.
+# Responds with classes and probabilities as TensorFlow Serving does, in typed lists, prepared for each batch size.
 SERVER = """
 import sys
 from concurrent import futures
@@ -50,7 +50,7 @@ import grpc, numpy as np
 from inkling.client.protocol import wire_pb2 as wire
 from inkling.client.protocol.tensors import to_tensor
 
-answers = {}
+responses = {}
 for size in map(int, sys.argv[1:]):
     response = wire.PredictResponse()
     response.model_spec.name, response.model_spec.version.value = "mnist", 1
@@ -60,11 +60,11 @@ for size in map(int, sys.argv[1:]):
     response.outputs["probabilities"].CopyFrom(wire.TensorProto(dtype=1, float_val=np.full(size * 10, 0.1)))
     for length in (size, 10):
         response.outputs["probabilities"].tensor_shape.dim.add(size=length)
-    answers[size] = response.SerializeToString()
-sizes = sorted(answers)
+    responses[size] = response.SerializeToString()
+sizes = sorted(responses)
 
 def predict(request, context):
-    return answers[min((size for size in sizes if size * 784 >= len(request) - 200), default=sizes[-1])]
+    return responses[min((size for size in sizes if size * 784 >= len(request) - 200), default=sizes[-1])]
 
 class Handler(grpc.GenericRpcHandler):
     def service(self, details):
@@ -124,7 +124,8 @@ def latency(address: str, *, seconds: float) -> list[dict[str, Any]]:
                 wire.TensorProto.FromString(tf.make_tensor_proto(images).SerializeToString())
             )
             data = prepared.SerializeToString()
-            bare = channel.unary_unary(PATH)  # bytes in, bytes out: what gRPC itself costs
+            # Bytes in, bytes out: what gRPC itself costs.
+            bare: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(PATH)
             stub = prediction_service_pb2_grpc.PredictionServiceStub(other)
             message = predict_pb2.PredictRequest.FromString(data)
 
@@ -155,7 +156,7 @@ def latency(address: str, *, seconds: float) -> list[dict[str, Any]]:
 
 
 async def closed_loop(call: Callable[[], Awaitable[Any]], *, concurrency: int, seconds: float) -> float:
-    """Calls a second, of so many callers."""
+    """Calls a second of `concurrency` callers, each of which calls again when its last call has returned."""
     end = time.perf_counter() + seconds
     done = 0
 
@@ -178,7 +179,7 @@ async def throughput(address: str, *, concurrency: int, seconds: float, rounds: 
     prepared.inputs["images"].tensor_content = image.tobytes()
     data = prepared.SerializeToString()
     async with AsyncClient(address) as client, grpc.aio.insecure_channel(address) as channel:
-        bare = channel.unary_unary(PATH)
+        bare: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(PATH)
         stub = channel.unary_unary(
             PATH,
             request_serializer=wire.PredictRequest.SerializeToString,
@@ -238,7 +239,7 @@ def measure(*, seconds: float, fresh: bool) -> dict[str, Any]:
         rows = latency(address, seconds=seconds)
         rates = asyncio.run(throughput(address, concurrency=64, seconds=seconds / 20, rounds=15))
     environments = {
-        name: install(str(ROOT) if name == "inkling" else name, imports)
+        name: install(str(ROOT / "client") if name == "inkling-client" else name, imports)
         if fresh
         else {"import_s": import_s(sys.executable, imports, folder=ROOT)}
         for name, imports in IMPORTS.items()
@@ -248,7 +249,7 @@ def measure(*, seconds: float, fresh: bool) -> dict[str, Any]:
 
 def floors(figures: dict[str, Any]) -> dict[str, bool]:
     """What is promised, and whether it holds."""
-    rows, ours = figures["latency"], figures["environments"]["inkling"]
+    rows, ours = figures["latency"], figures["environments"]["inkling-client"]
     promised = {
         f"at most {MAX_OVERHEAD_US:.0f} µs over the generated stub for one image": (
             rows[0]["client_us"] - rows[0]["stub_us"] <= MAX_OVERHEAD_US

@@ -264,5 +264,6 @@ def web(flags: argparse.Namespace, connection: Connection) -> int:
 
         from .web.serve import serve
     except ImportError as error:
-        raise ImportError(f"{error.name} is not installed; the extra `web` brings it: pip install '.[web]'") from error
+        remedy = "the extra `web` brings it: pip install 'inkling-client[web]'"
+        raise ImportError(f"{error.name} is not installed; {remedy}") from error
     return serve(client, host=flags.host, port=flags.port)

@@ -9,40 +9,35 @@ import pytest
 
 from tests.client.stub_server import StubServer
 from tests.patience import PATIENCE_S
+from tests.wheels import copy_source
 
 ROOT = Path(__file__).parents[2]
-MAX_MB = 130
+MAX_MB = 117  # numpy 72, Pillow 22, grpcio 19, protobuf 2.5, all with their bytecode
+MAX_OWN_MB = 1
 HEAVY = {"tensorflow", "keras", "ray", "cv2", "train", "serving", "ml_dtypes", "tensorflow_serving", "starlette"}
 
 
-def test_importing_the_client_imports_nothing_heavy():
-    script = "import sys, client, client.cli; print(*sorted(sys.modules))"
+@pytest.mark.parametrize("package", ["client", "inkling.client"])
+def test_importing_the_client_imports_nothing_heavy(package):
+    script = f"import sys, {package}, {package}.cli; print(*sorted(sys.modules))"
     output = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True, cwd=ROOT).stdout
-    packages = {name.partition(".")[0] for name in output.split()}
+    packages = {name.removeprefix("inkling.").partition(".")[0] for name in output.split()}
     assert not packages & HEAVY
     assert {"grpc", "numpy", "google", "client"} <= packages
 
 
 @pytest.fixture(scope="module")
 def environment(tmp_path_factory):
-    """A fresh environment with the base package in it: its `bin` folder."""
+    """A fresh environment with inkling-client in it, and nothing else: its `bin` folder."""
     folder = tmp_path_factory.mktemp("environment")
     venv.create(folder, with_pip=True)
     (folder / "mb_before").write_text(str(megabytes(folder)))
     command = [str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    command += ["--constraint", str(ROOT / "constraints.txt"), str(copy_of_source(tmp_path_factory.mktemp("source")))]
+    # A copy, so that building leaves nothing in the working tree.
+    source = copy_source("client", tmp_path_factory.mktemp("source"))
+    command += ["--constraint", str(ROOT / "constraints.txt"), str(source)]
     subprocess.run(command, check=True, capture_output=True, timeout=PATIENCE_S)
     return folder / "bin"
-
-
-def copy_of_source(target):
-    """What is checked in, so that building leaves nothing in the working tree."""
-    files = subprocess.run(["git", "ls-files", "-z"], check=True, capture_output=True, text=True, cwd=ROOT).stdout
-    for name in filter(None, files.split("\0")):
-        if name.startswith(("client/", "pyproject", "README", "LICENSE", "train/mnist/", "train/__init__", "serving/")):
-            (target / name).parent.mkdir(parents=True, exist_ok=True)
-            (target / name).write_bytes((ROOT / name).read_bytes())
-    return target
 
 
 def megabytes(folder):
@@ -64,7 +59,18 @@ def run(environment, *command):
 def test_it_brings_what_it_names_and_predicts(environment):
     listed = run(environment, "python", "-m", "pip", "list", "--format", "freeze").stdout.split()
     names = {line.partition("==")[0].lower().replace("-", "_") for line in listed}
-    assert names - {"pip", "setuptools"} == {"inkling", "grpcio", "numpy", "pillow", "protobuf", "typing_extensions"}
+    assert names - {"pip", "setuptools"} == {
+        "inkling_client",
+        "grpcio",
+        "numpy",
+        "pillow",
+        "protobuf",
+        "typing_extensions",
+    }
+    (site,) = (environment.parent / "lib").glob("python*/site-packages")
+    assert [path.name for path in (site / "inkling").iterdir()] == ["client"]
+    assert not {"client", "serving", "train"} & {path.name for path in site.iterdir()}
+    assert not list(site.rglob("mnist.npz"))
     script = (
         "import sys, numpy as np\n"
         "from inkling.client import Client\n"
@@ -84,6 +90,8 @@ def test_it_brings_what_it_names_and_predicts(environment):
 def test_it_is_small(environment):
     brought = megabytes(environment.parent) - float((environment.parent / "mb_before").read_text())
     assert brought <= MAX_MB
+    (own,) = (environment.parent / "lib").glob("python*/site-packages/inkling")
+    assert megabytes(own) <= MAX_OWN_MB
 
 
 @pytest.mark.release
