@@ -22,7 +22,7 @@ from tensorflow_serving.apis import (
 )
 from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
 
-from tests.patience import PATIENCE_S
+from tests.patience import PATIENCE_S, wait_until
 from tests.server_process import ServerProcess
 from tests.serving import saved_models
 from tests.serving.conftest import predict_request
@@ -236,16 +236,22 @@ def test_a_request_whose_caller_has_gone_is_not_computed(several):
         assert stub.Predict(slow_request(1), timeout=PATIENCE_S).outputs
 
 
-async def flood(address, *, callers, seconds, request):
-    """Closed-loop callers that try again after 5 ms when refused; returns the numbers of answers and of refusals."""
+async def flood(address, *, callers, seconds, request, until):
+    """Closed-loop callers that try again after 5 ms when refused; returns the numbers of answers and of refusals.
+
+    They go on for the seconds, and then until `until(answered, refused)`.
+    """
     answered, refused = 0, 0
     async with grpc.aio.insecure_channel(address) as channel:
         predict = prediction_service_pb2_grpc.PredictionServiceStub(channel).Predict
-        end = time.monotonic() + seconds
+        end, last_end = time.monotonic() + seconds, time.monotonic() + PATIENCE_S
+
+        def is_over():
+            return time.monotonic() > (end if until(answered, refused) else last_end)
 
         async def call():
             nonlocal answered, refused
-            while time.monotonic() < end:
+            while not is_over():
                 try:
                     await predict(request, timeout=PATIENCE_S)
                     answered += 1
@@ -262,13 +268,23 @@ async def flood(address, *, callers, seconds, request):
 def test_overload_is_refused_and_what_is_taken_is_answered(several):
     request = slow_request(20)
     with ServerProcess(*several, "--max_queued_requests=16") as server:
-        answered, refused = asyncio.run(flood(server.address, callers=8, seconds=2, request=request))
+        answered, refused = asyncio.run(
+            flood(server.address, callers=8, seconds=2, request=request, until=lambda answered, refused: answered)
+        )
         assert answered and not refused
         memory = server.memory_mb()
-        answered, refused = asyncio.run(flood(server.address, callers=200, seconds=4, request=request))
+        answered, refused = asyncio.run(
+            flood(
+                server.address,
+                callers=200,
+                seconds=4,
+                request=request,
+                until=lambda answered, refused: answered and refused,
+            )
+        )
         assert answered and refused
         assert server.memory_mb() - memory < 200
-        assert server.is_serving()
+        wait_until(server.is_serving, server.log_text)
 
 
 def test_requests_that_are_too_much_together_are_refused(several):
