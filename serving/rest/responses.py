@@ -33,9 +33,10 @@ def predictions(outputs: Mapping[str, np.ndarray], *, row_form: bool) -> bytes:
     """The response to a predict request: `predictions` in row form, `outputs` in column form.
 
     Args:
-        outputs: arrays by name; strings as object arrays of bytes.
+        outputs: arrays by name, [rows, ...] each in row form; strings as object arrays of bytes.
+        row_form: whether the request was in row form.
 
-    Raises: ServingError, if rows are asked for and the outputs do not have the same number of rows, or if a type has no
+    Raises: ServingError if rows are asked for and the outputs do not have the same number of rows, or if a type has no
         JSON form.
     """
     if not outputs:

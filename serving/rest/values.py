@@ -50,7 +50,10 @@ class TensorType:
 
 
 def shape_of(value: Any, kind: TensorType) -> tuple[int, ...]:
-    """The shape that the first element of each list gives."""
+    """The shape that the first element of each list gives, () for a plain value.
+
+    Raises: ServingError if lists are nested deeper than the type allows.
+    """
     shape: list[int] = []
     while isinstance(value, list):
         if len(shape) == kind.max_depth:
@@ -63,7 +66,17 @@ def shape_of(value: Any, kind: TensorType) -> tuple[int, ...]:
 
 
 def collect(value: Any, level: int, shape: tuple[int, ...], kind: TensorType, values: list[Any]) -> None:
-    """Append the elements below `value` to `values`; every list has to be as long as the first one of its level."""
+    """Append the elements below `value` to `values`.
+
+    Args:
+        value: from the JSON.
+        level: how many lists it lies in.
+        shape: what `shape_of` found: every list has to be as long as the first one of its level.
+        kind: the tensor's type.
+        values: the elements so far, in row-major order.
+
+    Raises: ServingError INVALID_ARGUMENT with TensorFlow Serving's text.
+    """
     if not isinstance(value, list):
         if level != len(shape):
             raise invalid_argument(
@@ -139,7 +152,15 @@ def _is_lossless(value: int | float, dtype: np.dtype) -> bool:
 
 
 def convert_at_once(value: Any, kind: TensorType, may_hold_booleans: bool) -> np.ndarray | None:
-    """`value` as an array, or None if it must be looked at with care: `array` would take `true` for a 1."""
+    """Convert nested lists to an array, whole lists at a time.
+
+    Args:
+        value: from the JSON.
+        kind: the tensor's type.
+        may_hold_booleans: whether the document has any; `array` would take `true` for a 1.
+
+    Returns: an array of the lists' shape; None if it has to be converted with care, or cannot be.
+    """
     flat = _flatten(value, kind.max_depth)
     if flat is None:
         return None
@@ -215,7 +236,7 @@ def _object_array(values: list[Any]) -> np.ndarray:
 
 
 def to_array(values: list[Any], kind: TensorType) -> np.ndarray:
-    """An array of elements that `_element` let pass."""
+    """A one-dimensional array of elements that `collect` has let pass."""
     if kind.dtype == types_pb2.DT_STRING:
         return _object_array(values)
     if kind.dtype == types_pb2.DT_BOOL:
