@@ -1,8 +1,7 @@
 """The operations that ask a model: predict, read, run and classify. `Operations` has these and those about models."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import TYPE_CHECKING, Any, NamedTuple, Unpack
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -32,8 +31,7 @@ if TYPE_CHECKING:
     from ..reading.result import Reading
 
 
-@dataclass(frozen=True, slots=True)
-class _PredictCall:
+class _PredictCall(NamedTuple):
     """What one call of `predict` or `run` asks for, and its requests: one for all rows, or one for each part."""
 
     spec: wire.ModelSpec
@@ -57,7 +55,7 @@ class _PredictCall:
     def pinned(self, version: int) -> "_PredictCall":
         """The same, asked of one version."""
         spec = model_spec(self.spec.name, version=version, signature=self.spec.signature_name)
-        return replace(self, spec=spec)
+        return self._replace(spec=spec)
 
 
 class Operations(ModelOperations):
