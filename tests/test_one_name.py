@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.process
+
 ROOT = Path(__file__).parents[1]
 # Runs a module as `python -m` does, or imports it; then prints which of our files were loaded, and as what.
 SCRIPT = """
@@ -55,7 +57,7 @@ def loaded(*arguments):
         (["run", "train", "--help"], "train"),
         (["import", "inkling.train.config"], "inkling.train"),
     ],
-    ids=" ".join,
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
 def test_no_module_is_loaded_under_two_names(arguments, prefix):
     found = loaded(*arguments)

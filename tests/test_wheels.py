@@ -6,6 +6,8 @@ import pytest
 
 from tests.wheels import ROOT, build, tracked
 
+pytestmark = pytest.mark.process
+
 AT_THE_ROOT = {"LICENSE", "README.md", "pyproject.toml"}  # of a folder: what makes a distribution of it
 
 

@@ -17,6 +17,7 @@ MAX_OWN_MB = 1
 HEAVY = {"tensorflow", "keras", "ray", "cv2", "train", "serving", "ml_dtypes", "tensorflow_serving", "starlette"}
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("package", ["client", "inkling.client"])
 def test_importing_the_client_imports_nothing_heavy(package):
     script = f"import sys, {package}, {package}.cli; print(*sorted(sys.modules))"

@@ -25,6 +25,8 @@ from inkling.client.protocol.tensors import to_tensor
 from tests.patience import PATIENCE_S
 from tests.server_process import ServerProcess
 
+pytestmark = pytest.mark.process
+
 ROOT = Path(__file__).parents[2]
 
 

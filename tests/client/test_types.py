@@ -37,6 +37,7 @@ def check(tmp_path_factory):
     return run
 
 
+@pytest.mark.process
 def test_a_program_with_public_names_only_passes_strictly(check, tmp_path):
     program = tmp_path / "program.py"
     program.write_text(PROGRAM.read_text())
@@ -52,6 +53,7 @@ MISTAKES = {
 }
 
 
+@pytest.mark.process
 def test_mistakes_are_found(check, tmp_path):
     program = tmp_path / "program.py"
     lines = ["import numpy as np", "from inkling.client import Client", "images = np.zeros((28, 28), np.uint8)"]

@@ -30,6 +30,7 @@ def test_predict_prints_json(server, array, capsys):
     assert (answer["model"], answer["model_version"]) == ("mnist", 1)
 
 
+@pytest.mark.process
 def test_predict_reads_standard_input(server, array):
     with open(array, "rb") as file:
         child = process("predict", "-", stdin=file)
@@ -50,6 +51,7 @@ def test_read_prints_the_text(server, digit, capsys):
     assert (status, output) == (0, "7\n")
 
 
+@pytest.mark.process
 def test_read_takes_a_picture_from_standard_input(server, digit):
     with open(digit, "rb") as file:
         child = process("read", "-", "--json", stdin=file)
@@ -110,6 +112,7 @@ def test_what_every_picture_would_meet_is_said_once(digit, capsys, code, words):
         assert (status, output, errors.count(words), len(server.requests)) == (1, "", 1, 1)
 
 
+@pytest.mark.process
 def test_names_that_are_no_unicode_come_out_as_they_are(server, digit, tmp_path):
     folder = os.fsencode(tmp_path / "scans")
     os.mkdir(folder)
@@ -122,6 +125,7 @@ def test_names_that_are_no_unicode_come_out_as_they_are(server, digit, tmp_path)
     assert names == [os.fsdecode(folder + b"/b.png"), os.fsdecode(folder + b"/\xff.png")]
 
 
+@pytest.mark.process
 def test_a_folder_shows_how_far_it_is_on_a_terminal(server, digit, tmp_path):
     folder = tmp_path / "scans"
     folder.mkdir()

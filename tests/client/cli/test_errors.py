@@ -84,6 +84,7 @@ def test_every_help_lists_environment_and_exit_status(command, capsys):
     assert ended.value.code == 0 and "INKLING_SERVER" in text and "exit status:" in text
 
 
+@pytest.mark.process
 def test_a_reader_that_goes_away_is_no_error(server, tmp_path):
     np.save(tmp_path / "many.npy", np.zeros((60_000, 28, 28), np.uint8))
     with process("predict", str(tmp_path / "many.npy")) as child:
@@ -92,6 +93,7 @@ def test_a_reader_that_goes_away_is_no_error(server, tmp_path):
         assert child.stderr.read() == b"" and child.wait(PATIENCE_S) == 141
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupt_ends_quietly(number, tmp_path):
     hanging = StubServer(GetModelStatus=lambda request, context: status_response((1, "LOADING", "")))
@@ -106,6 +108,7 @@ def test_an_interrupt_ends_quietly(number, tmp_path):
     assert (child.returncode, output, errors) == (130, b"", b"")
 
 
+@pytest.mark.process
 def test_a_connection_refused_leaves_nothing_else_on_stderr():
     """gRPC's core has log lines of its own."""
     environment = {**os.environ, "INKLING_SERVER": "127.0.0.1:1"}

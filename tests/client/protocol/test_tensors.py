@@ -211,6 +211,7 @@ def test_broken_tensors_are_bad_answers(broken, message):
         to_array(broken)
 
 
+@pytest.mark.process
 def test_bfloat16_needs_no_ml_dtypes():
     """Rounded as ml_dtypes rounds, ties to even, and read back as float32."""
     script = (

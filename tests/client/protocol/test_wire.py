@@ -257,6 +257,7 @@ def declared(path):
     ]
 
 
+@pytest.mark.process
 def test_the_generated_files_are_current(tmp_path):
     command = [sys.executable, "-m", "grpc_tools.protoc", f"--proto_path={ROOT}", f"--python_out={tmp_path}"]
     command += [f"--pyi_out={tmp_path}", f"--descriptor_set_out={tmp_path / 'set'}", "client/protocol/wire.proto"]

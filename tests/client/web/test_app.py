@@ -15,6 +15,8 @@ from tests.client.web.web_process import WebProcess
 from tests.patience import PATIENCE_S
 from tests.ports import free_port
 
+pytestmark = pytest.mark.process
+
 
 @pytest.fixture(scope="module")
 def web(digit_server):

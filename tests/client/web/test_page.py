@@ -20,6 +20,8 @@ from tests.client.web.web_process import WebProcess
 from tests.patience import PATIENCE_S
 from tests.server_process import ServerProcess
 
+pytestmark = pytest.mark.process
+
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here; Debian's package is chromium")
 
