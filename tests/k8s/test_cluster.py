@@ -17,7 +17,7 @@ import inkling.train.mnist
 from tests.k8s import manifests
 from tests.k8s.cluster import NAMESPACE, Cluster, find_cluster
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(5400)]
+pytestmark = [pytest.mark.process, pytest.mark.slow, pytest.mark.timeout(5400)]
 
 TRAINING_S = 1800
 # One epoch, and its cluster gone at once: what is tried here is the way, not the accuracy.

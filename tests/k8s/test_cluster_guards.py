@@ -5,6 +5,8 @@ import pytest
 from tests.k8s import manifests
 from tests.k8s.cluster import Cluster, find_cluster
 
+pytestmark = pytest.mark.process
+
 KUBECTL = """#!/bin/sh
 echo "$@" >> {log}
 case "$1" in

@@ -18,7 +18,7 @@ from tests.k8s import manifests
 from tests.k8s.engine import Engine, find_engine, wait_for
 from tests.patience import PATIENCE_S
 
-pytestmark = [pytest.mark.release, pytest.mark.timeout(7200)]
+pytestmark = [pytest.mark.process, pytest.mark.release, pytest.mark.timeout(7200)]
 
 UID = 10001
 VERSION = (manifests.ROOT / "VERSION").read_text().strip()

@@ -10,6 +10,8 @@ from tests.k8s.engine import wait_for
 from tests.k8s.manifests import K8S
 from tests.patience import PATIENCE_S
 
+pytestmark = pytest.mark.process
+
 SCRIPT = K8S / "components/object-store/mirror.sh"
 
 

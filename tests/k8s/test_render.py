@@ -4,6 +4,8 @@ import pytest
 
 from tests.k8s import manifests, schemas
 
+pytestmark = pytest.mark.process
+
 
 @pytest.mark.parametrize("name", manifests.OVERLAYS)
 def test_an_overlay_renders_to_objects_that_the_api_server_takes(name):

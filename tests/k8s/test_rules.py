@@ -7,6 +7,8 @@ from tests.k8s.broken import BROKEN
 from tests.k8s.rules import RULES
 from tests.k8s.test_render import COMBINATIONS
 
+pytestmark = pytest.mark.process
+
 
 def _found(objects: list[manifests.Object]) -> dict[str, list[str]]:
     return {name: found for name, rule in RULES.items() if (found := rule(objects))}

@@ -17,6 +17,8 @@ from tests.k8s import manifests
 from tests.patience import PATIENCE_S
 from tests.server_process import ServerProcess
 
+pytestmark = pytest.mark.process
+
 
 @pytest.fixture
 def secret(tmp_path) -> Path:

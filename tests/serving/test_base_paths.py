@@ -19,6 +19,8 @@ from tests.patience import PATIENCE_S
 from tests.server_process import ServerProcess
 from tests.serving.conftest import predict_request, server_parts
 
+pytestmark = pytest.mark.process
+
 X = {"x": np.array([1.0], np.float32)}
 
 

@@ -10,6 +10,8 @@ from tests.patience import PATIENCE_S
 from tests.server_process import ServerProcess
 from tests.serving.conftest import predict_request
 
+pytestmark = pytest.mark.process
+
 
 @pytest.fixture(scope="module")
 def digits():

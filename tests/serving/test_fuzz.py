@@ -28,6 +28,8 @@ from tensorflow_serving.apis import (
 
 from tests.server_process import ServerProcess
 
+pytestmark = pytest.mark.process
+
 FEW, MANY = 2_500, 100_000
 TIMEOUT_S = 20
 PREDICTION = "/tensorflow.serving.PredictionService/"

@@ -91,6 +91,7 @@ def test_the_warp_samples_like_the_affine_kernel(digits):
     np.testing.assert_allclose(warped, affine, atol=2e-3)
 
 
+@pytest.mark.training
 @pytest.mark.parametrize("policy", POLICIES)
 def test_preview_draws_a_contact_sheet(tmp_path, capsys, policy):
     sheet = tmp_path / "sheet.png"

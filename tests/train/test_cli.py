@@ -20,6 +20,8 @@ import pytest
 from inkling.train.cli import main
 from tests.patience import PATIENCE_S
 
+pytestmark = pytest.mark.process
+
 ROOT = Path(__file__).parents[2]
 SMALL = ["--epochs", "3", "--widths", "8", "8", "8", "8", "--validation-size", "100", "--global-batch-size", "32"]
 OF_TENSORFLOW = re.compile(r"\bI\d{4} .*\w\.cc:\d+\] ")  # a line of its log; what it says depends on the processor

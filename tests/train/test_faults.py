@@ -11,7 +11,7 @@ from inkling.train.storage import RunFolder
 from tests.patience import PATIENCE_S, wait_until
 from tests.train.ray_processes import SMALL, Job, checkpoint_steps
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.process, pytest.mark.slow]
 TWO_WORKERS = ["--num-workers", "2", "--cpus-per-worker", "1", "--epochs", "10", "--no-publish"]
 STEPS = 188
 HARM_AT = 60  # between two checkpoints, in mid-epoch

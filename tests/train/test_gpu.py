@@ -11,6 +11,8 @@ import pytest
 
 from tests.patience import PATIENCE_S
 
+pytestmark = pytest.mark.process
+
 ROOT = Path(__file__).parents[2]
 ON_CPU = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
 ON_GPU = {name: value for name, value in ON_CPU.items() if name != "CUDA_VISIBLE_DEVICES"}

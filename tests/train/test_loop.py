@@ -20,6 +20,8 @@ from tests.patience import PATIENCE_S
 from tests.ports import free_port
 from tests.train.ray_processes import ROOT
 
+pytestmark = pytest.mark.training
+
 
 class Stop(Exception):
     pass

@@ -21,6 +21,8 @@ from inkling.train.storage import open_storage
 from inkling.train.verify_savedmodel import verify
 from tests.patience import PATIENCE_S
 
+pytestmark = pytest.mark.training
+
 
 @pytest.fixture(scope="module")
 def model(small_config):

@@ -23,6 +23,8 @@ from tests.train.ray_processes import (
     cluster,
 )
 
+pytestmark = pytest.mark.process
+
 NUM_CPUS = os.cpu_count() or 1
 # Where the system binds threads, and has given this process every CPU that Ray counts.
 CAN_BIND = hasattr(os, "sched_getaffinity") and len(os.sched_getaffinity(0)) == NUM_CPUS

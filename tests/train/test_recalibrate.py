@@ -7,6 +7,8 @@ import pytest
 from inkling.train.model import build_model
 from inkling.train.precise_batch_norm import make_recalibrate
 
+pytestmark = pytest.mark.training
+
 
 @pytest.fixture
 def model(small_config, two_replicas):

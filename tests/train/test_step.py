@@ -11,6 +11,8 @@ from inkling.train.loop import check_replicas_agree
 from inkling.train.pipeline import training_batches
 from inkling.train.step import TrainState, make_run_steps, replica_loss
 
+pytestmark = pytest.mark.training
+
 STEPS = 12
 
 

@@ -10,6 +10,8 @@ from PIL import Image, ImageDraw
 from inkling.client import Client
 from inkling.train import data
 
+pytestmark = pytest.mark.process
+
 PICTURES = Path(__file__).parent / "pictures"
 TRUTH = json.loads((PICTURES / "truth.json").read_text())
 

@@ -20,10 +20,11 @@ from tests.client.web.web_process import WebProcess
 from tests.patience import PATIENCE_S
 from tests.server_process import ServerProcess
 
-pytestmark = pytest.mark.process
-
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here; Debian's package is chromium")
+pytestmark = [
+    pytest.mark.process,
+    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here; Debian's package is chromium"),
+]
 
 DESKTOP, PHONE = {"width": 1180, "height": 900}, {"width": 390, "height": 844}
 WAIT_MS = 1000 * PATIENCE_S

@@ -2,10 +2,13 @@
 
 import grpc
 import numpy as np
+import pytest
 
 from tests.patience import PATIENCE_S
 from tests.server_process import ServerProcess
 from tests.serving.conftest import predict_request
+
+pytestmark = pytest.mark.process
 
 
 def concurrently(predictions, requests):

@@ -7,6 +7,8 @@ from tensorflow_serving.apis import classification_pb2, inference_pb2, regressio
 
 from tests.patience import PATIENCE_S
 
+pytestmark = pytest.mark.process
+
 MODEL = "half_plus_two"
 CLASSIFY, REGRESS = "tensorflow/serving/classify", "tensorflow/serving/regress"
 

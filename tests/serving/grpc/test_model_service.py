@@ -13,6 +13,8 @@ from tests.patience import PATIENCE_S
 from tests.server_process import ServerProcess
 from tests.serving.conftest import predict_request
 
+pytestmark = pytest.mark.process
+
 AVAILABLE = get_model_status_pb2.ModelVersionStatus.AVAILABLE
 
 

@@ -11,6 +11,8 @@ from tests.server_process import ServerProcess
 from tests.serving import saved_models
 from tests.serving.conftest import predict_request
 
+pytestmark = pytest.mark.process
+
 FLOATS = np.array([[1.0, 2.0], [3.0, 4.0]], np.float32)
 
 

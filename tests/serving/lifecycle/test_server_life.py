@@ -27,6 +27,8 @@ from tests.server_process import ServerProcess
 from tests.serving import saved_models
 from tests.serving.conftest import predict_request
 
+pytestmark = pytest.mark.process
+
 ROUNDS_FOR_SECONDS = 4000  # of the signature `slow`: at least a second on any machine
 
 

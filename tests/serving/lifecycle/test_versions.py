@@ -16,6 +16,8 @@ from tests.server_process import ServerProcess
 from tests.serving import saved_models
 from tests.serving.conftest import predict_request, write_model_config
 
+pytestmark = pytest.mark.process
+
 State = get_model_status_pb2.ModelVersionStatus
 X = np.array([1.0], np.float32)
 

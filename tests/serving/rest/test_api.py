@@ -17,6 +17,8 @@ from tests.patience import PATIENCE_S, wait_until
 from tests.server_process import ServerProcess
 from tests.serving import saved_models
 
+pytestmark = pytest.mark.process
+
 
 def ask(server, path, document=None, headers=None):
     """The status and the JSON of an answer; a document makes it a POST."""
