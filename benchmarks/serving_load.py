@@ -106,7 +106,7 @@ async def open_loop(call: Call, rate: float, recorder: Recorder) -> None:
 
 def grpc_call(channel: grpc.aio.Channel, path: str, body: bytes, timeout_s: float) -> Call:
     """One RPC of prepared bytes."""
-    method = channel.unary_unary(path)
+    method: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(path)
 
     async def call() -> str:
         try:

@@ -16,7 +16,9 @@ class Servicer(prediction_service_pb2_grpc.PredictionServiceServicer):
     def __init__(self) -> None:
         self._responses: dict[int, PredictResponse] = {}
 
-    async def Predict(self, request: PredictRequest, context: grpc.aio.ServicerContext) -> PredictResponse:
+    async def Predict(
+        self, request: PredictRequest, context: grpc.aio.ServicerContext[PredictRequest, PredictResponse]
+    ) -> PredictResponse:
         count = request.inputs["images"].tensor_shape.dim[0].size
         if count not in self._responses:
             zeros = {"probabilities": np.zeros((count, 10), np.float32), "classes": np.zeros(count, np.int64)}
