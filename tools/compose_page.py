@@ -22,13 +22,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from inkling.train import data
-
 Floats = NDArray[np.float32]
 Digits = tuple[NDArray[np.uint8], NDArray[np.int64]]  # images uint8 [n, 28, 28], labels int64 [n]
 RGB = tuple[int, int, int]
 Span = tuple[float, float]  # a uniform draw's ends
 MNIST_SIDE, MNIST_BOX = 28, 20
+# The file itself, so that an environment with the client alone can compose pages.
+MNIST = Path(__file__).parents[1] / "train" / "mnist" / "mnist.npz"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -157,10 +157,8 @@ def pages(kind: str, count: int, *, seed: int = 1, split: str = "test") -> list[
 @cache
 def mnist_digits(split: str) -> Digits:
     """MNIST's 10,000 "test" images and labels, or its 60,000 for "train"."""
-    dataset = data.load()
-    if split == "train":
-        return dataset.train_images, dataset.train_labels
-    return dataset.test_images, dataset.test_labels
+    with np.load(MNIST) as arrays:
+        return arrays[f"x_{split}"], arrays[f"y_{split}"]
 
 
 def _write(
