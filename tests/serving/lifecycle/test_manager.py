@@ -65,6 +65,13 @@ def states(manager):
     return {number: version.state for number, version in manager.servables["scale"].versions.items()}
 
 
+async def poll(manager):
+    """Look until what is there has stopped changing: a version is not loaded while it may still be written."""
+    await manager.poll_once()
+    while any(servable.listing.is_settling for servable in manager.servables.values()):
+        await manager.poll_once()
+
+
 async def wait_for(manager, condition):
     async with asyncio.timeout(PATIENCE_S), manager.changed:
         await manager.changed.wait_for(condition)
@@ -113,7 +120,7 @@ def test_an_old_version_goes_once_the_new_one_serves_and_its_last_lease_ends(fol
         await manager.configure([config(folder)])
         with Lease(manager.find("scale")) as held:
             publish(2)
-            await manager.poll_once()
+            await poll(manager)
             await wait_for(manager, lambda: states(manager)[1] == UNLOADING)
             assert await ask(manager) == (2, [2.0])
             outputs = await held.predict(held.signature(""), {"x": np.ones(1, np.float32)})
@@ -135,7 +142,7 @@ def test_a_version_that_does_not_load_leaves_the_one_that_works(folder, publish,
         assert await ask(manager) == (1, [1.0])
         broken = manager.servables["scale"].versions[2]
         assert broken.state == END and broken.error is not None and broken.attempts == 1
-        await manager.poll_once()
+        await poll(manager)
         assert broken.attempts == 1 and manager.next_retry() is None
 
     asyncio.run(main())
@@ -183,7 +190,7 @@ def test_versions_go_with_their_folders(folder, publish):
         manager = make_manager()
         await manager.configure([config(folder)])
         shutil.rmtree(folder / "1")
-        await manager.poll_once()
+        await poll(manager)
         await wait_for(manager, lambda: states(manager).get(1) == END)
         assert refused(manager)[0] == grpc.StatusCode.NOT_FOUND
 
@@ -197,7 +204,7 @@ def test_a_base_path_that_is_away_takes_nothing_out_of_service(folder, publish):
         manager = make_manager()
         await manager.configure([config(folder)])
         folder.rename(folder.with_name("away"))
-        await manager.poll_once()
+        await poll(manager)
         assert await ask(manager) == (1, [1.0])
 
     asyncio.run(main())
@@ -250,7 +257,7 @@ def test_only_so_many_versions_that_ended_are_kept(folder, publish, monkeypatch)
             publish(number)
             await manager.configure([config(folder)])
             await wait_for(manager, lambda number=number: states(manager).get(number - 1, END) == END)
-        await manager.poll_once()
+        await poll(manager)
         assert states(manager) == {2: END, 3: AVAILABLE}
 
     asyncio.run(main())
