@@ -25,6 +25,7 @@ def test_an_image_has_it(name):
     assert re.findall(r"^ARG VERSION=(\S+)", text, re.MULTILINE) == [VERSION]
 
 
+@pytest.mark.process
 def test_manifests_and_documentation_name_images_of_it():
     files = subprocess.run(["git", "ls-files", "k8s", "README.md", "docs"], cwd=ROOT, capture_output=True, text=True)
     found = {}

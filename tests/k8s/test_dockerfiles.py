@@ -17,6 +17,7 @@ def _stages(path: Path) -> list[str]:
     return [f"FROM {stage}" for stage in re.split(r"^FROM ", path.read_text(), flags=re.MULTILINE)[1:]]
 
 
+@pytest.mark.process
 def test_hadolint_finds_nothing():
     hadolint = shutil.which("hadolint") or shutil.which("hadolint", path=str(Path(sys.executable).parent))
     if hadolint is None:
@@ -53,6 +54,7 @@ def test_a_build_sees_the_packages_and_no_tests_or_runs():
     }  # fmt: skip
 
 
+@pytest.mark.process
 def test_the_shell_scripts_are_sound():
     shellcheck = shutil.which("shellcheck")
     if shellcheck is None:

@@ -9,6 +9,8 @@ import pytest
 from inkling.serving import rollout
 from tests.k8s import manifests
 
+pytestmark = pytest.mark.process
+
 README = manifests.K8S / "README.md"
 
 

@@ -18,6 +18,8 @@ from tests.k8s import manifests
 from tests.patience import PATIENCE_S
 from tests.server_process import ServerProcess
 
+pytestmark = pytest.mark.process
+
 DASHBOARDS = sorted((manifests.K8S / "components/monitoring/dashboards").glob("*.json"))
 RULES = sorted((manifests.K8S / "components/monitoring").glob("prometheusrule-*.yaml"))
 ALERT_TESTS = Path(__file__).parent / "alerts_test.yaml"

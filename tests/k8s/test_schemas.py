@@ -4,6 +4,8 @@ import pytest
 
 from tests.k8s import manifests, schemas
 
+pytestmark = pytest.mark.process
+
 
 def _train() -> manifests.Object:
     return manifests.find(manifests.overlay("cpu"), "RayJob", "train")

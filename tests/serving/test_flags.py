@@ -86,6 +86,7 @@ def test_version_and_help(capsys):
     assert all(f"--{name}=" in output for name in ("port", "drain_seconds", "enable_batching"))
 
 
+@pytest.mark.process
 def test_the_real_binary_is_run_with_its_own_flags_when_asked(tmp_path):
     binary = tmp_path / "tensorflow_model_server"
     binary.write_text('#!/bin/sh\necho "binary: $@"\n')
@@ -119,12 +120,14 @@ def start_binary(tmp_path):
     return start
 
 
+@pytest.mark.process
 def test_the_real_binary_is_told_which_model_there_is(start_binary, tmp_path):
     model = f"--model_name=digits --model_base_path={tmp_path}/models/digits"
     assert start_binary().stdout == f"binary: {model} --rest_api_port=8501\n"
     assert start_binary("--rest_api_port=7").stdout == f"binary: --rest_api_port=7 {model}\n"
 
 
+@pytest.mark.process
 def test_the_real_binary_is_not_started_for_what_it_cannot_serve_without_a_file(start_binary, tmp_path):
     (tmp_path / "models" / "letters" / "1").mkdir(parents=True)
     done = start_binary()
@@ -179,6 +182,7 @@ def test_a_bad_config_file_is_named_as_tensorflow_serving_names_it(content, tmp_
         assert "Error parsing text-format tensorflow.serving.ModelServerConfig" in error
 
 
+@pytest.mark.process
 def test_a_port_in_use_ends_the_start(repository):
     with ServerProcess("--model_name=scale", f"--model_base_path={repository / 'scale'}") as server:
         for taken in (f"--port={server.port}", f"--rest_api_port={server.rest_port}"):
@@ -191,6 +195,7 @@ def test_a_port_in_use_ends_the_start(repository):
                 assert "in use" in second.log_text()
 
 
+@pytest.mark.process
 def test_without_model_flags_every_model_in_the_folder_is_served(repository, tmp_path):
     (tmp_path / "models").symlink_to(repository)
     with ServerProcess(cwd=tmp_path) as server:
@@ -204,6 +209,7 @@ def test_without_model_flags_and_models_there_is_one_clear_line(tmp_path, capsys
     assert "There is nothing to serve: " in capsys.readouterr().err
 
 
+@pytest.mark.process
 def test_flags_without_effect_are_named(repository):
     flags_ = ["--model_name=scale", f"--model_base_path={repository / 'scale'}", "--skip_initialize_tpu", "--nope"]
     with ServerProcess(*flags_) as server:

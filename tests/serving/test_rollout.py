@@ -168,6 +168,7 @@ def test_other_models_stay_as_they_are(times):
     assert labels.find_model(after, "other") == labels.find_model(before, "other")
 
 
+@pytest.mark.process
 def test_a_promotion_reaches_the_server_and_the_file(server, file):
     assert _times(server.address, "stable") == (1.0, 1)
     arguments = ["--version=2", f"--model_config_file={file}", "--model_name=times", f"--server={server.address}"]
@@ -180,6 +181,7 @@ def test_a_promotion_reaches_the_server_and_the_file(server, file):
     assert _labels(_read(file)) == {"stable": 1, "previous": 2}
 
 
+@pytest.mark.process
 def test_calls_by_label_are_answered_throughout(server, file):
     stop = threading.Event()
     answers: list[float] = []
@@ -206,6 +208,7 @@ def test_calls_by_label_are_answered_throughout(server, file):
     assert _times(server.address, "stable") == (1.0, 1)
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(("version", "reason"), [(7, "version 7"), (9, "version 9")], ids=["absent", "broken"])
 def test_a_version_that_does_not_load_changes_nothing(server, file, version, reason, capsys):
     text = file.read_text()
@@ -217,6 +220,7 @@ def test_a_version_that_does_not_load_changes_nothing(server, file, version, rea
     assert _times(server.address, "stable") == (1.0, 1)
 
 
+@pytest.mark.process
 def test_without_a_server_only_the_file_changes_and_a_server_that_polls_it_follows(times, file):
     flags = (f"--model_config_file={file}", "--model_config_file_poll_wait_seconds=1")
     with ServerProcess(*flags, "--allow_version_labels_for_unavailable_models") as server:
@@ -237,6 +241,7 @@ def test_a_file_is_never_half_written(file, monkeypatch):
     assert [path.name for path in file.parent.iterdir()] == [file.name]
 
 
+@pytest.mark.process
 def test_the_command_line_names_an_unknown_model(file):
     command = [sys.executable, "-m", "serving", "promote", "--version", "2", "--model_config_file", str(file)]
     done = subprocess.run(command, capture_output=True, text=True)

@@ -122,6 +122,7 @@ def test_a_page_of_confetti_is_refused_rather_than_read_forever():
         assert len(page.images) <= 6000
 
 
+@pytest.mark.process
 def test_single_digits_need_neither_opencv_nor_the_rest():
     program = (
         "import sys; sys.modules['cv2'] = None\n"

@@ -27,6 +27,7 @@ def lite_folder(tmp_path_factory):
     return folder
 
 
+@pytest.mark.process
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
 def test_a_tflite_model_answers_like_any_other(lite_folder):
     flags = ["--model_name=scale", f"--model_base_path={lite_folder}", "--use_tflite_model=true"]
@@ -75,6 +76,7 @@ class Columns(tf.Module):
         return {"y": 2 * x}
 
 
+@pytest.mark.process
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
 def test_a_tflite_model_of_one_column_takes_a_list(tmp_path):
     module = Columns()
@@ -123,6 +125,7 @@ def test_older_tflite_models_have_signatures_in_their_metadata_or_none(lite_fold
     np.testing.assert_array_equal(run([np.array([1, 2], np.float32)])[0], [3, 6])
 
 
+@pytest.mark.process
 def test_without_the_flag_such_a_version_is_not_whole(lite_folder):
     with ServerProcess("--model_name=scale", f"--model_base_path={lite_folder}", ready=False) as server:
         server.wait_for_log("it has no saved_model.pb")

@@ -191,6 +191,7 @@ def watched(repository, tmp_path_factory):
         yield prediction_service_pb2_grpc.PredictionServiceStub(channel), read
 
 
+@pytest.mark.process
 def test_every_refusal_of_a_full_queue_is_counted(watched):
     stub, read = watched
     request = predict_request("several", {"rounds": np.array([50], np.int32)}, signature="slow")
@@ -201,6 +202,7 @@ def test_every_refusal_of_a_full_queue_is_counted(watched):
         assert counted["inkling_serving_requests_total", "several", "1", "slow", code.name] == codes.count(code)
 
 
+@pytest.mark.process
 def test_examples_that_a_request_only_claims_are_not_counted(watched):
     stub, read = watched
     request = predict_request("several", {"x": np.ones((3, 2), np.float32)})
