@@ -122,7 +122,7 @@ def test_a_picture_is_read(client, digits):
 def test_classify_names_the_classes(client, digits, tmp_path):
     Image.fromarray(digits[0][0]).save(tmp_path / "digit.png")
     (found,) = client.classify({"image/encoded": (tmp_path / "digit.png").read_bytes()})
-    assert found.best.name == str(digits[1][0]) and len(found.labels) == 10
+    assert found.best.name == str(digits[1][0]) and len(found.classes) == 10
 
 
 def test_the_image_bytes_signature_takes_files(client, digits, tmp_path):
