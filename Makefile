@@ -55,7 +55,7 @@ PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 # Without `make setup`'s TensorFlow too, as `make setup-client` leaves it: then ARGS=tests/client.
 test-quick: ## run the tests that start no process and train nothing, in a minute
 	test -x $(BIN)/pytest || $(MAKE) setup
-	$(PYTEST) --quick -q $(ARGS)
+	$(PYTEST) --dist worksteal --quick -q $(ARGS)
 
 test: $(READY) ## run the tests
 	$(PYTEST) -m "not slow and not fuzz and not release" $(ARGS)

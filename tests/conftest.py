@@ -33,6 +33,11 @@ def pytest_configure(config: pytest.Config) -> None:
         quick.forbid_processes()
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    skipped = config.getoption("--quick") and collection_path.is_file() and quick.is_left_out(collection_path)
+    return True if skipped else None
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if config.getoption("--quick"):
         config.hook.pytest_deselected(items=[item for item in items if quick.left_out(item)])

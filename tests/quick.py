@@ -2,18 +2,26 @@
 
 import multiprocessing.process
 import os
+import re
 import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 LEFT_OUT = ("process", "training", "slow", "fuzz", "release")
+LEFT_OUT_FILE = re.compile(rf"^pytestmark = \[?\s*pytest\.mark\.({'|'.join(LEFT_OUT)})\b", re.MULTILINE)
 # What libraries ask the system while they are imported.
 HARMLESS = frozenset({"uname", "ldconfig", "/sbin/ldconfig", "gcc", "cc", "ld", "lscpu"})
 
 
 def add_option(parser: pytest.Parser) -> None:
     parser.addoption("--quick", action="store_true", help=f"leave out tests marked {', '.join(LEFT_OUT)}")
+
+
+def is_left_out(file: Path) -> bool:
+    """Whether a whole file is marked so: it is not even imported, which takes longer than many a test."""
+    return file.name.startswith("test_") and bool(LEFT_OUT_FILE.search(file.read_text()))
 
 
 def left_out(item: pytest.Item) -> bool:
