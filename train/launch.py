@@ -80,8 +80,8 @@ def _connect(address: str, *, verbose: bool) -> None:
         if not verbose:
             os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "error")  # or it tells each try to connect
     try:
-        _check_listening(address)
         with staged:
+            _check_listening(address)
             ray.init(
                 address=address,
                 runtime_env=environment,

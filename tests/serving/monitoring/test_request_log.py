@@ -1,7 +1,6 @@
 """Sampled requests go to TFRecord files, rotated, that are warm-up files too, and never at a request's cost."""
 
 import os
-import time
 
 import grpc
 import pytest
@@ -15,7 +14,7 @@ from inkling.serving.monitoring.request_log import (
     MAX_WARMUP_RECORDS,
     RequestLog,
 )
-from tests.patience import PATIENCE_S
+from tests.patience import wait_until
 
 
 class Told(ServerEvents):
@@ -42,13 +41,6 @@ def numbers(path):
 def open_log(path, events=None, **changes):
     settings = {"sampling_rate": 1.0, "max_bytes": 10**6, "max_files": 3}
     return RequestLog(str(path), events=events or ServerEvents(), **settings | changes)
-
-
-def wait_until(condition):
-    deadline = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def test_requests_are_readable_at_once_and_in_order(tmp_path):
