@@ -55,7 +55,7 @@ class Claim:
 def loop(config: TrainConfig, dataset: Dataset, seconds: float, *, constant: bool = False) -> float:
     """Inkling's loop; with `constant`, on one batch again and again, which costs no input pipeline."""
     from inkling.train import strategy as strategies
-    from inkling.train.pipeline import training_batches
+    from inkling.train.data.pipeline import training_batches
     from inkling.train.step import TrainState, make_run_steps
 
     threads = int(os.environ["OMP_NUM_THREADS"])  # what Ray granted
@@ -134,7 +134,7 @@ def _legacy_model(config: TrainConfig) -> Any:
 def _plain_batches(config: TrainConfig, dataset: Dataset, *, worker: int, num_workers: int) -> Any:
     import tensorflow as tf
 
-    from inkling.train.pipeline import replica_batches
+    from inkling.train.data.pipeline import replica_batches
 
     steps = tf.data.Dataset.range(1_000_000)
     batches = replica_batches(config, dataset, steps, replicas=range(worker, worker + 1), num_replicas=num_workers)

@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from .pixels import to_model_input
+from .data.pixels import to_model_input
 from .strategy import PER_REPLICA_BATCH_SIZE, replica_slices
 
 CALIBRATION_BINS = 15

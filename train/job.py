@@ -6,12 +6,13 @@ from dataclasses import dataclass
 
 import tensorflow as tf
 
-from . import checkpoint, loop, publish, report, strategy
+from . import checkpoint, loop, report, strategy
 from .checkpoint import Checkpoint
 from .evaluate import Evaluation
 from .loop import Outcome
 from .predictor import predict
 from .progress import Event, Message
+from .publishing import publish
 from .runs import Run, RunError
 from .storage import RunFolder
 

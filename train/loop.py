@@ -19,9 +19,9 @@ from . import checkpoint
 from .checkpoint import Checkpoint
 from .config import TrainConfig
 from .data import Dataset
+from .data.example_order import ExampleOrder
+from .data.pipeline import training_batches
 from .evaluate import Evaluation, make_predict
-from .example_order import ExampleOrder
-from .pipeline import training_batches
 from .precise_batch_norm import NUM_IMAGES, NUM_IMAGES_BETWEEN, make_recalibrate
 from .progress import Advance, Event, Message
 from .step import StepMetrics, TrainState, make_run_steps

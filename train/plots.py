@@ -11,9 +11,8 @@ import numpy as np
 from matplotlib.figure import Figure  # not pyplot, which looks for a display and keeps every figure
 from numpy.typing import NDArray
 
-from . import augment
 from .config import Augmentation
-from .data import Dataset
+from .data import Dataset, augment
 from .evaluate import Evaluation
 
 BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#999999"

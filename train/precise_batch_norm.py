@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from .pixels import to_model_input
+from .data.pixels import to_model_input
 from .strategy import replica_slices
 
 NUM_IMAGES = 4000  # for the model that stays: more of them change no digit of the accuracy

@@ -12,7 +12,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from .data import DataError
-from .pixels import to_model_input
+from .data.pixels import to_model_input
 from .storage import MARKER, is_savedmodel, open_storage, versions_in
 from .strategy import compute_in_full_float32
 

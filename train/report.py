@@ -12,11 +12,12 @@ from typing import Any
 
 import keras
 
-from . import export, plots
+from . import plots
 from .checkpoint import Checkpoint
 from .evaluate import Evaluation
 from .loop import Outcome
 from .model import build_model
+from .publishing import export
 from .runs import Run
 
 PACKAGES = ("tensorflow", "keras", "ray", "numpy")

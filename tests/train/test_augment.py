@@ -5,11 +5,11 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from inkling.train import augment
 from inkling.train.cli import main
 from inkling.train.config import POLICIES, Augmentation
-from inkling.train.example_order import ExampleOrder
-from inkling.train.pipeline import replica_batches
+from inkling.train.data import augment
+from inkling.train.data.example_order import ExampleOrder
+from inkling.train.data.pipeline import replica_batches
 
 INDEX, EPOCH = np.arange(40), np.full(40, 2)
 SIZE = (28, 28)

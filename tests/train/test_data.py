@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from inkling.train import data
+from inkling.train.data.dataset import IDX_FILES
 from inkling.train.mnist import pack
 
 
@@ -21,7 +22,7 @@ def small_arrays():
 
 
 def write_idx_folder(folder, arrays, suffix=""):
-    for name, file in data.IDX_FILES.items():
+    for name, file in IDX_FILES.items():
         content = idx(arrays[name])
         (folder / (file + suffix)).write_bytes(gzip.compress(content) if suffix else content)
 
@@ -90,7 +91,7 @@ def broken_images(change):
 def broken_idx(name, edit):
     def make(folder):
         write_idx_folder(folder, small_arrays())
-        path = folder / data.IDX_FILES[name]
+        path = folder / IDX_FILES[name]
         path.write_bytes(edit(path.read_bytes()))
         return folder
 
@@ -161,7 +162,7 @@ def sixteen_bits(path):
 
 def spoil(folder):
     write_idx_folder(folder, small_arrays(), suffix=".gz")
-    path = folder / f"{data.IDX_FILES['x_train']}.gz"
+    path = folder / f"{IDX_FILES['x_train']}.gz"
     content = path.read_bytes()
     path.write_bytes(content[:20] + b"\xff" * 40 + content[60:])
     return folder
@@ -176,7 +177,7 @@ def cut(path):
 def test_bad_data_is_refused_with_what_was_found(tmp_path, make, message):
     path = make(tmp_path)
     if message == "not a readable .npz" and path.is_dir():
-        path = path / data.IDX_FILES["x_train"]
+        path = path / IDX_FILES["x_train"]
     with pytest.raises(data.DataError, match=message):
         data.load(path)
 

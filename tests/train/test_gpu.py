@@ -103,7 +103,7 @@ import numpy as np
 import tensorflow as tf
 from inkling.train import config, data
 from inkling.train.loop import check_replicas_agree
-from inkling.train.pipeline import training_batches
+from inkling.train.data.pipeline import training_batches
 from inkling.train.step import TrainState, make_run_steps
 
 (gpu,) = tf.config.list_physical_devices("GPU")[:1]

@@ -11,7 +11,7 @@ import pytest
 import tensorflow as tf
 
 from inkling.train import checkpoint
-from inkling.train.example_order import ExampleOrder
+from inkling.train.data.example_order import ExampleOrder
 from inkling.train.loop import TrainingDiverged, train
 from inkling.train.progress import Advance, Message
 from inkling.train.step import TrainState

@@ -1,7 +1,7 @@
 import numpy as np
 import tensorflow as tf
 
-from inkling.train.pixels import to_model_input
+from inkling.train.data.pixels import to_model_input
 
 
 def test_pixels_are_scaled_to_one_and_get_a_channel():

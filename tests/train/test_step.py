@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from inkling.train.data.pipeline import training_batches
 from inkling.train.loop import check_replicas_agree
-from inkling.train.pipeline import training_batches
 from inkling.train.step import TrainState, make_run_steps, replica_loss
 
 pytestmark = pytest.mark.training

@@ -95,7 +95,7 @@ async function open(file) {
   try {
     await drawing.show(file);
   } catch {
-    showAlert(`${file.name || "This"} is no picture that this browser can open; try a PNG or JPEG.`);
+    showAlert(`${file.name || "This"} is not a picture that this browser can open; try a PNG or JPEG.`);
   }
 }
 

@@ -240,7 +240,7 @@ def test_what_is_no_picture_is_said_to_be_none(open_page, web, tmp_path):
     path = tmp_path / "notes.txt"
     path.write_text("no picture")
     page.locator("#file").set_input_files(path)
-    expect(page.get_by_role("alert")).to_contain_text("notes.txt is no picture")
+    expect(page.get_by_role("alert")).to_contain_text("notes.txt is not a picture")
 
 
 def test_all_can_be_done_from_the_keyboard(open_page, web):

@@ -19,7 +19,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 from tensorflow_serving.apis import classification_pb2, model_pb2, predict_pb2, prediction_log_pb2
 
-from .pixels import to_model_input
+from ..data.pixels import to_model_input
 
 WARMUP_FILE = "assets.extra/tf_serving_warmup_requests"
 WARMUP_BATCH_SIZES = (1, 8, 32)

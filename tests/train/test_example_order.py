@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from inkling.train import example_order
-from inkling.train.example_order import ExampleOrder
+from inkling.train.data import example_order
+from inkling.train.data.example_order import ExampleOrder
 
 
 @pytest.mark.parametrize("num_replicas", [1, 2, 3, 8])

@@ -1,6 +1,6 @@
 """Check a SavedModel against predictions made before it was saved; run in a fresh process before it is published.
 
-python -m inkling.train.verify_savedmodel SAVEDMODEL EXPECTED.npz     exit status 0 if all signatures agree
+python -m inkling.train.publishing.verify_savedmodel SAVEDMODEL EXPECTED.npz     exit status 0 if all signatures agree
 """
 
 import sys
@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from .strategy import compute_in_full_float32
+from ..strategy import compute_in_full_float32
 
 TOLERANCE = 1e-4  # between two float32 runs of the same graph, compiled differently
 ENCODED_IMAGES = 20  # of them are sent as PNG through the other two signatures

@@ -6,12 +6,12 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from ..config import TrainConfig
+from ..strategy import runs_on_gpus
 from . import augment
-from .config import TrainConfig
-from .data import Dataset
+from .dataset import Dataset
 from .example_order import ExampleOrder, step_seed
 from .pixels import to_model_input
-from .strategy import runs_on_gpus
 
 
 def training_batches(

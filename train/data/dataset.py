@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from . import example_order
 
-MNIST = Path(__file__).with_name("mnist") / "mnist.npz"
+MNIST = Path(__file__).parents[1] / "mnist" / "mnist.npz"
 SMALLEST_SIDE = 8  # px; two 2x2 poolings must leave something to look at
 IDX_FILES = {
     "x_train": "train-images-idx3-ubyte",

@@ -23,8 +23,8 @@ import numpy as np
 import pyarrow.fs
 from numpy.typing import NDArray
 
+from ..storage import MARKER, open_storage, versions_in
 from . import export
-from .storage import MARKER, open_storage, versions_in
 
 logger = logging.getLogger(__name__)
 
