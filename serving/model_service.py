@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections.abc import Callable
 
 import grpc
 from tensorflow_serving.apis.get_model_status_pb2 import (
@@ -10,7 +11,7 @@ from tensorflow_serving.apis.get_model_status_pb2 import (
     ModelVersionStatus,
 )
 from tensorflow_serving.apis.model_management_pb2 import ReloadConfigRequest, ReloadConfigResponse
-from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
+from tensorflow_serving.config.model_server_config_pb2 import ModelConfig, ModelServerConfig
 
 from .config.models import check_configs
 from .errors import ServingError, failed_precondition, invalid_argument, not_found
@@ -106,6 +107,23 @@ class ModelService:
             raise ServingError(
                 grpc.StatusCode.UNKNOWN, f"{len(failures)} model(s) did not become available: {{{', '.join(failures)}}}"
             )
+
+    async def change_models(self, change: Callable[[dict[str, ModelConfig]], object]) -> None:
+        """Make what `change` leaves of the present set of models, by name, the set, and wait until it has settled.
+
+        As with `apply_config`, changes are made one after another, and none is left half done.
+
+        Raises: ServingError if the set is not usable.
+        """
+        await asyncio.shield(asyncio.create_task(self._change_in_turn(change)))
+
+    async def _change_in_turn(self, change: Callable[[dict[str, ModelConfig]], object]) -> None:
+        async with self._applying:
+            before = {name: servable.config for name, servable in self._manager.servables.items()}
+            after = dict(before)
+            change(after)
+            check_configs(list(after.values()), before)
+            await self._manager.configure(after.values())
 
     def failures(self) -> list[str]:
         """One text for each configured model of which nothing could be loaded."""
