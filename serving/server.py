@@ -20,7 +20,6 @@ from typing import NoReturn
 
 import grpc
 from grpc_health.v1 import health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
 from tensorflow_serving.apis import model_service_pb2, prediction_service_pb2  # noqa: F401, reflection describes them
 from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
 
@@ -32,9 +31,11 @@ from .config.models import PLATFORM, model_names
 from .errors import ServingError, failed_precondition, invalid_argument
 from .flags import ServerConfig
 from .grpc import api as grpc_api
+from .grpc import reflection
 from .grpc.api import GrpcApi
 from .grpc.health import Health
 from .grpc.profiler import Profiler
+from .grpc.v2 import V2Rpcs
 from .lifecycle.loader import LoadOptions
 from .lifecycle.manager import Manager, ManagerOptions
 from .load_shedding import Drain, KnownFullQueues
@@ -42,9 +43,11 @@ from .model.model import ServerParts
 from .model_service import ModelService
 from .monitoring.metrics import Metrics
 from .monitoring.request_log import RequestLog
-from .names import MODEL_SERVICE, PREDICTION_SERVICE
+from .names import MODEL_SERVICE, PREDICTION_SERVICE, V2_SERVICE
 from .prediction_service import PredictionService
 from .rest import api as rest_api
+from .v2.repository import Repository
+from .v2.service import V2Service
 
 logger = logging.getLogger(__name__)
 
@@ -107,15 +110,26 @@ async def _serve(config: ServerConfig, models_folder: Path | None) -> int:
         return OK
     starting.result()
     health = Health(manager, model_service, drain)
+    repository = Repository(
+        manager, models=model_service, drain=drain, may_change=config.allow_model_control, folder=models_folder
+    )
+    v2 = V2Service(prediction_service, repository=repository, manager=manager, models=model_service, drain=drain)
     api = GrpcApi(
         prediction_service,
         model_service,
         shedding=shedding,
         events=metrics,
         max_pending_bytes=config.grpc_max_pending_mb * 10**6,
+        v2=V2Rpcs(v2) if config.enable_v2 else None,
     )
     server = _make_grpc_server(config, api, health, tls)
-    backend = rest_api.Backend(predictions=prediction_service, models=model_service, drain=drain, metrics=metrics)
+    backend = rest_api.Backend(
+        predictions=prediction_service,
+        models=model_service,
+        drain=drain,
+        metrics=metrics,
+        v2=v2 if config.enable_v2 else None,
+    )
     rest = await rest_api.start(config, backend, monitoring) if config.rest_api_port else None
     await server.start()
     _announce(config)
@@ -270,13 +284,15 @@ def _make_grpc_server(
         arguments=config.grpc_channel_arguments, max_concurrent_rpcs=config.grpc_max_concurrent_rpcs
     )
     api.add_to(server)
-    services = [PREDICTION_SERVICE, MODEL_SERVICE, reflection.SERVICE_NAME]
+    services = [PREDICTION_SERVICE, MODEL_SERVICE]
+    if config.enable_v2:
+        services.append(V2_SERVICE)
     if config.enable_grpc_healthcheck_service:
         health_pb2_grpc.add_HealthServicer_to_server(health.servicer, server)
         services.append("grpc.health.v1.Health")
     if config.enable_profiler:
         Profiler().add_to(server)
-    reflection.enable_server_reflection(services, server)
+    reflection.add_to(server, services)
     if config.port:
         grpc_api.add_port(server, f"0.0.0.0:{config.port}", tls)
     if config.grpc_socket_path:
