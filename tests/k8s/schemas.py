@@ -1,7 +1,7 @@
 """Is an object what the API server would take?
 
-Built-in kinds by Kubernetes' schemas, KubeRay's by its CRDs with their CEL rules, other operators' kinds by the fields
-that we use.
+Built-in kinds by Kubernetes' schemas, KubeRay's and KServe's by their CRDs with their CEL rules, other operators' kinds
+by the fields that we use.
 """
 
 import functools
@@ -19,13 +19,19 @@ from celpy.adapter import json_to_cel
 KUBERNETES = "1.36"
 CRDS = Path(__file__).parent / "crds"
 FOREIGN = ("monitoring.coreos.com", "cert-manager.io", "gateway.networking.k8s.io")
-CUSTOM = {"RayJob": "rayjobs", "RayCronJob": "raycronjobs", "RayCluster": "rayclusters"}
+CUSTOM = {
+    "RayJob": "ray.io_rayjobs",
+    "RayCronJob": "ray.io_raycronjobs",
+    "RayCluster": "ray.io_rayclusters",
+    "ServingRuntime": "serving.kserve.io_servingruntimes",
+    "InferenceService": "serving.kserve.io_inferenceservices",
+}
 
 
 def problems(item: dict[str, Any]) -> list[str]:
     """What the API server would object to; empty if nothing."""
     group = item["apiVersion"].partition("/")[0]
-    if group == "ray.io":
+    if item["kind"] in CUSTOM:
         return _custom_problems(item)
     if group in FOREIGN:
         return _foreign_problems(item)
@@ -37,10 +43,14 @@ def problems(item: dict[str, Any]) -> list[str]:
 
 
 @functools.cache
-def _crd_schema(kind: str) -> dict[str, Any]:
-    text = gzip.decompress((CRDS / f"ray.io_{CUSTOM[kind]}.yaml.gz").read_bytes())
-    versions = yaml.load(text, yaml.CSafeLoader)["spec"]["versions"]
-    [schema] = [version["schema"]["openAPIV3Schema"] for version in versions if version["name"] == "v1"]
+def _crd_schema(kind: str, api_version: str) -> dict[str, Any]:
+    text = gzip.decompress((CRDS / f"{CUSTOM[kind]}.yaml.gz").read_bytes())
+    spec = yaml.load(text, yaml.CSafeLoader)["spec"]
+    [schema] = [
+        version["schema"]["openAPIV3Schema"]
+        for version in spec["versions"]
+        if f"{spec['group']}/{version['name']}" == api_version
+    ]
     schema["properties"]["metadata"] = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
     return dict(_strict(schema))
 
@@ -64,7 +74,7 @@ def _strict(schema: Any) -> Any:
 
 
 def _custom_problems(item: dict[str, Any]) -> list[str]:
-    schema = _crd_schema(item["kind"])
+    schema = _crd_schema(item["kind"], item["apiVersion"])
     errors = jsonschema.Draft202012Validator(schema).iter_errors(item)
     found = [f"{'.'.join(map(str, error.absolute_path))}: {error.message}" for error in errors]
     return found or list(_broken_rules(schema, item, item["kind"]))
