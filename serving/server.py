@@ -20,6 +20,7 @@ from typing import NoReturn
 
 import grpc
 from grpc_health.v1 import health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
 from tensorflow_serving.apis import model_service_pb2, prediction_service_pb2  # noqa: F401, reflection describes them
 from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
 
@@ -31,11 +32,11 @@ from .config.models import PLATFORM, model_names
 from .errors import ServingError, failed_precondition, invalid_argument
 from .flags import ServerConfig
 from .grpc import api as grpc_api
-from .grpc import reflection
 from .grpc.api import GrpcApi
 from .grpc.health import Health
 from .grpc.profiler import Profiler
 from .grpc.v2 import V2Rpcs
+from .grpc.v2_reflection import Descriptors
 from .lifecycle.loader import LoadOptions
 from .lifecycle.manager import Manager, ManagerOptions
 from .load_shedding import Drain, KnownFullQueues
@@ -284,7 +285,7 @@ def _make_grpc_server(
         arguments=config.grpc_channel_arguments, max_concurrent_rpcs=config.grpc_max_concurrent_rpcs
     )
     api.add_to(server)
-    services = [PREDICTION_SERVICE, MODEL_SERVICE]
+    services = [PREDICTION_SERVICE, MODEL_SERVICE, reflection.SERVICE_NAME]
     if config.enable_v2:
         services.append(V2_SERVICE)
     if config.enable_grpc_healthcheck_service:
@@ -292,7 +293,7 @@ def _make_grpc_server(
         services.append("grpc.health.v1.Health")
     if config.enable_profiler:
         Profiler().add_to(server)
-    reflection.add_to(server, services)
+    reflection.enable_server_reflection(services, server, pool=Descriptors())
     if config.port:
         grpc_api.add_port(server, f"0.0.0.0:{config.port}", tls)
     if config.grpc_socket_path:
