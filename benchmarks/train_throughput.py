@@ -86,7 +86,7 @@ def keras_fit(config: TrainConfig, dataset: Dataset, seconds: float, *, jit_comp
     """Keras 3's `Model.fit`, in one worker."""
     import keras
 
-    from inkling.train.model import build_model
+    from inkling.train.network.model import build_model
 
     model = build_model(config, image_size=dataset.image_size, num_classes=10)
     model.compile(

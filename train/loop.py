@@ -22,7 +22,7 @@ from .data import Dataset
 from .data.example_order import ExampleOrder
 from .data.pipeline import training_batches
 from .evaluate import Evaluation, make_predict
-from .precise_batch_norm import NUM_IMAGES, NUM_IMAGES_BETWEEN, make_recalibrate
+from .network.precise_batch_norm import NUM_IMAGES, NUM_IMAGES_BETWEEN, make_recalibrate
 from .progress import Advance, Event, Message
 from .step import StepMetrics, TrainState, make_run_steps
 from .storage import RunFolder

@@ -16,7 +16,7 @@ from . import plots
 from .checkpoint import Checkpoint
 from .evaluate import Evaluation
 from .loop import Outcome
-from .model import build_model
+from .network.model import build_model
 from .publishing import export
 from .runs import Run
 

@@ -14,7 +14,7 @@ import tensorflow as tf
 from fsspec.implementations.memory import MemoryFileSystem
 from tensorflow_serving.apis import prediction_log_pb2
 
-from inkling.train.model import build_model
+from inkling.train.network.model import build_model
 from inkling.train.predictor import load_predictor, predict
 from inkling.train.publishing import export, publish
 from inkling.train.publishing.verify_savedmodel import verify
