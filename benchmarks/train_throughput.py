@@ -218,7 +218,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only", default="", help="only contenders whose name contains this")
     arguments = parser.parse_args()
-    quiet.import_tensorflow()
+    quiet.import_tensorflow(onednn=quiet.trains_by_onednn())
     ray.init(
         include_dashboard=False,
         log_to_driver=False,

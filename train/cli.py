@@ -21,7 +21,7 @@ from typing import Annotated
 import tyro
 
 from . import config as configs
-from . import data, quiet, runs
+from . import data, quiet, runs, speed
 from .config import Augmentation, JobConfig, Policy, TrainConfig
 from .progress import Display, Message
 from .storage import RunFolder
@@ -47,24 +47,25 @@ class RunFlags:
 
     train: TrainConfig
     job: JobConfig
+    max_minutes: float | None = None  # take fewer epochs, as many as this machine manages in so many minutes
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class PreviewFlags:
+class PreviewFlags(configs.ReadOptions):
     """Draw a contact sheet: training images beside augmented versions of them."""
 
     output: Annotated[Path, tyro.conf.arg(aliases=["-o"])] = Path("preview.png")  # PNG file to write
-    data: Path | None = None  # IDX folder, .npz or image folder; MNIST if not given
+    data: str | None = None  # IDX folder, .npz or image folder, or a URI of one; MNIST if not given
     seed: int = 0  # of the augmentation
     augmentation: Augmentation = dataclasses.field(default_factory=lambda: configs.POLICIES["digits"])
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class EvaluateFlags:
+class EvaluateFlags(configs.ReadOptions):
     """Measure a SavedModel, a folder of its versions (the highest is taken), or an .h5 or .keras file on a test set."""
 
     model: tyro.conf.Positional[str]  # what to measure: a path, or a URI such as s3://bucket/models/mnist
-    data: Path | None = None  # IDX folder, .npz or image folder, of which the test part is used; MNIST if not given
+    data: str | None = None  # IDX folder, .npz or image folder, or a URI of one: its test part; MNIST if not given
     pictures: Path | None = None  # folder to draw confusion_matrix.png and mistakes.png into
     json: bool = False  # print the figures as JSON
 
@@ -107,18 +108,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return USAGE if isinstance(error, ValueError) else FAILED  # ValueError: wrong settings or data
 
 
-def _run_flags(arguments: list[str]) -> tuple[RunFlags, bool]:
-    """The flags of a training job, with the run's name filled in, and whether a precision was among them."""
+def _run_flags(arguments: list[str]) -> tuple[RunFlags, frozenset[str]]:
+    """The flags of a training job, with the run's name filled in, and which settings this machine chose."""
     early = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     early.add_argument("--recipe", choices=configs.RECIPES)
     early.add_argument("--policy", choices=configs.POLICIES)
     early.add_argument("--precision")
+    early.add_argument("--onednn")
     early.add_argument("--address")
     early.add_argument("--in-process", action="store_true")
     known, _ = early.parse_known_args(arguments)
     # Set in a Ray job, where --in-process must work too.
     address = known.address or ("local" if known.in_process else os.environ.get("RAY_ADDRESS", "local"))
     base = configs.RECIPES[known.recipe or "quick"]()
+    base = dataclasses.replace(base, onednn=quiet.trains_by_onednn())
     if address == "local" and quiet.trains_in_bfloat16():
         base = dataclasses.replace(base, precision="bfloat16")
     if known.policy:
@@ -133,25 +136,49 @@ def _run_flags(arguments: list[str]) -> tuple[RunFlags, bool]:
     settings = flags.job
     if settings.resume and settings.name not in ("", settings.resume):
         raise ValueError(f"--resume {settings.resume} and --name {settings.name} differ; give one of them")
-    chosen = known.recipe or known.policy or settings.data or settings.model_name != JobConfig().model_name
-    if settings.resume and (chosen or flags.train != base):
+    given = known.recipe or known.policy or settings.data or settings.model_name != JobConfig().model_name
+    if settings.resume and (given or flags.max_minutes or flags.train != base):
         raise ValueError("--resume goes on with the run's own settings and data; leave the flags for these out")
+    _check_max_minutes(flags)
     name = settings.resume or settings.name or f"{flags.train.recipe}-{datetime.now():%Y%m%d-%H%M%S}"
-    named = dataclasses.replace(settings, name=name)
-    return RunFlags(train=flags.train, job=named), known.precision is not None
+    of_minutes = {"epochs", "plain_epochs", "warmup_epochs"} if flags.max_minutes else set()
+    by_machine = {name for name in ("precision", "onednn") if getattr(known, name) is None} | of_minutes
+    return dataclasses.replace(flags, job=dataclasses.replace(settings, name=name)), frozenset(by_machine)
+
+
+def _check_max_minutes(flags: RunFlags) -> None:
+    if flags.max_minutes is None:
+        return
+    configs.check(flags, "max_minutes", flags.max_minutes > 0, "a positive number of minutes")
+    if flags.job.address != "local":
+        raise ValueError(
+            f"--max-minutes {flags.max_minutes:g} measures this machine, and --address {flags.job.address} trains on "
+            "others; give --epochs instead"
+        )
 
 
 def run(arguments: list[str]) -> int:
     """Train."""
-    flags, precision_given = _run_flags(arguments)
+    flags, by_machine = _run_flags(arguments)
     settings = flags.job
+
+    def fit(config: TrainConfig, dataset: data.Dataset) -> TrainConfig:
+        if flags.max_minutes is None:
+            return config
+        display.show(Message("measuring how fast this machine trains"))
+        measured = speed.images_per_s(config, dataset, num_threads=settings.cpus_per_worker or os.cpu_count() or 1)
+        examples = len(dataset.train_labels) - config.validation_size
+        fitted, why = speed.fitted(config, minutes=flags.max_minutes, speed=measured, num_examples=examples)
+        display.show(Message(why))
+        return fitted
+
     if settings.verbose:
         os.environ["TF_CPP_MIN_LOG_LEVEL"] = "0"
         logging.getLogger().setLevel(logging.INFO)
     with Display() as display:
         try:
-            begun = runs.begin(flags.train, settings, display.show, precision_given=precision_given)
-            quiet.import_tensorflow(verbose=settings.verbose)
+            begun = runs.begin(flags.train, settings, display.show, by_machine=by_machine, fit=fit)
+            quiet.import_tensorflow(onednn=begun.config.onednn, verbose=settings.verbose)
             from . import job  # with TensorFlow, seconds that --help and a mistake need not cost
 
             result = job.run_job(begun, display.show)
@@ -179,24 +206,32 @@ def preview(arguments: list[str]) -> int:
         default=PreviewFlags(augmentation=configs.POLICIES[policy]),
         prog="python -m train preview",
     )
-    quiet.import_tensorflow()
+    quiet.import_tensorflow(onednn=quiet.trains_by_onednn())
     from . import plots
 
-    sheet = plots.contact_sheet(data.load(flags.data), flags.augmentation, seed=flags.seed)
+    dataset = _load(flags.data, flags)
+    sheet = plots.contact_sheet(dataset, flags.augmentation, seed=flags.seed)
     flags.output.write_bytes(sheet)
     print(flags.output)
     return OK
 
 
+def _load(source: str | None, how: configs.ReadOptions) -> data.Dataset:
+    dataset = data.load(source, how)
+    for note in dataset.notes:
+        print(f"{dataset.source}: {note}", file=sys.stderr)
+    return dataset
+
+
 def evaluate(arguments: list[str]) -> int:
     """Measure a model."""
     flags = tyro.cli(EvaluateFlags, args=arguments, prog="python -m train evaluate")
-    quiet.import_tensorflow()
+    quiet.import_tensorflow(onednn=quiet.trains_by_onednn())
     from . import plots
     from .evaluate import Evaluation
     from .predictor import load_predictor
 
-    dataset = data.load(flags.data)
+    dataset = _load(flags.data, flags)
     probabilities = load_predictor(flags.model)(dataset.test_images)
     if probabilities.shape[1] != len(dataset.class_names):
         raise data.DataError(
@@ -209,8 +244,7 @@ def evaluate(arguments: list[str]) -> int:
         flags.pictures.mkdir(parents=True, exist_ok=True)
         matrix = plots.confusion_matrix(evaluation, dataset.class_names)
         (flags.pictures / "confusion_matrix.png").write_bytes(matrix)
-        mistakes = plots.mistakes(dataset.test_images, dataset.test_labels, probabilities, dataset.class_names)
-        (flags.pictures / "mistakes.png").write_bytes(mistakes)
+        (flags.pictures / "mistakes.png").write_bytes(plots.mistakes(dataset, probabilities))
     return OK
 
 
@@ -221,7 +255,7 @@ def publish(arguments: list[str]) -> int:
     where = dataclasses.replace(run.job, model_dir=flags.model_dir, model_name=flags.model_name or run.job.model_name)
     least = run.config.min_accuracy if flags.min_accuracy is None else flags.min_accuracy
     run = dataclasses.replace(run, job=where, config=dataclasses.replace(run.config, min_accuracy=least))
-    quiet.import_tensorflow()
+    quiet.import_tensorflow(onednn=run.config.onednn)
     from . import job
 
     print(job.publish_run(run, which=flags.checkpoint))

@@ -9,7 +9,6 @@ import re
 import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal
 
 Precision = Literal["float32", "bfloat16", "float16"]
@@ -83,6 +82,7 @@ class TrainConfig:
     augmentation: Augmentation = field(default_factory=lambda: POLICIES["digits"])
     plain_epochs: int = 0  # the last epochs, which take the images unaugmented
     precision: Precision = "float32"  # what convolutions compute in; variables stay float32
+    onednn: bool | None = True  # compute convolutions on CPUs by oneDNN; None leaves it to TensorFlow
     jit_compile: bool | None = None  # compile the step with XLA; None: on one GPU (on CPUs it is slower)
     deterministic: bool = False  # use only ops that give the same bits each time
     seed: int = 0  # of the initial weights, the order, the augmentation and the dropout
@@ -142,8 +142,11 @@ class TrainConfig:
     def from_json(cls, values: Mapping[str, Any]) -> "TrainConfig":
         """The config that `to_json` wrote; raises ValueError if another version wrote it, with other fields."""
         lists = {name: tuple(value) for name, value in values.items() if isinstance(value, list)}
+        left_to_tensorflow = {"onednn": None}  # by version 0.1, which had no such field
         try:
-            return cls(**{**values, **lists, "augmentation": Augmentation(**values["augmentation"])})
+            return cls(
+                **{**left_to_tensorflow, **values, **lists, "augmentation": Augmentation(**values["augmentation"])}
+            )
         except (TypeError, KeyError) as error:
             raise ValueError(
                 f"the run was begun by another version of Inkling ({error}); go on with that one"
@@ -151,15 +154,29 @@ class TrainConfig:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class JobConfig:
-    """Where a job runs and where its files go; nothing here changes what is trained."""
+class ReadOptions:
+    """How a labelled set is read, where it leaves a choice."""
+
+    invert: bool = False  # exchange black and white: for dark ink on light paper, of which MNIST is the opposite
+    pixel_max: float | None = None  # the pixel value that means white; if not given, judged by the whole set
+    test_size: float | None = None  # share of the images to split off for the test set, if the set comes without one
+
+    def __post_init__(self) -> None:
+        check(self, "pixel_max", self.pixel_max is None or self.pixel_max > 0, "a positive number")
+        check(self, "test_size", self.test_size is None or 0 < self.test_size < 1, "a share between 0 and 1")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class JobConfig(ReadOptions):
+    """Which data a job reads, where it runs and where its files go."""
 
     name: str = ""  # the run's name; its files go to <storage>/<name>/; recipe and time if not given
     storage: str = "runs"  # folder or URI (s3://, gs://, ...) for checkpoints and results
-    data: Path | None = None  # IDX folder, .npz or image folder; MNIST if not given
+    data: str | None = None  # IDX folder, .npz or image folder, or a URI of one; MNIST if not given
     model_dir: str = "models"  # model repository to publish into: a folder or URI
     model_name: str = "mnist"  # the model's name in the repository
     publish: bool = True  # publish the trained model
+    begin_anew: bool = False  # forget what was begun under --name and has no checkpoint yet
     resume: str = ""  # name of an unfinished run to go on with, with its own settings
     address: str = "local"  # Ray cluster: local starts one here; auto, HOST:PORT or ray://HOST:PORT join one
     num_workers: int | None = (
@@ -174,6 +191,7 @@ class JobConfig:
     verbose: bool = False  # show the logs of Ray and TensorFlow, and whole tracebacks
 
     def __post_init__(self) -> None:
+        ReadOptions.__post_init__(self)
         limits = {"num_workers": 1, "cpus_per_worker": 1, "gpus_per_worker": 0, "cpu_replicas": 1, "max_failures": 0}
         for name, least in limits.items():
             value = getattr(self, name)

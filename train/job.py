@@ -36,7 +36,7 @@ def run_job(run: Run, emit: Callable[[Event], None]) -> JobResult:
     from . import launch  # Ray takes seconds to import, and --in-process does without it
 
     # Finished before Ray is left: leaving a submitted job's Ray deletes the folder that it runs in.
-    with launch.connected(run.job.address, verbose=run.job.verbose):
+    with launch.connected(run.job.address, onednn=run.config.onednn, verbose=run.job.verbose):
         return _finish(run, launch.train(run, emit), emit)
 
 
@@ -62,7 +62,7 @@ def _train_here(run: Run, emit: Callable[[Event], None]) -> Outcome:
 def _finish(run: Run, outcome: Outcome, emit: Callable[[Event], None]) -> JobResult:
     final = checkpoint.load(run.folder, outcome.step)
     emit(Message("writing the report"))
-    evaluation = report.write_results(run, final, outcome)
+    evaluation = report.write_results(run, final, outcome, emit)
     published = None
     if run.job.publish:
         emit(Message("publishing"))

@@ -5,9 +5,11 @@ lies in `loop.py`, which knows nothing of Ray; what to show travels to the drive
 """
 
 import functools
+import json
 import logging
 import os
 import shutil
+import signal
 import socket
 import tempfile
 import threading
@@ -20,11 +22,12 @@ from typing import Any
 import ray
 import ray.train
 import tensorflow as tf
+from ray._private.runtime_env.constants import RAY_JOB_CONFIG_JSON_ENV_VAR
 from ray.train.tensorflow import TensorflowTrainer
 from ray.util.queue import Queue
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from . import cluster, loop, strategy
+from . import cluster, loop, quiet, strategy
 from .cluster import WorkerPlan
 from .config import TrainConfig
 from .loop import Outcome, TrainingDiverged
@@ -49,26 +52,30 @@ class TrainingFailed(RuntimeError):
 
 
 @contextmanager
-def connected(address: str, *, verbose: bool) -> Iterator[None]:
+def connected(address: str, *, onednn: bool | None, verbose: bool) -> Iterator[None]:
     """Ray while the context lasts: started on this machine (`local`), or a cluster that is joined.
 
     Args:
         address: `local`, `auto`, `host:port` or `ray://host:port`.
+        onednn: whether the workers' CPU kernels are oneDNN's; None leaves it to TensorFlow.
 
     Raises: ClusterUnreachable.
     """
-    _connect(address, verbose=verbose)
+    _connect(address, onednn=onednn, verbose=verbose)
     try:
         yield
     finally:
         ray.shutdown()
 
 
-def _connect(address: str, *, verbose: bool) -> None:
+def _connect(address: str, *, onednn: bool | None, verbose: bool) -> None:
     for name, value in RAY_DEFAULTS.items():
         os.environ.setdefault(name, value)
     level = logging.INFO if verbose else logging.ERROR
-    environment: dict[str, Any] = {"env_vars": {"TF_CPP_MIN_LOG_LEVEL": "0" if verbose else "2"}}
+    variables = {"TF_CPP_MIN_LOG_LEVEL": "0" if verbose else "2"}
+    if onednn is not None:
+        variables[quiet.ONEDNN] = str(int(onednn))
+    environment: dict[str, Any] = {"env_vars": variables}
     options: dict[str, Any] = {}
     staged = tempfile.TemporaryDirectory()  # until ray.init has sent it
     if address == "local":
@@ -82,19 +89,48 @@ def _connect(address: str, *, verbose: bool) -> None:
     try:
         with staged:
             _check_listening(address)
-            ray.init(
-                address=address,
-                runtime_env=environment,
-                log_to_driver=verbose,
-                logging_level=level,
-                **options,
-            )
+            with _own_signal_handlers():
+                ray.init(
+                    address=address,
+                    runtime_env=_beside_the_jobs_own(environment),
+                    log_to_driver=verbose,
+                    logging_level=level,
+                    **options,
+                )
     except (OSError, ray.exceptions.AuthenticationError) as error:
         raise ClusterUnreachable(
             f"no Ray cluster answers at {address} ({_last_line(error)}); start one with `ray start --head`, correct "
             "--address, or leave it out to use this machine alone; a cluster with token authentication wants "
             "RAY_AUTH_MODE=token and its token in RAY_AUTH_TOKEN or ~/.ray/auth_token"
         ) from error
+
+
+def _beside_the_jobs_own(environment: dict[str, Any]) -> dict[str, Any]:
+    """`environment` without what the runtime environment of a submitted Ray job sets, in which this process runs.
+
+    Ray refuses two values for one field or variable, and its refusal shows all variables, secrets among them:
+    https://github.com/ray-project/ray/blob/ray-2.60.0/python/ray/_private/worker.py#L1789
+    """
+    job = json.loads(os.environ.get(RAY_JOB_CONFIG_JSON_ENV_VAR, "{}")).get("runtime_env") or {}
+    ours = {name: value for name, value in environment.items() if name == "env_vars" or name not in job}
+    variables = {name: value for name, value in ours["env_vars"].items() if name not in job.get("env_vars", {})}
+    return ours | {"env_vars": variables}
+
+
+@contextmanager
+def _own_signal_handlers() -> Iterator[None]:
+    """Keep SIGTERM as it was: `ray.init` has it end the process with status 15, without a hint how to go on.
+
+    https://github.com/ray-project/ray/blob/ray-2.60.0/python/ray/_private/worker.py#L1679
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, handler)
 
 
 def _shipped_package(staged: Path) -> Path:

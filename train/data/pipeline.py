@@ -76,7 +76,8 @@ def replica_batches(
             return to_model_input(images), labels, seed
         transforms = tf.ensure_shape(transforms, [size, 8])
         displacements = tf.ensure_shape(displacements, [size, *elastic])
-        return augment.apply_transforms(images, transforms, displacements), labels, seed
+        moved = augment.apply_transforms(images, transforms, displacements, background=dataset.background)
+        return moved, labels, seed
 
     slices = steps.flat_map(
         lambda step: tf.data.Dataset.range(replicas.start, replicas.stop).map(lambda replica: (step, replica))
