@@ -24,7 +24,6 @@ from . import config as configs
 from . import data, quiet, runs, speed
 from .config import Augmentation, JobConfig, Policy, TrainConfig
 from .progress import Display, Message
-from .storage import RunFolder
 
 OK, FAILED, USAGE, INTERRUPTED, PIPE_CLOSED = 0, 1, 2, 130, 141
 
@@ -175,6 +174,7 @@ def run(arguments: list[str]) -> int:
     if settings.verbose:
         os.environ["TF_CPP_MIN_LOG_LEVEL"] = "0"
         logging.getLogger().setLevel(logging.INFO)
+    begun = None
     with Display() as display:
         try:
             begun = runs.begin(flags.train, settings, display.show, by_machine=by_machine, fit=fit)
@@ -183,16 +183,21 @@ def run(arguments: list[str]) -> int:
 
             result = job.run_job(begun, display.show)
         except KeyboardInterrupt:
-            exists = RunFolder(settings.storage, settings.name).exists("config.json")
-            hint = f"stopped; go on with: {settings.resume_command()}" if exists else "stopped before the run began"
-            display.show(Message(hint))
+            can_resume = begun or settings.resume
+            display.show(Message(f"stopped; go on with: {settings.resume_command()}" if can_resume else _NOT_BEGUN))
             raise
+        except OSError as error:
+            hint = f"; when that is mended, go on with: {settings.resume_command()}" if begun else ""
+            raise OSError(f"{error}{hint}") from error
     evaluation = result.evaluation
     print(f"test accuracy   {evaluation.accuracy:.2%} ({evaluation.num_examples:,} images)")
     print(f"test loss       {evaluation.loss:.4f} nats")
     print(f"report          {result.folder}/")
     print(f"published       {result.published or 'no (--no-publish)'}")
     return OK
+
+
+_NOT_BEGUN = "stopped before the run began"
 
 
 def preview(arguments: list[str]) -> int:

@@ -35,6 +35,7 @@ def run_job(run: Run, emit: Callable[[Event], None]) -> JobResult:
         return _finish(run, _train_here(run, emit), emit)
     from . import launch  # Ray takes seconds to import, and --in-process does without it
 
+    emit(Message("starting Ray" if run.job.address == "local" else f"joining the Ray cluster at {run.job.address}"))
     # Finished before Ray is left: leaving a submitted job's Ray deletes the folder that it runs in.
     with launch.connected(run.job.address, onednn=run.config.onednn, verbose=run.job.verbose):
         return _finish(run, launch.train(run, emit), emit)

@@ -13,6 +13,7 @@ import signal
 import socket
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -36,6 +37,7 @@ from .runs import Run
 from .storage import RunFolder
 
 POLL_S = 0.2  # between two looks at the event queue
+SILENCE_S = 60.0  # without a word from the workers, after which the run says what it waits for
 CONNECT_TIMEOUT_S = 10.0
 RAY_SNAPSHOT = "checkpoint_manager_snapshot.json"
 # A worker that does not answer for this long is dead. Ray waits 10 minutes, which a frozen process is not worth:
@@ -103,6 +105,9 @@ def _connect(address: str, *, onednn: bool | None, verbose: bool) -> None:
             "--address, or leave it out to use this machine alone; a cluster with token authentication wants "
             "RAY_AUTH_MODE=token and its token in RAY_AUTH_TOKEN or ~/.ray/auth_token"
         ) from error
+    except (RuntimeError, ValueError) as error:
+        verb = "start" if address == "local" else "join the cluster"
+        raise ClusterUnreachable(f"Ray could not {verb}: {_last_line(error)}; --verbose shows all it says") from error
 
 
 def _beside_the_jobs_own(environment: dict[str, Any]) -> dict[str, Any]:
@@ -241,8 +246,13 @@ def _fit(run: Run, plan: WorkerPlan, emit: Callable[[Event], None]) -> Outcome:
     here = _on_node(ray.get_runtime_context().get_node_id())
     queue = Queue(actor_options={"num_cpus": 0, "scheduling_strategy": here})
     trainer = _trainer(run, plan, queue)
+    silence = _Silence(plan, emit)
+
+    def meanwhile() -> None:
+        silence.look(events=_drain(queue, emit))
+
     try:
-        ended = _in_thread(trainer.fit, meanwhile=lambda: _drain(queue, emit))
+        ended = _in_thread(trainer.fit, meanwhile=meanwhile)
     except ray.exceptions.RayError as error:
         raise TrainingFailed(f"Ray failed: {_last_line(error)}; {resume}") from error
     run.folder.remove(RAY_SNAPSHOT)
@@ -311,10 +321,36 @@ def _in_thread(call: Callable[[], Any], *, meanwhile: Callable[[], None]) -> Any
     return ended[0]
 
 
-def _drain(queue: Queue, emit: Callable[[Event], None]) -> None:
-    waiting = queue.qsize()
+def _drain(queue: Queue, emit: Callable[[Event], None]) -> int:
+    """Pass on what waits in the queue; returns how many events that were."""
+    waiting: int = queue.qsize()
     for event in queue.get_nowait_batch(waiting) if waiting else []:
         emit(event)
+    return waiting
+
+
+class _Silence:
+    """Says what a run waits for when nothing comes from its workers, as after the loss of a node."""
+
+    def __init__(self, plan: WorkerPlan, emit: Callable[[Event], None]) -> None:
+        self._plan, self._emit = plan, emit
+        self._last, self._interval = time.monotonic(), SILENCE_S
+
+    def look(self, *, events: int) -> None:
+        """Tell it that `events` came since the last look."""
+        now = time.monotonic()
+        if events:
+            self._last, self._interval = now, SILENCE_S
+        elif now - self._last > self._interval:
+            self._interval *= 2
+            nodes = cluster.node_resources()
+            there, free = (int(sum(node.get("CPU", 0) for node in nodes)), ray.available_resources())
+            self._emit(
+                Message(
+                    f"nothing from the workers for {now - self._last:.0f} s: the run needs {self._plan}; the cluster "
+                    f"has {len(nodes)} node(s) with {there} CPUs, of which {free.get('CPU', 0):g} are free"
+                )
+            )
 
 
 def _explain(error: ray.train.TrainingFailedError) -> str:

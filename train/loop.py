@@ -253,7 +253,8 @@ def _figures(advance: Advance) -> dict[str, float]:
 def _epoch_line(epoch: int, epochs: int, advance: Advance, metrics: dict[str, float]) -> str:
     return (
         f"epoch {epoch:>{len(str(epochs))}}/{epochs}  loss {advance.loss:.4f}  "
-        f"validation loss {metrics['validation_loss']:.4f}  accuracy {metrics['validation_accuracy']:.2%}"
+        f"validation loss {metrics['validation_loss']:.4f}  "
+        f"validation accuracy {metrics['validation_accuracy']:.2%}"
     )
 
 
