@@ -129,8 +129,8 @@ def _run_flags(arguments: list[str]) -> tuple[RunFlags, frozenset[str]]:
         tyro.conf.OmitArgPrefixes[RunFlags],
         args=arguments,
         default=RunFlags(train=base, job=JobConfig(address=address)),
-        prog="python -m train",
-        description=RUN_HELP,
+        prog=configs.program(),
+        description=RUN_HELP.replace("python -m train", configs.program()),
     )
     settings = flags.job
     if settings.resume and settings.name not in ("", settings.resume):
@@ -209,7 +209,7 @@ def preview(arguments: list[str]) -> int:
         tyro.conf.OmitArgPrefixes[PreviewFlags],
         args=arguments,
         default=PreviewFlags(augmentation=configs.POLICIES[policy]),
-        prog="python -m train preview",
+        prog=f"{configs.program()} preview",
     )
     quiet.import_tensorflow(onednn=quiet.trains_by_onednn())
     from . import plots
@@ -230,7 +230,7 @@ def _load(source: str | None, how: configs.ReadOptions) -> data.Dataset:
 
 def evaluate(arguments: list[str]) -> int:
     """Measure a model."""
-    flags = tyro.cli(EvaluateFlags, args=arguments, prog="python -m train evaluate")
+    flags = tyro.cli(EvaluateFlags, args=arguments, prog=f"{configs.program()} evaluate")
     quiet.import_tensorflow(onednn=quiet.trains_by_onednn())
     from . import plots
     from .evaluate import Evaluation
@@ -255,7 +255,7 @@ def evaluate(arguments: list[str]) -> int:
 
 def publish(arguments: list[str]) -> int:
     """Publish an earlier run."""
-    flags = tyro.cli(PublishFlags, args=arguments, prog="python -m train publish")
+    flags = tyro.cli(PublishFlags, args=arguments, prog=f"{configs.program()} publish")
     run = runs.reopen(flags.run, flags.storage)
     where = dataclasses.replace(run.job, model_dir=flags.model_dir, model_name=flags.model_name or run.job.model_name)
     least = run.config.min_accuracy if flags.min_accuracy is None else flags.min_accuracy

@@ -7,8 +7,10 @@ are the same run. `JobConfig` has the rest: Ray, devices, folders.
 import dataclasses
 import re
 import shlex
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 Precision = Literal["float32", "bfloat16", "float16"]
@@ -40,6 +42,11 @@ class Augmentation:
     def is_identity(self) -> bool:
         """Whether images stay as they are."""
         return all(not getattr(self, field.name) for field in dataclasses.fields(self) if field.name != "policy")
+
+
+def program() -> str:
+    """What this process was started as, for help and hints: the installed command, or the module."""
+    return "inkling-train" if Path(sys.argv[0]).stem == "inkling-train" else "python -m train"
 
 
 def check(config: Any, name: str, holds: bool, expected: str) -> None:
@@ -220,12 +227,12 @@ class JobConfig(ReadOptions):
             "--" + name.replace("_", "-") + (f" {shlex.quote(str(value))}" if value is not True else "")
             for name, value in changed.items()
         ]
-        return " ".join([f"python -m train --resume {self.name}", *flags])
+        return " ".join([f"{program()} --resume {self.name}", *flags])
 
     def publish_command(self) -> str:
         """What to type to publish the finished run again."""
         elsewhere = f" --storage {shlex.quote(self.storage)}" if self.storage != JobConfig().storage else ""
-        return f"python -m train publish {self.name}{elsewhere}"
+        return f"{program()} publish {self.name}{elsewhere}"
 
 
 def quick() -> TrainConfig:
