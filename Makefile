@@ -60,7 +60,7 @@ test-quick: ## run the tests that start no process and train nothing, in a minut
 test: $(READY) ## run the tests
 	$(PYTEST) -m "not slow and not fuzz and not release" $(ARGS)
 
-test-slow: $(READY) ## run the tests that `make test` leaves out: faults, clusters, reloads under load
+test-slow: $(READY) ## run what takes minutes each, before a release: faults, clusters, reloads under load
 	$(PYTEST) -m "slow and not release" $(ARGS)
 
 test-release: $(READY) ## run the tests that a release needs besides: container images, fresh installs
@@ -95,7 +95,7 @@ format: $(READY) ## put the code into its format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-check: lint test test-quick test-slow ## what CI runs
+check: lint test ## what CI runs
 
 bench: $(READY) ## measure training, serving, client and reading, each beside what else there is
 	$(BIN)/python -m benchmarks.train_throughput

@@ -57,8 +57,11 @@ def assert_same_run(found, expected):
 
 @pytest.mark.parametrize(
     ("split", "uri"),
-    [(["--num-workers", "2", "--cpus-per-worker", "1"], False), (["--cpu-replicas", "2"], True)],
-    ids=["workers", "replicas, storage by URI"],
+    [
+        pytest.param(["--num-workers", "2", "--cpus-per-worker", "1"], False, id="workers"),
+        # Replicas of one process are compared in test_step.py and test_loop.py too.
+        pytest.param(["--cpu-replicas", "2"], True, id="replicas, storage by URI", marks=pytest.mark.slow),
+    ],
 )
 def test_the_number_of_workers_does_not_change_the_result(one_worker, digits_file, tmp_path, split, uri):
     places = [(flag, tmp_path / name) for flag, name in (("--storage", "runs"), ("--model-dir", "models"))]
@@ -70,7 +73,7 @@ def test_the_number_of_workers_does_not_change_the_result(one_worker, digits_fil
     assert_same_run(weights(tmp_path, "split"), one_worker)
     assert (tmp_path / "models/mnist/1/saved_model.pb").exists()
     lines = output.splitlines()
-    told = r"run |Ray: |epoch |writing|publishing|test |report |published "
+    told = r"run |starting Ray|Ray: |epoch |writing|publishing|test |report |published "
     assert [line for line in lines if not re.match(told, line)] == []  # nothing of Ray's and TensorFlow's own
 
 

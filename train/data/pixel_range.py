@@ -24,24 +24,32 @@ class PixelRange:
     notes: tuple[str, ...] = ()  # what a person must know: scaled by what, how much was cut off
 
 
-def judge(images: Mapping[str, NDArray[np.generic]], *, white: float | None = None) -> PixelRange:
+def judge(
+    images: Mapping[str, NDArray[np.generic]], *, white: float | None = None, are_bytes: bool = False
+) -> PixelRange:
     """Decide what the values of a whole set mean.
 
     Args:
         images: the parts of the set by name, numbers of any dtype, finite.
         white: the value that means white, if somebody said so.
+        are_bytes: they come from image files, in which 255 is white whether it occurs or not.
 
     Raises: DataError if values lie where no range that images are kept in has them.
     """
     spans = {name: (float(array.min()), float(array.max())) for name, array in images.items() if array.size}
     low, high = min(low for low, _ in spans.values()), max(high for _, high in spans.values())
     seen = " and ".join(f"{name} from {of[0]:g} to {of[1]:g}" for name, of in spans.items())
+    if white is None and are_bytes:
+        return PixelRange(1.0, (_DIM.format(high),) if 0 < high < WHITE / 2 else ())
     if white is None:
         _check_parts_agree(spans, seen)
         white = _white(low, high, seen)
     elif high > white * (1 + OVERSHOOT) or low < -white * OVERSHOOT:
         raise DataError(f"--pixel-max {white:g} does not suit the values, {seen}; give the value that means white")
     return PixelRange(WHITE / white, tuple(_notes(low, high, white)))
+
+
+_DIM = "the brightest pixel has {0:g} of 255: --pixel-max {0:g} makes that white"
 
 
 def to_bytes(array: NDArray[np.generic], of: PixelRange) -> NDArray[np.uint8]:
@@ -84,5 +92,5 @@ def _notes(low: float, high: float, white: float) -> list[str]:
             "(255), as the published model will expect it; --pixel-max says otherwise"
         )
     if low < 0 or high > white:
-        notes.append(f"pixel values run from {low:g} to {high:g}: cut off at 0 and at {white:g}")
+        notes.append(f"pixel values run from {low:.9g} to {high:.9g}: cut off at 0 and at {white:g}")
     return notes

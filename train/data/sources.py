@@ -33,6 +33,7 @@ class _Raw:
     arrays: Mapping[str, NDArray[np.generic]]
     class_names: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    are_bytes: bool = False  # read from image files
 
 
 def load(source: str | Path | None = None, how: ReadOptions = AS_IT_IS) -> Dataset:
@@ -75,7 +76,7 @@ def _read(path: Path, how: ReadOptions) -> _Raw:
             return _read_idx(found, path.parent, f"{path.name}-")
         raise DataError(f"no data at {path}; --data takes a folder of IDX files, an .npz or a folder of images")
     if (path / "train").is_dir():
-        return _Raw(*_tuples(image_folder.read_parts(path)))
+        return _of_files(image_folder.read_parts(path))
     if len(files := archive.find_files(path)) == len(archive.ARRAYS):
         return _Raw(archive.read_files(files))
     if found := idx.find(path):
@@ -89,14 +90,12 @@ def _read(path: Path, how: ReadOptions) -> _Raw:
             f"{path} holds classes of images, but no test set: give --test-size 0.2 to split a fifth of the images "
             "off for it, or make train/ and test/ with the classes in each"
         )
-    return _Raw(*_tuples(image_folder.read_flat(path, how.test_size)))
+    return _of_files(image_folder.read_flat(path, how.test_size))
 
 
-def _tuples(
-    read: tuple[dict[str, NDArray[np.generic]], tuple[str, ...], list[str]],
-) -> tuple[dict[str, NDArray[np.generic]], tuple[str, ...], tuple[str, ...]]:
+def _of_files(read: tuple[dict[str, NDArray[np.generic]], tuple[str, ...], list[str]]) -> _Raw:
     arrays, class_names, notes = read
-    return arrays, class_names, tuple(notes)
+    return _Raw(arrays, class_names, tuple(notes), are_bytes=True)
 
 
 def _of_prefix(path: Path, prefixes: list[str]) -> _Raw:
@@ -157,7 +156,8 @@ def _checked(raw: _Raw, source: str, how: ReadOptions) -> Dataset:
     class_names = raw.class_names or tuple(map(str, range(int(labels["train"].max()) + 1)))
     _check_classes(labels, class_names, fail)
     try:
-        scale = pixel_range.judge({f"x_{part}": array for part, array in found.items()}, white=how.pixel_max)
+        named = {f"x_{part}": array for part, array in found.items()}
+        scale = pixel_range.judge(named, white=how.pixel_max, are_bytes=raw.are_bytes)
     except DataError as error:
         fail(str(error))
     images = {part: pixel_range.to_bytes(array, scale) for part, array in found.items()}
