@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from types import FrameType
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 
@@ -65,7 +65,8 @@ class EvaluateFlags(configs.ReadOptions):
 
     model: tyro.conf.Positional[str]  # what to measure: a path, or a URI such as s3://bucket/models/mnist
     data: str | None = None  # IDX folder, .npz or image folder, or a URI of one: its test part; MNIST if not given
-    pictures: Path | None = None  # folder to draw confusion_matrix.png and mistakes.png into
+    suite: Literal["plain", "robust"] = "plain"  # robust: the test set as fifteen corruptions leave it, too
+    pictures: Path | None = None  # folder to draw confusion_matrix.png, mistakes.png and robustness.png into
     json: bool = False  # print the figures as JSON
 
 
@@ -233,23 +234,33 @@ def evaluate(arguments: list[str]) -> int:
     flags = tyro.cli(EvaluateFlags, args=arguments, prog=f"{configs.program()} evaluate")
     quiet.import_tensorflow(onednn=quiet.trains_by_onednn())
     from . import plots
+    from .corruptions import Robustness
     from .evaluate import Evaluation
     from .predictor import load_predictor
 
     dataset = _load(flags.data, flags)
-    probabilities = load_predictor(flags.model)(dataset.test_images)
+    predict = load_predictor(flags.model)
+    probabilities = predict(dataset.test_images)
     if probabilities.shape[1] != len(dataset.class_names):
         raise data.DataError(
             f"{flags.model} tells {probabilities.shape[1]} classes apart, but {dataset.source} has "
             f"{len(dataset.class_names)}; give the --data it was trained on"
         )
     evaluation = Evaluation.of(probabilities, dataset.test_labels)
-    print(json.dumps(dataclasses.asdict(evaluation)) if flags.json else evaluation.table(dataset.class_names))
+    robustness = Robustness.of(predict, dataset) if flags.suite == "robust" else None
+    if flags.json:
+        more = {"robustness": dataclasses.asdict(robustness)} if robustness else {}
+        print(json.dumps(dataclasses.asdict(evaluation) | more))
+    else:
+        print(evaluation.table(dataset.class_names))
+        print(f"\n{robustness.table()}" if robustness else "", end="\n" if robustness else "")
     if flags.pictures:
         flags.pictures.mkdir(parents=True, exist_ok=True)
         matrix = plots.confusion_matrix(evaluation, dataset.class_names)
         (flags.pictures / "confusion_matrix.png").write_bytes(matrix)
         (flags.pictures / "mistakes.png").write_bytes(plots.mistakes(dataset, probabilities))
+        if robustness:
+            (flags.pictures / "robustness.png").write_bytes(plots.robustness(robustness, dataset))
     return OK
 
 

@@ -15,6 +15,7 @@ from matplotlib.font_manager import FontProperties, findfont, get_font
 from numpy.typing import NDArray
 
 from .config import Augmentation
+from .corruptions import Robustness, suite
 from .data import Dataset, augment
 from .evaluate import Evaluation
 
@@ -153,6 +154,25 @@ def mistakes(dataset: Dataset, probabilities: NDArray[np.float32]) -> bytes:
         read, meant = names[predicted[index]], names[labels[index]]
         axis.set_title(f"{read} ({probabilities[index, predicted[index]]:.0%})\nis {meant}", fontsize=9)
     figure.suptitle(f"{len(worst)} of {len(wrong)} mistakes, the most confident first" if len(wrong) else "no mistakes")
+    return _png(figure)
+
+
+def robustness(measured: Robustness, dataset: Dataset) -> bytes:
+    """Accuracy under each corruption, beside a few test images as it leaves them; a PNG file's content."""
+    shown = dict(suite(dataset.test_images[:8], dark_on_light=dataset.is_dark_on_light))
+    figure = Figure(figsize=(10, 0.42 * len(shown) + 1), layout="constrained")
+    images, bars = figure.subplots(1, 2, width_ratios=(1, 1.4))
+    rows = [np.concatenate(list(changed), axis=1) for changed in shown.values()]
+    images.imshow(np.concatenate(rows), cmap=_colours(dataset), vmin=0, vmax=255, aspect="auto")
+    images.axis("off")
+    values = [measured.accuracy[name] for name in shown]
+    colours = [GREY if name == "identity" else BLUE for name in shown]
+    bars.barh(range(len(shown)), values, color=colours)
+    for row, value in enumerate(values):
+        bars.text(0.01, row, f"{value:.1%}", va="center", color="white", fontsize=8)
+    bars.set(yticks=range(len(shown)), yticklabels=list(shown), xlim=(0, 1), ylim=(len(shown) - 0.5, -0.5))
+    bars.axvline(measured.mean, color=ORANGE)
+    bars.set_title(f"accuracy; mean of the corruptions {measured.mean:.1%}", fontsize=10)
     return _png(figure)
 
 

@@ -1,6 +1,7 @@
 """From a finished run to what a person takes away: figures, pictures, `mnist.h5`, and the published model's card."""
 
 import dataclasses
+import functools
 import importlib.metadata
 import os
 import platform
@@ -15,14 +16,18 @@ import keras
 
 from . import plots
 from .checkpoint import Checkpoint
+from .corruptions import Robustness
+from .data import Dataset
 from .evaluate import Evaluation
 from .loop import Outcome
 from .network.model import build_model
+from .predictor import predict
 from .progress import Event, Message
 from .publishing import export
 from .runs import Run
 from .storage import RunFolder
 
+ROBUSTNESS_IMAGES = 500
 PACKAGES = ("tensorflow", "keras", "ray", "numpy")
 
 
@@ -50,7 +55,8 @@ def write_results(run: Run, state: Checkpoint, outcome: Outcome, emit: Callable[
         folder, "confusion_matrix.png", lambda: plots.confusion_matrix(evaluation, dataset.class_names), emit
     )
     _write_picture(folder, "mistakes.png", lambda: plots.mistakes(dataset, probabilities), emit)
-    folder.write(f"{run.job.model_name}.h5", export.h5_bytes(model_of(run, state)))
+    model = model_of(run, state)
+    folder.write(f"{run.job.model_name}.h5", export.h5_bytes(model))
     folder.write_json(
         "report.json",
         {
@@ -58,9 +64,15 @@ def write_results(run: Run, state: Checkpoint, outcome: Outcome, emit: Callable[
             "training_seconds": round(outcome.training_seconds, 1),
             "class_names": dataset.class_names,
             "test": dataclasses.asdict(evaluation),
+            "robustness": dataclasses.asdict(measure_robustness(model, dataset)),
         },
     )
     return evaluation
+
+
+def measure_robustness(model: keras.Model, dataset: Dataset) -> Robustness:
+    """On a part of the test set, so that a run ends in seconds; `train evaluate --suite robust` takes all of it."""
+    return Robustness.of(functools.partial(predict, model), dataset, most=ROBUSTNESS_IMAGES)
 
 
 def _write_picture(folder: RunFolder, name: str, draw: Callable[[], bytes], emit: Callable[[Event], None]) -> None:
@@ -86,6 +98,7 @@ def model_card(run: Run, state: Checkpoint, evaluation: Evaluation, model: keras
         "parameters": model.count_params(),
         "class_names": dataset.class_names,
         "metrics": dataclasses.asdict(evaluation),
+        "robustness": dataclasses.asdict(measure_robustness(model, dataset)),
         "data": {
             "source": Path(dataset.source).name,
             "sha256": dataset.checksum(),
