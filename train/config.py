@@ -186,8 +186,9 @@ class JobConfig(ReadOptions):
     begin_anew: bool = False  # forget what was begun under --name and has no checkpoint yet
     resume: str = ""  # name of an unfinished run to go on with, with its own settings
     address: str = "local"  # Ray cluster: local starts one here; auto, HOST:PORT or ray://HOST:PORT join one
-    num_workers: int | None = (
-        None  # Ray workers; if not given, one on each node, or as many as fit with --cpus-per-worker
+    num_workers: str | None = (
+        None  # Ray workers: 4, or 1:8 for as many of these as the cluster holds, more and fewer while it trains; if not
+        # given, one on each node, or as many as fit with --cpus-per-worker
     )
     cpus_per_worker: int | None = None  # CPUs for each worker; if not given, its node's CPUs, shared out
     gpus_per_worker: int | None = None  # GPUs for each worker; if not given, its node's GPUs, shared out
@@ -199,16 +200,32 @@ class JobConfig(ReadOptions):
 
     def __post_init__(self) -> None:
         ReadOptions.__post_init__(self)
-        limits = {"num_workers": 1, "cpus_per_worker": 1, "gpus_per_worker": 0, "cpu_replicas": 1, "max_failures": 0}
+        limits = {"cpus_per_worker": 1, "gpus_per_worker": 0, "cpu_replicas": 1, "max_failures": 0}
         for name, least in limits.items():
             value = getattr(self, name)
             check(self, name, value is None or value >= least, f"{least} or more")
+        bounds = self.worker_bounds
+        expected = "a number from 1, or a range such as 1:8"
+        check(self, "num_workers", bounds is None or 1 <= bounds[0] <= bounds[1], expected)
         if self.in_process:
             for name in ("num_workers", "gpus_per_worker", "address", "wait"):
                 given = getattr(self, name) != JobConfig.__dataclass_fields__[name].default
                 check(self, name, not given, "no value together with --in-process, which trains without Ray")
         named = NAME.fullmatch(self.model_name) is not None
         check(self, "model_name", named, "letters, digits, '.', '_' and '-', 100 at most")
+
+    @property
+    def worker_bounds(self) -> tuple[int, int] | None:
+        """The least and the most workers that were asked for, equal if it was a number; None leaves it to the cluster.
+
+        (0, 0) for what is neither.
+        """
+        if self.num_workers is None:
+            return None
+        parts = str(self.num_workers).split(":")
+        if len(parts) > 2 or not all(part.isdecimal() for part in parts):
+            return 0, 0
+        return int(parts[0]), int(parts[-1])
 
     def resume_command(self) -> str:
         """What to type to go on with the run."""

@@ -50,7 +50,7 @@ def _train_here(run: Run, emit: Callable[[Event], None]) -> Outcome:
         seed=run.config.seed,
         deterministic=run.config.deterministic,
     )
-    return loop.train(
+    outcome = loop.train(
         run.config,
         run.dataset,
         strategy.make_strategy(),
@@ -58,6 +58,8 @@ def _train_here(run: Run, emit: Callable[[Event], None]) -> Outcome:
         emit=emit,
         on_checkpoint=lambda path, metrics: None,
     )
+    assert isinstance(outcome, Outcome)  # nobody asked it to pause
+    return outcome
 
 
 def _finish(run: Run, outcome: Outcome, emit: Callable[[Event], None]) -> JobResult:

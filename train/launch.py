@@ -31,12 +31,13 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from . import cluster, loop, quiet, strategy
 from .cluster import WorkerPlan
 from .config import TrainConfig
-from .loop import Outcome, TrainingDiverged
+from .loop import Outcome, Paused, TrainingDiverged
 from .progress import Event, Message
 from .runs import Run
 from .storage import RunFolder
 
 POLL_S = 0.2  # between two looks at the event queue
+WATCH_S = 5.0  # between two looks whether a cluster holds more or fewer workers
 SILENCE_S = 60.0  # without a word from the workers, after which the run says what it waits for
 CONNECT_TIMEOUT_S = 10.0
 RAY_SNAPSHOT = "checkpoint_manager_snapshot.json"
@@ -165,26 +166,114 @@ def train(run: Run, emit: Callable[[Event], None]) -> Outcome:
 
     Raises: ClusterTooSmall, TrainingFailed, TrainingDiverged; ValueError if the job's settings do not suit the workers.
     """
+    bounds = run.job.worker_bounds
+    if bounds and bounds[0] < bounds[1]:
+        return _train_elastic(run, emit)
+    outcome = _fit(run, _settled_plan(run, emit, wait=run.job.wait), emit)
+    assert isinstance(outcome, Outcome)  # nobody asked it to pause
+    return outcome
+
+
+def _train_elastic(run: Run, emit: Callable[[Event], None]) -> Outcome:
+    """Train on as many workers as the cluster holds, and on more or fewer when nodes come or leave.
+
+    Each change is a pause: the workers write a checkpoint at a step that all of them know beforehand, and others go on
+    from it. A node that leaves with a notice costs no step; one that is lost costs those since the last checkpoint.
+    """
+    failures = 0
+    while True:
+        plan = _settled_plan(run, emit, wait=True)
+        nodes = cluster.node_ids()
+        pauses = _Pauses(functools.partial(_plan, run), plan)
+        try:
+            result = _fit(run, plan, emit, pauses=pauses)
+        except TrainingFailed as error:
+            lost = nodes - cluster.node_ids()
+            failures += not lost
+            if failures > run.job.max_failures:
+                raise
+            emit(Message(f"{f'{len(lost)} node(s) left' if lost else error}; going on with what is there"))
+            continue
+        if isinstance(result, Outcome):
+            return result
+        emit(Message(f"paused at step {result.step:,}: the cluster has changed"))
+
+
+def _plan(run: Run) -> WorkerPlan:
+    """What the cluster could give this run now, if nobody else had any of it."""
     config, job = run.config, run.job
+    bounds = job.worker_bounds
+    sizes: dict[str, Any] = {
+        "cpus": job.cpus_per_worker,
+        "gpus": job.gpus_per_worker,
+        "global_batch_size": config.global_batch_size,
+    }
+    if bounds and bounds[0] < bounds[1]:
+        return cluster.plan_elastic(cluster.node_resources(), least=bounds[0], most=bounds[1], **sizes)
+    return cluster.plan_workers(cluster.node_resources(), num_workers=bounds[0] if bounds else None, **sizes)
 
-    def plan_workers() -> WorkerPlan:
-        return cluster.plan_workers(
-            cluster.node_resources(),
-            num_workers=job.num_workers,
-            cpus=job.cpus_per_worker,
-            gpus=job.gpus_per_worker,
-            global_batch_size=config.global_batch_size,
-        )
 
-    with cluster.requested_nodes(job.num_workers, job.cpus_per_worker, job.gpus_per_worker, wait=job.wait):
-        plan = cluster.wait_for_workers(plan_workers, wait=job.wait, emit=emit)
+def _settled_plan(run: Run, emit: Callable[[Event], None], *, wait: bool) -> WorkerPlan:
+    """The workers that the run gets now; raises ClusterTooSmall, or ValueError if its settings do not suit them."""
+    config, job = run.config, run.job
+    least = job.worker_bounds[0] if job.worker_bounds else None
+    with cluster.requested_nodes(least, job.cpus_per_worker, job.gpus_per_worker, wait=wait):
+        plan = cluster.wait_for_workers(functools.partial(_plan, run), wait=wait, emit=emit)
     _check_storage(run.folder)
     if plan.num_workers > 1 and job.cpu_replicas > 1:
         raise ValueError(f"--cpu-replicas {job.cpu_replicas} splits a single worker, and there are {plan.num_workers}")
     config.check_jit_compile(num_gpus=plan.gpus, num_replicas=plan.num_workers * plan.gpus)
     config.per_replica_batch_size(plan.num_workers * (plan.gpus or job.cpu_replicas))
     emit(Message(f"Ray: {plan}"))
-    return _fit(run, plan, emit)
+    return plan
+
+
+class _Pauses:
+    """Watches the cluster while a run trains, and has it pause when another number of workers would fit."""
+
+    def __init__(self, plan: Callable[[], WorkerPlan], current: WorkerPlan) -> None:
+        self._plan, self._current = plan, current
+        self._next, self._seen = time.monotonic() + WATCH_S, 0
+        # On the driver's node, as the queue of events: it outlives the nodes that come and go.
+        here = _on_node(ray.get_runtime_context().get_node_id())
+        self.steps = ray.remote(PauseStep).options(num_cpus=0, scheduling_strategy=here).remote()
+
+    def look(self) -> None:
+        """Look at the cluster, if it is time to."""
+        if time.monotonic() < self._next:
+            return
+        self._next = time.monotonic() + WATCH_S
+        try:
+            changed = self._plan().num_workers != self._current.num_workers
+        except (cluster.ClusterTooSmall, ValueError):
+            changed = True
+        # Seen twice, since a node that comes is there some seconds before its CPUs are.
+        self._seen = self._seen + 1 if changed else 0
+        if self._seen == 2:
+            self.steps.pause.remote()
+
+
+class PauseStep:
+    """At which step all workers pause: an actor of one run, which each worker asks before every call of steps.
+
+    Workers train in lockstep, so none is further than one call ahead of another; a pause two calls ahead of the
+    furthest is known to all before they are there.
+    """
+
+    def __init__(self) -> None:
+        self._furthest, self._wanted = 0, False
+        self._step: int | None = None
+
+    def pause(self) -> None:
+        """Have the workers pause soon."""
+        self._wanted = True
+
+    def ask(self, step: int, steps_per_call: int) -> int | None:
+        """Tell that a worker is at `step`; returns at which one to pause, or None."""
+        self._furthest = max(self._furthest, step)
+        if self._wanted and self._step is None:
+            self._step = self._furthest + 2 * steps_per_call
+        return self._step
 
 
 def _check_storage(folder: RunFolder) -> None:
@@ -226,6 +315,7 @@ class WorkerSettings:
     num_gpus: int  # GPUs that Ray granted
     cpu_replicas: int
     queue: Queue  # takes events for the driver's display
+    pause_step: Any = None  # the actor that knows at which step to pause, a PauseStep; None: nobody asks
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,8 +325,10 @@ class Diverged:
     message: str
 
 
-def _fit(run: Run, plan: WorkerPlan, emit: Callable[[Event], None]) -> Outcome:
-    """Run `train_worker` on Ray's workers until it is done, passing on its events."""
+def _fit(
+    run: Run, plan: WorkerPlan, emit: Callable[[Event], None], *, pauses: _Pauses | None = None
+) -> Outcome | Paused:
+    """Run `train_worker` on Ray's workers until it is done or pauses, passing on its events."""
     resume = f"go on with: {run.job.resume_command()}"
     # Ray's own list of checkpoints is not kept over drivers: it is written in place, so a crash can leave half of it,
     # and it refuses a folder that a checkpoint was deleted from (_assert_checkpoints_exist). Ours are found by looking.
@@ -245,11 +337,13 @@ def _fit(run: Run, plan: WorkerPlan, emit: Callable[[Event], None]) -> Outcome:
     # On the driver's node: on another, that node's end would be the run's.
     here = _on_node(ray.get_runtime_context().get_node_id())
     queue = Queue(actor_options={"num_cpus": 0, "scheduling_strategy": here})
-    trainer = _trainer(run, plan, queue)
+    trainer = _trainer(run, plan, queue, pauses)
     silence = _Silence(plan, emit)
 
     def meanwhile() -> None:
         silence.look(events=_drain(queue, emit))
+        if pauses:
+            pauses.look()
 
     try:
         ended = _in_thread(trainer.fit, meanwhile=meanwhile)
@@ -265,13 +359,13 @@ def _fit(run: Run, plan: WorkerPlan, emit: Callable[[Event], None]) -> Outcome:
         raise TrainingFailed(f"Ray failed: {_last_line(ended)}; {resume}") from ended
     if isinstance(ended, BaseException):
         raise ended
-    result: Outcome | Diverged = ended.return_value
+    result: Outcome | Paused | Diverged = ended.return_value
     if isinstance(result, Diverged):
         raise TrainingDiverged(result.message)
     return result
 
 
-def _trainer(run: Run, plan: WorkerPlan, queue: Queue) -> TensorflowTrainer:
+def _trainer(run: Run, plan: WorkerPlan, queue: Queue, pauses: _Pauses | None) -> TensorflowTrainer:
     settings = WorkerSettings(
         config=run.config,
         dataset=ray.put(run.dataset),
@@ -281,7 +375,10 @@ def _trainer(run: Run, plan: WorkerPlan, queue: Queue) -> TensorflowTrainer:
         num_gpus=plan.gpus,
         cpu_replicas=run.job.cpu_replicas,
         queue=queue,
+        pause_step=pauses.steps if pauses else None,
     )
+    # An elastic run begins anew by itself, with as many workers as are left; Ray would wait for the same number.
+    retries = 0 if pauses else run.job.max_failures
     return TensorflowTrainer(
         functools.partial(train_worker, settings),
         scaling_config=ray.train.ScalingConfig(
@@ -294,7 +391,7 @@ def _trainer(run: Run, plan: WorkerPlan, queue: Queue) -> TensorflowTrainer:
             name=run.folder.name,
             storage_path=run.folder.root,
             storage_filesystem=run.folder.filesystem,
-            failure_config=ray.train.FailureConfig(max_failures=run.job.max_failures),
+            failure_config=ray.train.FailureConfig(max_failures=retries),
             callbacks=[_FailureMessages(queue)],
             logging_config=ray.train.LoggingConfig(log_level="INFO" if run.job.verbose else "ERROR"),
         ),
@@ -383,7 +480,7 @@ _MISSING_GPUS = (
 )
 
 
-def train_worker(settings: WorkerSettings) -> Outcome | Diverged:
+def train_worker(settings: WorkerSettings) -> Outcome | Paused | Diverged:
     """What Ray runs on every worker."""
     config, queue = settings.config, settings.queue
     place = ray.train.get_context()
@@ -406,6 +503,10 @@ def train_worker(settings: WorkerSettings) -> Outcome | Diverged:
         written = ray.train.Checkpoint(f"{folder.path}/{path}", folder.filesystem) if path else None
         ray.train.report(metrics, checkpoint=written, checkpoint_upload_mode=ray.train.CheckpointUploadMode.NO_UPLOAD)
 
+    def pause_at(step: int) -> int | None:
+        found: int | None = ray.get(settings.pause_step.ask.remote(step, config.log_every_steps))
+        return found
+
     try:
         return loop.train(
             config,
@@ -414,6 +515,7 @@ def train_worker(settings: WorkerSettings) -> Outcome | Diverged:
             folder,
             emit=queue.put,
             on_checkpoint=on_checkpoint,
+            pause_at=pause_at if settings.pause_step else None,
         )
     except TrainingDiverged as error:
         return Diverged(str(error))

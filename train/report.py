@@ -1,7 +1,6 @@
 """From a finished run to what a person takes away: figures, pictures, `mnist.h5`, and the published model's card."""
 
 import dataclasses
-import functools
 import importlib.metadata
 import os
 import platform
@@ -21,7 +20,7 @@ from .data import Dataset
 from .evaluate import Evaluation
 from .loop import Outcome
 from .network.model import build_model
-from .predictor import predict
+from .predictor import predictor_of
 from .progress import Event, Message
 from .publishing import export
 from .runs import Run
@@ -72,7 +71,7 @@ def write_results(run: Run, state: Checkpoint, outcome: Outcome, emit: Callable[
 
 def measure_robustness(model: keras.Model, dataset: Dataset) -> Robustness:
     """On a part of the test set, so that a run ends in seconds; `train evaluate --suite robust` takes all of it."""
-    return Robustness.of(functools.partial(predict, model), dataset, most=ROBUSTNESS_IMAGES)
+    return Robustness.of(predictor_of(model), dataset, most=ROBUSTNESS_IMAGES)
 
 
 def _write_picture(folder: RunFolder, name: str, draw: Callable[[], bytes], emit: Callable[[Event], None]) -> None:

@@ -112,6 +112,20 @@ class Cluster:
         command = [sys._base_executable, "-c", "from ray.scripts.scripts import main; main()"]
         self.nodes.append(Job(self.folder, *start, command=command, environment=bare_environment()))
 
+    def drain_last(self):
+        """Tell Ray that the node that came last is about to leave, as an autoscaler does before it takes one away."""
+        script = (
+            "import sys, ray; from ray._raylet import GcsClient; from ray.core.generated import autoscaler_pb2 as pb;"
+            "ray.init(address=sys.argv[1], logging_level='ERROR', log_to_driver=False);"
+            "others = [n for n in ray.nodes() if n['Alive'] and 'node:__internal_head__' not in n['Resources']];"
+            "node = others[-1]['NodeID'];"
+            "reason = pb.DrainNodeReason.Value('DRAIN_NODE_REASON_PREEMPTION');"
+            "print(GcsClient(sys.argv[1]).drain_node(node, reason, 'preempted', 2**53), node)"
+        )
+        command = [sys._base_executable, "-c", script, self.address]
+        done = subprocess.run(command, env=bare_environment(), capture_output=True, text=True, timeout=PATIENCE_S)
+        assert done.returncode == 0 and "(True" in done.stdout, done.stdout + done.stderr
+
     def train_workers(self):
         return [worker for node in self.nodes for worker in node.train_workers()]
 
