@@ -32,7 +32,7 @@ $(READY): $(DEMO) pyproject.toml
 	touch $@
 
 demo: $(DEMO) ## train on MNIST with Ray, publish, serve, and read a page of handwriting
-	$(BIN)/python -m train
+	$(BIN)/python -m train --max-minutes 7
 	$(BIN)/python -m train evaluate models/mnist
 	@$(BIN)/python -m serving > runs/serving.log 2>&1 & server=$$!; trap "kill $$server" EXIT; set -e; \
 	  $(BIN)/python -m client wait --timeout 120; \
