@@ -23,6 +23,7 @@ from typing import Any
 import ray
 import ray.train
 import tensorflow as tf
+from ray._private.ray_logging import global_worker_stdstream_dispatcher
 from ray._private.runtime_env.constants import RAY_JOB_CONFIG_JSON_ENV_VAR
 from ray.train.tensorflow import TensorflowTrainer
 from ray.util.queue import Queue
@@ -100,6 +101,10 @@ def _connect(address: str, *, onednn: bool | None, verbose: bool) -> None:
                     logging_level=level,
                     **options,
                 )
+        if not verbose:
+            # Pages of a lost node's last log lines, which `log_to_driver` does not hold back; that it is lost is said in
+            # a line of ours.
+            global_worker_stdstream_dispatcher.remove_handler("ray_print_logs")
     except (OSError, ray.exceptions.AuthenticationError) as error:
         raise ClusterUnreachable(
             f"no Ray cluster answers at {address} ({_last_line(error)}); start one with `ray start --head`, correct "

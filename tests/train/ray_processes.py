@@ -112,6 +112,18 @@ class Cluster:
         command = [sys._base_executable, "-c", "from ray.scripts.scripts import main; main()"]
         self.nodes.append(Job(self.folder, *start, command=command, environment=bare_environment()))
 
+    def join(self, *, num_cpus):
+        """Add a node and wait until it has joined; Ray gives up a start that takes too long on a busy machine."""
+
+        def joined():
+            node = self.nodes[-1]
+            if node.process.poll() is not None:
+                self.add(num_cpus=num_cpus)
+            return "Ray runtime started" in node.output()
+
+        self.add(num_cpus=num_cpus)
+        wait_until(joined, lambda: self.nodes[-1].output())
+
     def drain_last(self):
         """Tell Ray that the node that came last is about to leave, as an autoscaler does before it takes one away."""
         script = (
@@ -149,10 +161,10 @@ def bare_environment():
 
 
 @contextmanager
-def cluster(folder):
+def cluster(folder, num_cpus=2):
     started = Cluster(folder)
     try:
-        started.start()
+        started.start(num_cpus)
         yield started
     finally:
         started.stop()

@@ -12,7 +12,7 @@ from tests.train.test_ray import assert_same_run
 pytestmark = [pytest.mark.process, pytest.mark.slow]
 
 # Wide enough for the run to last while nodes come and go; Adam turns rounding into steps of the learning rate's size.
-RUN = [*SMALL, "--widths", "16", "16", "16", "16", "--dropout", "0", "0", "--epochs", "50", "--learning-rate", "3e-5"]
+RUN = [*SMALL, "--widths", "16", "16", "16", "16", "--dropout", "0", "0", "--epochs", "100", "--learning-rate", "1e-5"]
 
 
 def last(folder, name):
@@ -22,17 +22,17 @@ def last(folder, name):
 def test_a_run_takes_nodes_that_come_and_gives_up_those_that_leave(digits_file, tmp_path):
     status, output = Job(tmp_path, "--in-process", "--data", digits_file, *RUN, "--no-publish", "--name", "one").wait()
     assert status == 0, output
-    with cluster(tmp_path) as nodes:
-        elastic = ["--address", nodes.address, "--num-workers", "1:3", "--cpus-per-worker", "2", "--no-publish"]
+    with cluster(tmp_path, num_cpus=1) as nodes:
+        elastic = ["--address", nodes.address, "--num-workers", "1:3", "--cpus-per-worker", "1", "--no-publish"]
         job = Job(
             tmp_path, "--data", digits_file, *RUN, *elastic, "--name", "elastic", environment={**ENVIRONMENT, **TOKEN}
         )
         job.wait_for("epoch [1-9]")
-        nodes.add(num_cpus=2)
-        job.wait_for("paused at step .*: the cluster has changed\nRay: 2 workers with 2 CPUs each")
+        nodes.join(num_cpus=1)
+        job.wait_for("paused at step .*: the cluster has changed\nRay: 2 workers with 1 CPU each")
         job.wait_for(r"Ray: 2 workers(.*\n)+epoch ")
         nodes.drain_last()
-        job.wait_for(r"Ray: 2 workers(.*\n)+Ray: 1 worker with 2 CPUs each")
+        job.wait_for(r"Ray: 2 workers(.*\n)+Ray: 1 worker with 1 CPU each")
         status, output = job.wait()
     assert status == 0, output
     pauses = [int(step.replace(",", "")) for step in re.findall(r"paused at step ([\d,]+)", output)]
