@@ -102,8 +102,7 @@ def _connect(address: str, *, onednn: bool | None, verbose: bool) -> None:
                     **options,
                 )
         if not verbose:
-            # Pages of a lost node's last log lines, which `log_to_driver` does not hold back; that it is lost is said in
-            # a line of ours.
+            # The last log lines of a lost node, pages of them; that it is lost is said in a line of ours.
             global_worker_stdstream_dispatcher.remove_handler("ray_print_logs")
     except (OSError, ray.exceptions.AuthenticationError) as error:
         raise ClusterUnreachable(
