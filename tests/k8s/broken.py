@@ -167,6 +167,8 @@ BROKEN: dict[str, list[Variant]] = {
         put("GRPCRoute/serving spec rules 0 backendRefs 0 name", "server", component="gateway"),
         put("Certificate/serving-tls spec secretName", "tls", component="tls"),
         put("RoleBinding/canary roleRef name", "canaries", component="canary"),
+        put("BackendTLSPolicy/serving spec targetRefs 0 name", "server", component="gateway-tls"),
+        put("BackendTLSPolicy/serving spec validation caCertificateRefs 0 name", "ca", component="gateway-tls"),
         put(f"{HEAD_POD} containers 0 envFrom 0 secretRef name", "bucket", component="object-store"),
         put(f"{SERVER_POD} initContainers 0 env 4 valueFrom secretKeyRef name", "bucket", component="object-store"),
     ],
@@ -182,6 +184,10 @@ BROKEN: dict[str, list[Variant]] = {
         put("HTTPRoute/client-web spec rules 0 backendRefs 0 port", 8000, component="gateway"),
         put("GRPCRoute/serving spec hostnames", ["inkling.example.com"], component="gateway"),
     ],
+    "gateways_speak_as_their_backends_do": [
+        put("BackendTLSPolicy/serving spec validation hostname", "server.inkling.svc", component="gateway-tls"),
+        drop("BackendTLSPolicy/serving spec targetRefs 1", overlay="production"),
+    ],
     "monitors_are_looked_at": [
         drop("ServiceMonitor/serving metadata labels release", component="monitoring"),
         drop("PodMonitor/train metadata labels release", component="monitoring"),
@@ -190,6 +196,7 @@ BROKEN: dict[str, list[Variant]] = {
     "autoscalers_have_room": [
         put("HorizontalPodAutoscaler/serving spec minReplicas", 20),
         put("HorizontalPodAutoscaler/serving spec minReplicas", 1),
+        put("HorizontalPodAutoscaler/serving spec minReplicas", 0),
         put(f"{SERVING} replicas", 2),
         drop(f"{SERVER} resources requests cpu"),
         put("ScaledObject/serving spec minReplicaCount", 1, component="keda"),

@@ -16,12 +16,14 @@ from tests.k8s import kuberay
 ROOT = Path(__file__).parents[2]
 K8S = ROOT / "k8s"
 OVERLAYS = sorted(path.name for path in (K8S / "overlays").iterdir())
+BARE = [name for name in OVERLAYS if name != "production"]  # those that components are put on top of
 COMPONENTS = sorted(path.name for path in (K8S / "components").iterdir())
 BASES = sorted(path.name for path in (K8S / "base").iterdir())
 COPYING = ("canary", "retrain")
 # What a component is put on top of, in their order.
 NEEDS = {
     "canary": ("gateway",),
+    "gateway-tls": ("tls", "gateway"),
     "keda": ("monitoring",),
     "queue-time": ("monitoring",),
     "scale-to-zero": ("monitoring", "keda"),

@@ -241,6 +241,21 @@ def test_a_version_that_errs_elsewhere_as_often_is_told_by_its_other_answers(can
     assert reasons == ["50.0% of the images have another answer"]
 
 
+def test_with_the_tls_component_both_sets_have_names_in_the_certificate(tmp_path):
+    objects = manifests.with_components(tmp_path, "cpu", "tls", "gateway", "canary")
+    names = manifests.find(objects, "Certificate", "serving-tls")["spec"]["dnsNames"]  # by which the Job asks
+    assert {"serving", "serving-canary"} <= set(names)
+    [flag] = [word for word in _job_args(objects) if word.startswith("--tls_ca=")]
+    assert flag == "--tls_ca=/etc/authority/ca.crt"
+    second = manifests.find(objects, "Deployment", "serving-canary")["spec"]["template"]["spec"]
+    assert "--ssl_config_file=/etc/ssl-config/ssl.config" in second["containers"][0]["args"]
+
+
+def _job_args(objects: list[manifests.Object]) -> list[str]:
+    job = manifests.find(objects, "CronJob", "canary")["spec"]["jobTemplate"]["spec"]["template"]["spec"]
+    return job["containers"][0]["args"]
+
+
 def test_the_probe_has_labelled_images_of_all_digits():
     with np.load(PROGRAM.parent / "probe.npz") as file:
         assert (file["images"].shape, file["images"].dtype) == ((256, 28, 28), np.uint8)

@@ -220,3 +220,11 @@ def test_a_dashboard_has_panels_that_do_not_overlap(path):
         assert place["x"] + place["w"] <= 24, panel["title"]
         taken |= cells
     assert len({panel["id"] for panel in dashboard["panels"]}) == len(dashboard["panels"])
+
+
+def test_the_adapter_hands_on_what_the_autoscaler_asks_for(tmp_path):
+    objects = manifests.with_component(tmp_path, "cpu", "queue-time")
+    autoscaler = manifests.find(objects, "HorizontalPodAutoscaler", "serving")
+    asked = [metric["pods"]["metric"]["name"] for metric in autoscaler["spec"]["metrics"] if metric["type"] == "Pods"]
+    values = yaml.safe_load((manifests.K8S / "components/queue-time/prometheus-adapter.yaml").read_text())
+    assert [rule["seriesQuery"].partition("{")[0] for rule in values["rules"]["custom"]] == asked

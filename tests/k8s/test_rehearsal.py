@@ -6,6 +6,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+import yaml
 from google.protobuf import text_format
 from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
 
@@ -58,6 +59,14 @@ def test_the_images_that_are_loaded_into_a_node_are_those_that_run_there():
     [line] = re.findall(r"^kind load docker-image (.*)$", TEXT, re.MULTILINE)
     runs = {container["image"] for _, _, container in manifests.every_container(manifests.overlay("local"))}
     assert set(line.split()) == runs
+
+
+def test_the_workflow_sets_its_cluster_up_as_the_readme_does():
+    workflow = yaml.safe_load((manifests.ROOT / ".github/workflows/cluster.yml").read_text())
+    runs = [step["run"] for step in workflow["jobs"]["kind"]["steps"] if "run" in step]
+    [block] = [block for block in re.findall(r"```sh\n(.*?)```", TEXT, re.DOTALL) if "\nkind load" in block]
+    assert runs[1:-1] == block.splitlines()[:3]
+    assert (runs[0].split()[:3], runs[-1]) == (["kind", "create", "cluster"], "make test-cluster")
 
 
 def _promotions() -> str:

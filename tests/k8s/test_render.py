@@ -50,7 +50,7 @@ def test_retraining_copies_the_run_as_the_overlay_has_it(tmp_path):
     assert manifests.find(objects, "RayCronJob", "retrain")["spec"]["jobTemplate"] == train["spec"]
 
 
-@pytest.mark.parametrize("overlay", manifests.OVERLAYS)
+@pytest.mark.parametrize("overlay", manifests.BARE)
 def test_keda_on_top_is_the_only_one_that_scales_the_servers(overlay, tmp_path):
     objects = manifests.on_top(tmp_path, overlay, *manifests.NEEDS["keda"], "keda")
     assert [manifests.label(item) for item in manifests.of_kind(objects, "HorizontalPodAutoscaler")] == []

@@ -25,11 +25,15 @@ def test_an_overlay_with_a_component_keeps_all_rules(overlay, component, tmp_pat
 
 
 @pytest.mark.parametrize("component", ON_TOP)
-@pytest.mark.parametrize("name", manifests.OVERLAYS)
+@pytest.mark.parametrize("name", manifests.BARE)
 def test_an_overlay_with_a_component_on_top_keeps_all_rules(name, component, tmp_path):
     objects = manifests.on_top(tmp_path, name, *manifests.NEEDS.get(component, ()), component)
     assert _found(objects) == {}
     assert [problem for item in objects for problem in schemas.problems(item)] == []
+
+
+def test_retraining_on_top_of_production_keeps_all_rules(tmp_path):
+    assert _found(manifests.on_top(tmp_path, "production", "retrain")) == {}
 
 
 def test_all_components_together_keep_all_rules(tmp_path):

@@ -22,7 +22,7 @@ from typing import Any, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from inkling.client import Client, InklingError
+from inkling.client import TLS, Client, InklingError
 
 ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 API_TIMEOUT_S = 30
@@ -171,7 +171,8 @@ def main(arguments: Sequence[str]) -> int:
     flags = _parse(arguments)
     signal.signal(signal.SIGTERM, _stop)
     routes = Routes(flags.route, flags.api, flags.namespace)
-    with Client(flags.stable) as stable, Client(flags.canary) as canary:
+    tls = TLS(ca=flags.tls_ca) if flags.tls_ca and flags.tls_ca.exists() else None
+    with Client(flags.stable, tls=tls) as stable, Client(flags.canary, tls=tls) as canary:
         old, new = (client.predict(BLANK, timeout_s=60).version for client in (stable, canary))
         if old == new:
             _say(f"both serve version {new}: there is nothing to try")
@@ -200,6 +201,9 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--hold_s", type=float, default=120, help="length of a step")
     parser.add_argument("--probe", type=Path, default=Path(__file__).parent / "probe.npz", help="images and labels")
     parser.add_argument("--images_per_call", type=int, default=4)
+    parser.add_argument(
+        "--tls_ca", type=Path, help="authority of the servers' certificates; plaintext if it is not there"
+    )
     parser.add_argument("--namespace", default="inkling", help="of the routes")
     parser.add_argument("--api", default="https://kubernetes.default.svc", help="of Kubernetes")
     for limit in fields(Limits):

@@ -111,6 +111,9 @@ def named_objects_exist(objects: list[Object]) -> list[str]:
         for rule in item["spec"]["rules"]:
             wanted += [(label(item), f"Service/{path['backend']['service']['name']}") for path in rule["http"]["paths"]]
     wanted += [(label(item), f"Service/{backend['name']}") for item, backend in _route_backends(objects)]
+    for item in of_kind(objects, "BackendTLSPolicy"):
+        ends = [*item["spec"]["targetRefs"], *item["spec"]["validation"]["caCertificateRefs"]]
+        wanted += [(label(item), f"{end['kind']}/{end['name']}") for end in ends]
     for item in of_kind(objects, "RoleBinding"):
         wanted += [(label(item), f"{end['kind']}/{end['name']}") for end in (item["roleRef"], *item["subjects"])]
     return [f"{name}: there is no {reference}" for name, reference in wanted if reference not in known]
@@ -137,6 +140,18 @@ def routes_reach_ports_of_services(objects: list[Object]) -> list[str]:
     return found + [f"host name {name} is of several routes" for name in set(names) if names.count(name) > 1]
 
 
+def gateways_speak_as_their_backends_do(objects: list[Object]) -> list[str]:
+    """Where the servers have TLS, so has the Gateway's way to each of them, by a name of their certificate."""
+    names = {name for item in of_kind(objects, "Certificate") for name in item["spec"].get("dnsNames", [])}
+    policies = of_kind(objects, "BackendTLSPolicy")
+    covered = {end["name"] for item in policies for end in item["spec"]["targetRefs"]}
+    asked = [(label(item), item["spec"]["validation"]["hostname"]) for item in policies]
+    found = [f"{name}: no certificate has the name {host}" for name, host in asked if host not in names]
+    routes = of_kind(objects, "GRPCRoute") if policies else []
+    backends = {end["name"] for item in routes for rule in item["spec"]["rules"] for end in rule["backendRefs"]}
+    return found + [f"Service/{name}: the Gateway speaks plaintext with it" for name in sorted(backends - covered)]
+
+
 def _references(template: Object) -> Iterator[str]:
     if account := template["spec"].get("serviceAccountName"):
         yield f"ServiceAccount/{account}"
@@ -145,7 +160,7 @@ def _references(template: Object) -> Iterator[str]:
             yield f"PersistentVolumeClaim/{volume['persistentVolumeClaim']['claimName']}"
         if "configMap" in volume:
             yield f"ConfigMap/{volume['configMap']['name']}"
-        if "secret" in volume:
+        if "secret" in volume and not volume["secret"].get("optional"):
             yield f"Secret/{volume['secret']['secretName']}"
     for container in containers(template):
         for source in container.get("envFrom", []):
@@ -217,4 +232,5 @@ RULES = (
     monitors_scrape_named_ports,
     monitors_are_looked_at,
     routes_reach_ports_of_services,
+    gateways_speak_as_their_backends_do,
 )

@@ -18,10 +18,11 @@ def _scalers(objects: list[Object]) -> Iterator[tuple[Object, int, int]]:
 
 
 def autoscalers_have_room(objects: list[Object]) -> list[str]:
-    """At least two pods, or none, more above, and a CPU request that the utilisation is a share of."""
+    """At least two pods, or with KEDA none, more above, and a CPU request that the utilisation is a share of."""
     found = []
     for item, least, most in _scalers(objects):
-        if least == 1 or not 0 <= least < most:
+        is_off = least == 0 and item["kind"] == "ScaledObject"
+        if not (is_off or 2 <= least < most):
             found.append(f"{label(item)}: {least} to {most} replicas")
         target = _target(item, objects)
         if "replicas" in target["spec"]:
