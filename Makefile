@@ -116,11 +116,12 @@ manifests: ## render every overlay of k8s/, to look at or to apply: build/manife
 images: ## build the container images of train, serving and client with podman or docker
 	k8s/images/build.sh
 
-lock: $(READY) ## resolve constraints.txt anew from the four pyproject.toml
+lock: $(READY) ## resolve constraints.txt anew from the four pyproject.toml, and what the images install of it
 	$(BIN)/python -m pip install --quiet uv
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --all-extras --group pyproject.toml:dev \
 		--no-emit-package inkling-client --no-emit-package inkling-serving --no-emit-package inkling-train \
 		--no-annotate --no-header --output-file constraints.txt $(PROJECTS)
+	UV=$(BIN)/uv k8s/images/lock.sh
 
 release: $(READY) ## build wheels, bills of materials and checksums into dist/, and say what to push
 	PYTHON=$(BIN)/python tools/release.sh

@@ -96,13 +96,14 @@ class Cluster:
         self.temporary = tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True)
         self.address, self.dashboard = f"127.0.0.1:{free_port()}", f"http://127.0.0.1:{free_port()}"
         self.client_address = f"ray://127.0.0.1:{free_port()}"
+        self.agent = f"http://127.0.0.1:{free_port()}"  # of the head's node, which KubeRay probes
 
     def start(self, num_cpus=2):
         host, port = self.address.split(":")
         head = ["--head", "--port", port, "--node-ip-address", host, "--temp-dir", self.temporary.name]
         head += ["--include-dashboard", "true", "--dashboard-port", self.dashboard.rpartition(":")[2]]
         # By default one that other Rays of this machine take as well; jobs are submitted through it.
-        head += ["--dashboard-agent-listen-port", str(free_port())]
+        head += ["--dashboard-agent-listen-port", self.agent.rpartition(":")[2]]
         self.add(*head, "--ray-client-server-port", self.client_address.rpartition(":")[2], num_cpus=num_cpus)
         wait_until(lambda: "Ray runtime started" in self.nodes[0].output(), self.nodes[0].output)
 

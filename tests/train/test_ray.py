@@ -5,13 +5,15 @@ import os
 import re
 import signal
 import sys
+import urllib.error
+import urllib.request
 
 import numpy as np
 import pytest
 
 from inkling.train import checkpoint
 from inkling.train.storage import RunFolder
-from tests.patience import wait_until
+from tests.patience import PATIENCE_S, wait_until
 from tests.ports import free_port
 from tests.train.ray_processes import (
     ENVIRONMENT,
@@ -185,6 +187,22 @@ def test_ray_job_submit_runs_the_repository_as_it_is(ray_cluster, digits_file, t
     card = json.loads((tmp_path / "models/mnist/1/model_card.json").read_text())
     assert card["run"] == "submitted"
     assert checkpoint_steps(tmp_path / "runs/submitted")
+
+
+def _status(url):
+    try:
+        with urllib.request.urlopen(url, timeout=PATIENCE_S) as answer:
+            return answer.status
+    except urllib.error.HTTPError as error:
+        return error.code
+    except OSError:
+        return None  # the agent listens some seconds after the head says that it runs
+
+
+@pytest.mark.slow
+def test_without_the_token_a_cluster_answers_probes_and_takes_no_jobs(ray_cluster):
+    wait_until(lambda: _status(f"{ray_cluster.agent}/api/healthz") == 200, lambda: "no answer to KubeRay's probe")
+    assert _status(f"{ray_cluster.dashboard}/api/jobs/") == 401
 
 
 @pytest.mark.slow
