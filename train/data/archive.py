@@ -34,13 +34,13 @@ def read_npz(path: Path) -> dict[str, NDArray[np.generic]]:
     )
 
 
-def find_files(folder: Path) -> dict[str, Path]:
+def find_archives(folder: Path) -> dict[str, Path]:
     """The archives `…train-imgs.npz`, `…train-labels.npz` and so on in `folder`, by array; those that are there."""
     found = {array: sorted(folder.glob(f"*{name}")) for array, name in zip(ARRAYS, FILES, strict=True)}
     return {array: paths[0] for array, paths in found.items() if len(paths) == 1}
 
 
-def read_files(files: dict[str, Path]) -> dict[str, NDArray[np.generic]]:
+def read_archives(files: dict[str, Path]) -> dict[str, NDArray[np.generic]]:
     """The one array of each of four archives; raises DataError."""
     arrays = {}
     for name, path in files.items():

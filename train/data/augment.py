@@ -9,7 +9,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from ..config import Augmentation
-from . import example_order
+from .example_order import AUGMENTATION, uniform_numbers
 from .pixels import to_model_input
 
 ELASTIC_GRID = 7  # nodes along each side of the coarse displacement field
@@ -38,9 +38,7 @@ def sample_transforms(
         along x, then along y. Empty [n, 0] without elastic distortion.
     """
     elastic = 2 * ELASTIC_GRID**2 if augmentation.elastic_px else 0
-    numbers = example_order.uniform_numbers(
-        example_order.AUGMENTATION, seed, epoch, index, AFFINE_NUMBERS + 2 * elastic
-    )
+    numbers = uniform_numbers(AUGMENTATION, seed, epoch, index, AFFINE_NUMBERS + 2 * elastic)
     transforms = _affine(augmentation, numbers[:, :AFFINE_NUMBERS], image_size)
     if not elastic:
         return transforms, np.zeros((len(index), 0), np.float32)

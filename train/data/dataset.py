@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from . import example_order
+from .example_order import held_out
 
 WHITE = 255
 
@@ -67,7 +67,7 @@ class Dataset:
                 f"validation_size={size} leaves nothing to train on: the training set has "
                 f"{len(self.train_labels)} images; use a smaller --validation-size"
             )
-        return example_order.held_out(seed, len(self.train_labels), size)
+        return held_out(seed, len(self.train_labels), size)
 
     def hold_out(self, size: int, seed: int) -> tuple["Dataset", NDArray[np.uint8], NDArray[np.int64]]:
         """Take `size` random training examples away, for choices that must not see the test set.

@@ -22,7 +22,7 @@ DTYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: "
 LFS = b"version https://git-lfs"
 
 
-def find(folder: Path, prefix: str = "") -> dict[str, Path]:
+def find_idx(folder: Path, prefix: str = "") -> dict[str, Path]:
     """The IDX files of a set in `folder`, by array: `train-images-idx3-ubyte`, `train-images.idx3-ubyte`, also `.gz`.
 
     Args:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from . import example_order
 from .dataset import DataError
+from .example_order import held_out
 from .memory import check_fits
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def read_flat(path: Path, test_size: float) -> tuple[dict[str, NDArray[np.generi
     converted: Counter[str] = Counter()
     images, labels = _read_classes(path, names, converted)
     number = round(test_size * len(labels))
-    test = example_order.held_out(SPLIT_SEED, len(labels), number)
+    test = held_out(SPLIT_SEED, len(labels), number)
     train = np.setdiff1d(np.arange(len(labels)), test)
     notes.append(f"{number:,} of {len(labels):,} images were split off for the test set (--test-size {test_size:g})")
     arrays: dict[str, NDArray[np.generic]] = {

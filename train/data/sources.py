@@ -16,8 +16,11 @@ from numpy.typing import NDArray
 
 from ..config import ReadOptions
 from ..storage import open_storage
-from . import archive, idx, image_folder, pixel_range
+from .archive import ARRAYS, find_archives, read_archives, read_npz
 from .dataset import DataError, Dataset
+from .idx import FILES, find_idx, read_idx
+from .image_folder import is_flat, read_flat, read_parts
+from .pixel_range import judge, to_bytes
 
 MNIST = Path(__file__).parents[1] / "mnist" / "mnist.npz"
 SMALLEST_SIDE = 8  # px; two 2x2 poolings must leave something to look at
@@ -70,27 +73,27 @@ def _load_remote(uri: str, how: ReadOptions) -> Dataset:
 
 def _read(path: Path, how: ReadOptions) -> _Raw:
     if path.is_file():
-        return _Raw(archive.read_npz(path))
+        return _Raw(read_npz(path))
     if not path.exists():
-        if found := idx.find(path.parent, f"{path.name}-"):
+        if found := find_idx(path.parent, f"{path.name}-"):
             return _read_idx(found, path.parent, f"{path.name}-")
         raise DataError(f"no data at {path}; --data takes a folder of IDX files, an .npz or a folder of images")
     if (path / "train").is_dir():
-        return _of_files(image_folder.read_parts(path))
-    if len(files := archive.find_files(path)) == len(archive.ARRAYS):
-        return _Raw(archive.read_files(files))
-    if found := idx.find(path):
+        return _of_files(read_parts(path))
+    if len(files := find_archives(path)) == len(ARRAYS):
+        return _Raw(read_archives(files))
+    if found := find_idx(path):
         return _read_idx(found, path, "")
     if prefixes := sorted({file.name.split("train-images")[0] for file in path.glob("*-train-images*idx3-ubyte*")}):
         return _of_prefix(path, prefixes)
-    if not image_folder.is_flat(path):
-        _missing(path, idx.FILES["x_train"])
+    if not is_flat(path):
+        _missing(path, FILES["x_train"])
     if how.test_size is None:
         raise DataError(
             f"{path} holds classes of images, but no test set: give --test-size 0.2 to split a fifth of the images "
             "off for it, or make train/ and test/ with the classes in each"
         )
-    return _of_files(image_folder.read_flat(path, how.test_size))
+    return _of_files(read_flat(path, how.test_size))
 
 
 def _of_files(read: tuple[dict[str, NDArray[np.generic]], tuple[str, ...], list[str]]) -> _Raw:
@@ -102,21 +105,21 @@ def _of_prefix(path: Path, prefixes: list[str]) -> _Raw:
     if len(prefixes) > 1:
         choices = ", ".join(f"--data {path / prefix.rstrip('-')}" for prefix in prefixes)
         raise DataError(f"{path} holds {len(prefixes)} sets; choose one: {choices}")
-    return _read_idx(idx.find(path, prefixes[0]), path, prefixes[0])
+    return _read_idx(find_idx(path, prefixes[0]), path, prefixes[0])
 
 
 def _read_idx(found: Mapping[str, Path], folder: Path, prefix: str) -> _Raw:
-    for array, name in idx.FILES.items():
+    for array, name in FILES.items():
         if array not in found:
             _missing(folder, f"{prefix}{name}")
-    arrays = {array: idx.read_idx(path) for array, path in found.items()}
+    arrays = {array: read_idx(path) for array, path in found.items()}
     return _as_emnist(arrays, folder, prefix) if prefix.startswith("emnist-") else _Raw(arrays)
 
 
 def _missing(folder: Path, name: str) -> NoReturn:
     raise DataError(
         f"{folder} has no {name} or {name}.gz; a data folder holds the four IDX files "
-        f"({', '.join(idx.FILES.values())}) or train/ and test/ with one subfolder of images for each class"
+        f"({', '.join(FILES.values())}) or train/ and test/ with one subfolder of images for each class"
     )
 
 
@@ -157,10 +160,10 @@ def _checked(raw: _Raw, source: str, how: ReadOptions) -> Dataset:
     _check_classes(labels, class_names, fail)
     try:
         named = {f"x_{part}": array for part, array in found.items()}
-        scale = pixel_range.judge(named, white=how.pixel_max, are_bytes=raw.are_bytes)
+        scale = judge(named, white=how.pixel_max, are_bytes=raw.are_bytes)
     except DataError as error:
         fail(str(error))
-    images = {part: pixel_range.to_bytes(array, scale) for part, array in found.items()}
+    images = {part: to_bytes(array, scale) for part, array in found.items()}
     dataset = Dataset(
         images["train"], labels["train"], images["test"], labels["test"], class_names, source,
         _background(images["train"]), (*raw.notes, *scale.notes),
