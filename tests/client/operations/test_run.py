@@ -1,9 +1,11 @@
 """`run` and `classify`: any tensors, any examples."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
-from inkling.client import InvalidInput, ServedModel
+from inkling.client import InvalidInput, InvalidResponse, ServedModel
 from inkling.client.protocol import wire_pb2 as wire
 from inkling.client.protocol.tensors import to_tensor
 from tests.client.both import SIX_IMAGES
@@ -84,3 +86,38 @@ def test_classify_gives_labels_in_the_models_order(start, make_client):
         client.classify({"x": np.array([2**63], np.uint64)})
     with pytest.raises(InvalidInput, match="feature 'x' is not a list of values"):
         client.classify({"x": [[1], [2, 3]]})
+
+
+@pytest.mark.parametrize(
+    ("scores", "message"),
+    [([], "no classes for example 1"), ([0.5, np.nan], "a score that is no number for example 1")],
+)
+def test_a_classification_without_scores_to_compare_is_a_bad_answer(start, make_client, scores, message):
+    def behave(request, context):
+        response = wire.ClassificationResponse(model_spec=answered(request))
+        for values in ([1.0], scores):
+            classes = [wire.Class(label="x", score=score) for score in values]
+            response.result.classifications.add(classes=classes)
+        return response
+
+    with pytest.raises(InvalidResponse, match=message):
+        make_client(start(Classify=behave)).classify([{"text": "one"}, {"text": "two"}])
+
+
+def test_an_output_that_claims_more_than_it_has_costs_nothing(start, make_client):
+    """60 bytes that claim a gigabyte: refused before they are it."""
+
+    def behave(request, context):
+        response = wire.PredictResponse(model_spec=answered(request))
+        tensor = response.outputs["y"]
+        tensor.dtype = wire.DT_FLOAT
+        tensor.tensor_shape.dim.add(size=2**28)
+        tensor.float_val.extend([1.0, 2.0])
+        return response
+
+    tracemalloc.start()
+    with pytest.raises(InvalidResponse, match=r"output 'y': .*\[268435456\] has 2 values, the last of which stands"):
+        make_client(start(Predict=behave)).run("model", {"x": [1.0]})
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 1 << 24
