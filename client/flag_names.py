@@ -21,6 +21,7 @@ _IN_FLAGS = tuple(
         (r"\bread\(\) takes", "`inkling read` takes"),
         (r"so call it with run\(\)", "and only the library's run() asks such a one"),
         (r"\btimeout_s\b", "--timeout"),
+        (r"\bversion=(?=-?\d+; expected)", "--model-version="),
     )
 )
 

@@ -14,7 +14,7 @@ from . import wire_pb2 as wire
 from .dtypes import STRING, of_array
 from .examples import to_example
 from .model_messages import not_unicode, of_unicode
-from .tensors import content_of, fill, to_array
+from .tensors import check_copied, content_of, fill, to_array
 
 # Bytes of an array up to which parsing a request, all but the array prepared, is quicker than setting its fields.
 SMALL = 1 << 16
@@ -109,6 +109,7 @@ def prediction_of(outputs: Outputs, *, num_images: int) -> Prediction:
             f"the model gave classes of dtype {classes.dtype} and probabilities of dtype {probabilities.dtype}; "
             "expected integers and real numbers"
         )
+    check_copied("probabilities", [probabilities])
     _check_values(classes, probabilities)
     return Prediction(classes, probabilities, outputs.model_name, outputs.version)
 

@@ -10,7 +10,7 @@ out, read-only, wherever their form allows it: `.copy()` makes one to write to.
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -288,6 +288,23 @@ def _expand(values: Array, shape: tuple[int, ...], size: int) -> Array:
             f"expected {MAX_REPEATED_BYTES // values.itemsize:,} elements at most in this form"
         )
     return np.concatenate([values, np.repeat(values[-1:], size - count)]).reshape(shape)
+
+
+def check_copied(name: str, arrays: Sequence[Array]) -> None:
+    """Refuse to copy what is large only because one value stands for many.
+
+    Args:
+        name: of the output, for the error.
+        arrays: what `to_array` gave for it, in one response or in several.
+
+    Raises: InvalidResponse.
+    """
+    repeated = sum(array.nbytes for array in arrays if 0 in array.strides)
+    if repeated > MAX_REPEATED_BYTES:
+        raise InvalidResponse(
+            f"output {name!r} has the shape {list(arrays[0].shape)}, and one value that stands for all; "
+            f"expected {MAX_REPEATED_BYTES:,} bytes at most in this form"
+        )
 
 
 def _bfloat16(bits: Array) -> Array:

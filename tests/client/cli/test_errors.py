@@ -29,7 +29,11 @@ from tests.patience import PATIENCE_S
         (["status", "--server", "a,b"], 2, "'a' in a list of addresses; expected host:port"),
         (["status", "--server", "\udcff:80"], 2, "address '\\udcff:80'; expected host:port"),
         (["status", "--model", "\udcff"], 2, "'\\udcff' cannot be sent: not valid Unicode"),
-        (["metadata", "--model-version", "1180591620717411303424"], 2, "expected an integer of 64 bits"),
+        (
+            ["metadata", "--model-version", "1180591620717411303424"],
+            2,
+            "--model-version=1180591620717411303424; expected an",
+        ),
         (
             ["wait", "--server", "127.0.0.1:1,no-such-host.invalid:1", "--timeout", "0.5"],
             3,

@@ -1,5 +1,6 @@
 """`run` and `classify`: any tensors, any examples."""
 
+import contextlib
 import tracemalloc
 
 import numpy as np
@@ -9,7 +10,7 @@ from inkling.client import InvalidInput, InvalidResponse, ServedModel
 from inkling.client.protocol import wire_pb2 as wire
 from inkling.client.protocol.tensors import to_tensor
 from tests.client.both import SIX_IMAGES
-from tests.client.stub_server import answered, echo
+from tests.client.stub_server import answered, echo, predict_response
 
 
 def test_run_takes_and_gives_any_tensors(start, make_client):
@@ -115,9 +116,36 @@ def test_an_output_that_claims_more_than_it_has_costs_nothing(start, make_client
         tensor.float_val.extend([1.0, 2.0])
         return response
 
-    tracemalloc.start()
-    with pytest.raises(InvalidResponse, match=r"output 'y': .*\[268435456\] has 2 values, the last of which stands"):
+    with (
+        little_memory(),
+        pytest.raises(InvalidResponse, match=r"output 'y': .*\[268435456\] has 2 values"),
+    ):
         make_client(start(Predict=behave)).run("model", {"x": [1.0]})
-    _, most = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    assert most < 1 << 24
+
+
+@contextlib.contextmanager
+def little_memory():
+    tracemalloc.start()
+    try:
+        yield
+        assert tracemalloc.get_traced_memory()[1] < 1 << 24
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("rows", [1, 4])
+def test_one_value_that_stands_for_many_is_never_copied(start, make_client, rows):
+    """As one response, and as the parts of a batch, which would be joined."""
+
+    def behave(request, context):
+        sent = request.inputs["images"].tensor_shape.dim[0].size
+        response = predict_response(request, classes=np.zeros(sent, np.int64))
+        tensor = response.outputs["probabilities"]
+        tensor.dtype = wire.DT_FLOAT
+        tensor.tensor_shape.dim.extend(wire.TensorShapeProto.Dim(size=size) for size in (sent, 2**27))
+        tensor.float_val.append(2.0**-27)
+        return response
+
+    client = make_client(start(Predict=behave), max_rows=1)
+    with little_memory(), pytest.raises(InvalidResponse, match="'probabilities' has the shape .*one value that stands"):
+        client.predict(SIX_IMAGES[:rows])
