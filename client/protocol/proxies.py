@@ -124,5 +124,5 @@ def _resolve(proxy: Proxy, address: str) -> str:
             address=address,
             hint="no_proxy=... names the servers that are to be asked without it",
         ) from error
-    host, port = str(found[0][4][0]), found[0][4][1]
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    host = str(found[0][4][0])
+    return f"[{host}]:{proxy.port}" if ":" in host else f"{host}:{proxy.port}"
