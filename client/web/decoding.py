@@ -62,6 +62,8 @@ class Decoder:
 
     async def start(self) -> None:
         """Start the process, unless it runs."""
+        if self._process is not None and self._process.returncode is not None:  # the system ended it, between pictures
+            await self.stop()
         if self._process is None:
             environment = {name: value for name, value in os.environ.items() if name != SECRET}
             environment["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))

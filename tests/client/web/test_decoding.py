@@ -128,6 +128,20 @@ def test_a_decoder_that_is_killed_or_left_alone_is_started_anew():
     assert isinstance(cancelled, asyncio.CancelledError)
 
 
+def test_a_decoder_that_is_ended_between_pictures_costs_none():
+    async def decode_twice():
+        config = WebConfig()
+        decoder = Decoder(max_pixels=10**7, memory_bytes=config.decoder_memory_bytes, cpu_s=15, wall_s=60)
+        await decoder.find_digits(REAL)
+        decoder._process.kill()
+        await decoder._process.wait()
+        found = await decoder.find_digits(REAL)
+        await decoder.stop()
+        return found
+
+    assert len(asyncio.run(decode_twice()).page.images) > 10
+
+
 def test_an_answer_is_made_of_pages_and_arrays_only():
     class Harmful:
         def __reduce__(self):
