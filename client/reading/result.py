@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from .best_path import Choice, aspect_z_score, best_path
-from .draw import Colour, LabelledBox, draw_boxes
+from .draw import Colour, LabelledBox, draw_boxes, notebook_html
 from .novelty import outlier_scores
 from .page import VIEWS, Box, Candidate, Page
 
@@ -145,6 +145,10 @@ class Reading:
     def draw(self) -> Image.Image:
         """The picture with a box around each digit and its label above: green, amber if doubtful, red if no digit."""
         return draw_boxes(self.picture, [LabelledBox(digit.box, digit.text, _colour(digit)) for digit in self.digits])
+
+    def _repr_html_(self) -> str:
+        """The drawn picture and the text, as notebooks show them."""
+        return notebook_html(self.draw(), str(self))
 
 
 def read_page(page: Page, predict: Callable[[NDArray[np.uint8]], NDArray[np.floating[Any]]]) -> Reading:

@@ -1,5 +1,10 @@
 """Readings of made-up candidates: what is marked, and why."""
 
+import base64
+import dataclasses
+import io
+import re
+
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw
@@ -84,3 +89,11 @@ def test_read_page_takes_any_classifier():
     ImageDraw.Draw(picture).line((60, 25, 60, 95), fill=0, width=8)
     assert read_page(find_digits(picture), predict).text == "1"
     assert asked == [(VIEWS, 28, 28)]
+
+
+def test_a_notebook_shows_the_picture_and_the_text(seven):
+    page = dataclasses.replace(page_of(candidate(0, 1, 0), images=seven), picture=np.zeros((40, 3000, 3), np.uint8))
+    html = read_with(page, sure_of(7))._repr_html_()
+    picture, text = re.fullmatch(r'<img src="data:image/png;base64,([^"]+)" alt=""><pre>(.*)</pre>', html).groups()
+    assert Image.open(io.BytesIO(base64.b64decode(picture))).width == 1000
+    assert text == "7"
