@@ -10,6 +10,7 @@ from typing import Literal
 import ray
 from ray.autoscaler.sdk import request_resources
 from ray.util.placement_group import placement_group, remove_placement_group
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from .progress import Event, Message
 
@@ -178,6 +179,11 @@ def node_resources() -> list[dict[str, float]]:
     """The resources of each live node that is not about to leave."""
     leaving = _draining()
     return [node["Resources"] for node in ray.nodes() if node["Alive"] and node["NodeID"] not in leaving]
+
+
+def on_node(node_id: str) -> NodeAffinitySchedulingStrategy:
+    """Where to place an actor or a task that must be on just that node."""
+    return NodeAffinitySchedulingStrategy(node_id, soft=False)
 
 
 def node_ids() -> frozenset[str]:

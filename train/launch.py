@@ -27,18 +27,17 @@ from ray._private.ray_logging import global_worker_stdstream_dispatcher
 from ray._private.runtime_env.constants import RAY_JOB_CONFIG_JSON_ENV_VAR
 from ray.train.tensorflow import TensorflowTrainer
 from ray.util.queue import Queue
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from . import cluster, loop, quiet, strategy
 from .cluster import WorkerPlan
 from .config import TrainConfig
+from .elastic import Pauses
 from .loop import Outcome, Paused, TrainingDiverged
 from .progress import Event, Message
 from .runs import Run
 from .storage import RunFolder
 
 POLL_S = 0.2  # between two looks at the event queue
-WATCH_S = 5.0  # between two looks whether a cluster holds more or fewer workers
 SILENCE_S = 60.0  # without a word from the workers, after which the run says what it waits for
 CONNECT_TIMEOUT_S = 10.0
 RAY_SNAPSHOT = "checkpoint_manager_snapshot.json"
@@ -188,7 +187,7 @@ def _train_elastic(run: Run, emit: Callable[[Event], None]) -> Outcome:
     while True:
         plan = _settled_plan(run, emit, wait=True)
         nodes = cluster.node_ids()
-        pauses = _Pauses(functools.partial(_plan, run), plan)
+        pauses = Pauses(functools.partial(_plan, run), plan)
         try:
             result = _fit(run, plan, emit, pauses=pauses)
         except TrainingFailed as error:
@@ -232,54 +231,6 @@ def _settled_plan(run: Run, emit: Callable[[Event], None], *, wait: bool) -> Wor
     return plan
 
 
-class _Pauses:
-    """Watches the cluster while a run trains, and has it pause when another number of workers would fit."""
-
-    def __init__(self, plan: Callable[[], WorkerPlan], current: WorkerPlan) -> None:
-        self._plan, self._current = plan, current
-        self._next, self._seen = time.monotonic() + WATCH_S, 0
-        # On the driver's node, as the queue of events: it outlives the nodes that come and go.
-        here = _on_node(ray.get_runtime_context().get_node_id())
-        self.steps = ray.remote(PauseStep).options(num_cpus=0, scheduling_strategy=here).remote()
-
-    def look(self) -> None:
-        """Look at the cluster, if it is time to."""
-        if time.monotonic() < self._next:
-            return
-        self._next = time.monotonic() + WATCH_S
-        try:
-            changed = self._plan().num_workers != self._current.num_workers
-        except (cluster.ClusterTooSmall, ValueError):
-            changed = True
-        # Seen twice, since a node that comes is there some seconds before its CPUs are.
-        self._seen = self._seen + 1 if changed else 0
-        if self._seen == 2:
-            self.steps.pause.remote()
-
-
-class PauseStep:
-    """At which step all workers pause: an actor of one run, which each worker asks before every call of steps.
-
-    Workers train in lockstep, so none is further than one call ahead of another; a pause two calls ahead of the
-    furthest is known to all before they are there.
-    """
-
-    def __init__(self) -> None:
-        self._furthest, self._wanted = 0, False
-        self._step: int | None = None
-
-    def pause(self) -> None:
-        """Have the workers pause soon."""
-        self._wanted = True
-
-    def ask(self, step: int, steps_per_call: int) -> int | None:
-        """Tell that a worker is at `step`; returns at which one to pause, or None."""
-        self._furthest = max(self._furthest, step)
-        if self._wanted and self._step is None:
-            self._step = self._furthest + 2 * steps_per_call
-        return self._step
-
-
 def _check_storage(folder: RunFolder) -> None:
     """Raise ValueError unless every node that can hold a worker sees the run's folder, which the driver sees."""
     if folder.local is None:
@@ -294,17 +245,13 @@ def _check_storage(folder: RunFolder) -> None:
     nodes = [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU", 0) >= 1]
     nodes = [node for node in nodes if node["NodeID"] != here]
     path = f"{folder.path}/config.json"
-    found = ray.get([sees.options(scheduling_strategy=_on_node(node["NodeID"])).remote(path) for node in nodes])
+    found = ray.get([sees.options(scheduling_strategy=cluster.on_node(node["NodeID"])).remote(path) for node in nodes])
     blind = [node["NodeManagerAddress"] for node, seen in zip(nodes, found, strict=True) if not seen]
     if blind:
         raise ValueError(
             f"node {', '.join(blind)} does not see the run's folder {folder}: --storage must be a folder that this "
             "machine and all nodes mount, or a URI such as s3://bucket/runs"
         )
-
-
-def _on_node(node_id: str) -> NodeAffinitySchedulingStrategy:
-    return NodeAffinitySchedulingStrategy(node_id, soft=False)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -319,7 +266,7 @@ class WorkerSettings:
     num_gpus: int  # GPUs that Ray granted
     cpu_replicas: int
     queue: Queue  # takes events for the driver's display
-    pause_step: Any = None  # the actor that knows at which step to pause, a PauseStep; None: nobody asks
+    pause_step: Any = None  # the actor that knows at which step to pause, an elastic.PauseStep; None: nobody asks
 
 
 @dataclass(frozen=True, slots=True)
@@ -330,7 +277,7 @@ class Diverged:
 
 
 def _fit(
-    run: Run, plan: WorkerPlan, emit: Callable[[Event], None], *, pauses: _Pauses | None = None
+    run: Run, plan: WorkerPlan, emit: Callable[[Event], None], *, pauses: Pauses | None = None
 ) -> Outcome | Paused:
     """Run `train_worker` on Ray's workers until it is done or pauses, passing on its events."""
     resume = f"go on with: {run.job.resume_command()}"
@@ -339,7 +286,7 @@ def _fit(
     # https://github.com/ray-project/ray/blob/ray-2.60.0/python/ray/train/v2/_internal/execution/checkpoint/checkpoint_manager.py
     run.folder.remove(RAY_SNAPSHOT)
     # On the driver's node: on another, that node's end would be the run's.
-    here = _on_node(ray.get_runtime_context().get_node_id())
+    here = cluster.on_node(ray.get_runtime_context().get_node_id())
     queue = Queue(actor_options={"num_cpus": 0, "scheduling_strategy": here})
     trainer = _trainer(run, plan, queue, pauses)
     silence = _Silence(plan, emit)
@@ -369,7 +316,7 @@ def _fit(
     return result
 
 
-def _trainer(run: Run, plan: WorkerPlan, queue: Queue, pauses: _Pauses | None) -> TensorflowTrainer:
+def _trainer(run: Run, plan: WorkerPlan, queue: Queue, pauses: Pauses | None) -> TensorflowTrainer:
     settings = WorkerSettings(
         config=run.config,
         dataset=ray.put(run.dataset),

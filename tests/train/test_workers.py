@@ -4,7 +4,7 @@ import pytest
 
 from inkling.train.cluster import ClusterTooSmall, WorkerPlan, plan_elastic, plan_workers
 from inkling.train.config import JobConfig
-from inkling.train.launch import PauseStep
+from inkling.train.elastic import PauseStep
 
 SMALL, LARGE, GPUS = {"CPU": 2.0}, {"CPU": 8.0}, {"CPU": 16.0, "GPU": 4.0}
 HEAD = {"memory": 1e9}  # with `num-cpus: 0`, as on Kubernetes
