@@ -291,6 +291,7 @@ def test_a_load_that_hangs_holds_no_other_model(folder, publish, tmp_path, monke
             loading = asyncio.create_task(
                 manager.configure([ModelConfig(name="stuck", base_path=str(stuck)), config(folder)])
             )
+            await asyncio.sleep(0)  # until both are configured
             await wait_for(manager, lambda: bool(manager.servables["scale"].available()))
             assert await ask(manager) == (1, [1.0]) and not loading.done()
         await loading
