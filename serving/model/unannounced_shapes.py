@@ -5,9 +5,10 @@ takes [1.0, 2.0, 5.0], and one that begins with a reshape takes an example witho
 process is held back here:
 
 - a rank that an operation of the graph does not expect, by shape inference (rank_inference.py), asked once for each;
+- rows that are much larger than announced: a convolution makes a hundred bytes of one;
 - inputs that are broadcast against each other to more than anybody sent.
 
-Sizes are left to the kernels, which refuse what they cannot compute.
+Other sizes are left to the kernels, which refuse what they cannot compute.
 """
 
 import asyncio
@@ -24,7 +25,10 @@ from .input_checks import InputSpec, fits, wrong_shape
 from .signatures import Signature
 
 # Of an input of another rank: where its rows are is not known, so that it cannot be run in parts.
-MAX_BYTES = 16 << 20
+MAX_BYTES = 4 << 20
+# Values of a row of another size than announced: so many, or so many times the announced ones.
+MAX_ROW_VALUES = 4096
+MAX_ROW_GROWTH = 4
 MAX_BROADCAST_VALUES = 1 << 24
 
 
@@ -89,7 +93,7 @@ class UnannouncedShapes:
         if self._graph_def is None:
             return False
         if array.ndim == len(spec.shape):
-            return True
+            return _row_is_moderate(array.shape[1:], spec.shape[1:])
         if array.ndim > rank_inference.MAX_RANK or num_bytes(array) > MAX_BYTES:
             return False
         key = spec.alias, array.ndim
@@ -103,6 +107,11 @@ class UnannouncedShapes:
         return rank_inference.accepts(
             self._graph_def, input_name=spec.tensor_name, dtype=spec.dtype_number, outputs=outputs, rank=rank
         )
+
+
+def _row_is_moderate(shape: tuple[int, ...], announced: tuple[int, ...]) -> bool:
+    usual = math.prod(size if expected < 0 else expected for size, expected in zip(shape, announced, strict=True))
+    return math.prod(shape) <= max(MAX_ROW_VALUES, MAX_ROW_GROWTH * usual)
 
 
 def _check_broadcast(arrays: Sequence[Array]) -> None:

@@ -141,6 +141,21 @@ def test_what_a_kernel_cannot_compute_is_the_callers_mistake(predictions):
     assert code == grpc.StatusCode.INVALID_ARGUMENT and "Input to reshape is a tensor with 15 values" in text
 
 
+@pytest.mark.parametrize(
+    ("signature", "shape", "expected"),
+    [
+        ("convolve", (1, 64, 65, 1), "expected [1, 8, 8, 1], got [1, 64, 65, 1]"),
+        ("reshaped", (2**20 + 64,), "expected [-1, 8, 8], got [1048640]"),
+        ("reshaped", (1,) * 9, "expected [-1, 8, 8], got [1, 1, 1, 1, 1, 1, 1, 1, 1]"),
+    ],
+    ids=["large rows", "large and of another rank", "many dimensions"],
+)
+def test_what_is_not_announced_is_no_larger_than_the_memory_allows(predictions, signature, shape, expected):
+    request = predict_request("one_row", {"images": np.zeros(shape, np.float32)}, signature=signature)
+    code, text = refusal(predictions, request)
+    assert code == grpc.StatusCode.INVALID_ARGUMENT and expected in text
+
+
 def test_inputs_are_not_broadcast_to_what_nobody_sent(predict, predictions):
     x, z = np.ones((300, 1), np.float32), np.ones((1, 300), np.float32)
     assert predict("one_row", {"x": x, "z": z}, signature="add")["y"].shape == (300, 300)
