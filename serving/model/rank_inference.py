@@ -56,6 +56,6 @@ def accepts(graph_def: GraphDef, *, input_name: str, dtype: int, outputs: Sequen
                     if operation.type in CALLS and operation.get_attr("f").name in library:
                         shapes = [tensor.shape for tensor in operation.inputs]
                         todo.append(function_def_to_graph(library[operation.get_attr("f").name], shapes))
-    except ValueError:  # an operation objects to a shape
+    except (ValueError, TypeError, KeyError, tf.errors.OpError):  # an operation objects to a shape
         return False
     return True
