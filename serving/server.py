@@ -144,6 +144,8 @@ async def _serve(config: ServerConfig, models_folder: Path | None) -> NoReturn:
             group.create_task(rest.stop(config.drain_seconds))
     if request_log is not None:
         request_log.close(timeout_s=LOG_FLUSH_S)
+    if config.grpc_socket_path:
+        Path(config.grpc_socket_path).unlink(missing_ok=True)
     logger.info("stopped")
     # Here, where the gRPC server is still referred to: one that is stopped or let go ends what is new as CANCELLED,
     # which no caller tries again (https://github.com/grpc/grpc/issues/41785). A connection that closes is UNAVAILABLE.

@@ -473,8 +473,10 @@ def test_channel_arguments_and_a_unix_socket(several, tmp_path):
         f"--grpc_socket_path={tmp_path / 'socket'}",
         "--grpc_channel_arguments=grpc.max_connection_age_ms=2000,grpc.lb_policy_name=grpclb",
     ]
-    with ServerProcess(*several, *flags), grpc.insecure_channel(f"unix:{tmp_path / 'socket'}") as channel:
-        assert stub_of(channel).Predict(quick_request(), timeout=PATIENCE_S).outputs
+    with ServerProcess(*several, *flags) as server:
+        with grpc.insecure_channel(f"unix:{tmp_path / 'socket'}") as channel:
+            assert stub_of(channel).Predict(quick_request(), timeout=PATIENCE_S).outputs
+        assert server.stop() == 0 and not (tmp_path / "socket").exists()
 
 
 def test_tensor_content_is_sent_when_asked(several):
