@@ -52,9 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"--engine={BINARY}: there is no {BINARY} on the PATH; install it, or use --engine=auto", file=sys.stderr)
         return BAD_FLAGS
     for argument in parsed.unknown:
-        print(
-            f"unknown argument: {argument}{_nearest(argument)}; passed over (--help lists all flags)", file=sys.stderr
-        )
+        print(f"unknown argument: {argument}{_nearest(argument)}, passed over; see --help", file=sys.stderr)
     return _serve(parsed)
 
 
