@@ -31,6 +31,7 @@ from ..names import DEFAULT_SIGNATURE
 from ..prediction_service import PredictionService
 from . import responses, routes
 from .body import BodyReader, BodyTooLarge
+from .connections import HttpServer
 from .examples import examples
 from .rapidjson import Document, parse_object
 from .routes import HTTP_STATUS, Target
@@ -93,6 +94,7 @@ class RestApi:
 
     def _readiness(self) -> web.Response:
         reasons = ["draining: the server is about to end"] if self._drain.has_begun else []
+        reasons += ["loading the first models"] if self._drain.is_loading else []
         reasons += self._models.not_ready()
         return web.Response(status=503 if reasons else 200, text="\n".join(reasons or ["ok"]) + "\n")
 
@@ -218,7 +220,7 @@ def _http_logger() -> logging.Logger:
 class RestServer:
     """The open port."""
 
-    def __init__(self, api: RestApi, server: web.Server, runner: web.ServerRunner, port: int) -> None:
+    def __init__(self, api: RestApi, server: HttpServer, runner: web.ServerRunner, port: int) -> None:
         self.port = port
         self._api = api
         self._server = server
@@ -246,7 +248,7 @@ async def start(config: ServerConfig, backend: Backend, monitoring: MonitoringCo
     Raises: OSError if the port is in use.
     """
     api = RestApi(config, backend, monitoring)
-    server = web.Server(
+    server = HttpServer(
         api.respond,
         handler_cancellation=True,
         access_log=None,
