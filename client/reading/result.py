@@ -253,12 +253,20 @@ def _without_words(marks: Sequence[tuple[ReadDigit, float]]) -> list[ReadDigit]:
     Args:
         marks: each digit with its logit of being none.
     """
+    words = _words(marks)
+    clear = [word[0][0].line for word in words if not any(digit.doubtful for digit, _ in word)]
     result: list[ReadDigit] = []
-    for word in _words(marks):
-        letters = sum(logit > LIKE_A_LETTER or not digit.is_digit for digit, logit in word)
-        is_word = letters >= max(LETTERS, STRANGE_WORD * len(word))
+    for word in words:
+        is_word = _is_word(word, beside_number=word[0][0].line in clear)
         result += [_letter(digit) if is_word and digit.is_digit else digit for digit, _ in word]
     return result
+
+
+def _is_word(word: list[tuple[ReadDigit, float]], *, beside_number: bool) -> bool:
+    """Whether enough of it is like letters; beside a number that is clear a single one is enough."""
+    letters = sum(logit > LIKE_A_LETTER or not digit.is_digit for digit, logit in word)
+    surely = beside_number and any(logit > NO_DIGIT_LOGIT for _, logit in word)
+    return surely or letters >= max(LETTERS, STRANGE_WORD * len(word))
 
 
 def _words(marks: Sequence[tuple[ReadDigit, float]]) -> list[list[tuple[ReadDigit, float]]]:

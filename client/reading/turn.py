@@ -23,7 +23,7 @@ ENOUGH_WHOLE = 4  # components, beside which parts of others have no say
 LEAST_HEIGHT = 0.4  # of the line's: lower marks are signs, or parts
 LEAST_MARKS = 4  # of fewer a turn is not told
 # Nats of cost, and share of the cost as it lies, that are worth a second reading.
-LEAST_GAIN, LEAST_SHARE = 0.25, 0.85
+LEAST_GAIN, LEAST_SHARE = 0.25, 0.68
 
 
 class Marks(NamedTuple):
