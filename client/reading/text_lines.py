@@ -335,8 +335,7 @@ def _same_level(chains: list[list[InkPatch]], *, height: float, angle: float) ->
 
 
 def _share_columns(one: list[InkPatch], other: list[InkPatch]) -> bool:
-    left, right = max(one[0].left, other[0].left), min(max(p.right for p in one), max(p.right for p in other))
-    return right > left
+    return any(min(a.right, b.right) > max(a.left, b.left) for a in one for b in other)
 
 
 def _line_height(line: list[InkPatch]) -> float:

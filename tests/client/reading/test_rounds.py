@@ -21,13 +21,13 @@ def by_distance(images):
 @pytest.mark.parametrize(("kind", "quarters"), [("plain", 0), ("turned 90", 1), ("turned 180", 2), ("turned 270", 3)])
 def test_the_way_up_is_found_by_trying(kind, quarters):
     # The page was turned against the clock, so that it takes as many turns with the clock.
-    page = find_digits(compose_kind(kind, 4).picture)
+    page = find_digits(compose_kind(kind, 12).picture)
     marks = some_marks(page)
     assert best_turn(marks, by_distance(marks.images)) == quarters
 
 
 def test_a_page_on_its_head_is_read_and_its_boxes_are_in_the_picture_as_given():
-    written = compose_kind("turned 180", 4)
+    written = compose_kind("turned 180", 12)
     reading = read_page(find_digits(written.picture), by_distance)
     assert reading.quarters == 2 and reading.to_json()["turned_degrees"] == 180
     first, last = reading.lines[0][0].box, reading.lines[-1][0].box

@@ -191,3 +191,10 @@ def test_raised_and_lowered_rings_stay_in_their_line():
     digits = [(20 + 40 * i, 60, 8, 60) for i in range(3)]
     (line,) = find_lines(ink_of(page_with(*digits, (150, 60, 20, 26), (185, 94, 20, 26)))).lines
     assert len(line.patches) == 5
+
+
+def test_what_stands_in_a_gap_of_its_line_is_in_the_line():
+    outer = [(20, 60, 8, 60), (40, 60, 8, 60), (740, 66, 8, 60), (760, 66, 8, 60)]
+    inner = [(380, 63, 8, 60), (400, 63, 8, 60)]
+    (line,) = find_lines(ink_of(page_with(*outer, *inner, size=(200, 800)))).lines
+    assert len(line.patches) == 6
