@@ -20,6 +20,7 @@ Images = NDArray[np.uint8]
 Probabilities = NDArray[np.floating[Any]]
 Rounds = Generator[Images, Probabilities, Reading]
 
+CLEARLY_WORSE = 0.15  # more of the digits are marked: then the page stays as it lies, whatever its marks are like
 READS_BADLY = 0.12  # of the digits are marked: such a page may lie on its side
 
 
@@ -46,7 +47,7 @@ def reading_rounds(page: Page) -> Rounds:
     if turned is page or not len(turned.images):
         return reading
     other = Reading.of(turned, (yield turned.images))
-    return other if _share_marked(other) < _share_marked(reading) else reading
+    return other if _share_marked(other) < _share_marked(reading) + CLEARLY_WORSE else reading
 
 
 def advance(rounds: Rounds, answer: Probabilities | None) -> Images | Reading:
