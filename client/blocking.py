@@ -94,7 +94,8 @@ class Client:
             picture: a path, the bytes of a file, a file, a Pillow image, or uint8 [height, width], [height, width, 3]
                 or [height, width, 4]; or a page in which `find_digits` has found them already.
             options: `model`, `version`, `label`, `timeout_s` and `check`, as in `predict`. The deadline counts from
-                when the digits are found: looking for them is this machine's own work.
+                when the digits are found: looking for them is this machine's own work. A page that seems to lie on its
+                side or its head is asked about in up to three calls, each with that deadline.
         """
         return self._drive(self._operations.read(picture, **options))
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Unpack
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from ..errors import InvalidInput, InvalidResponse, VersionNotFound
 from ..protocol import wire_pb2 as wire
@@ -98,20 +98,25 @@ class Operations(ModelOperations):
         # Not at the top: many users of the client never read a picture.
         from ..reading.page import Page, find_digits
         from ..reading.result import Reading
+        from ..reading.rounds import advance, by_version, reading_rounds
 
         self._asked(model, **options)  # refuses options that make no sense before the work on the picture
         page = picture if isinstance(picture, Page) else (yield Work(lambda: find_digits(picture)))
-        if not len(page.images):
-            return Reading.of(page, np.empty((0, 10), np.float32))
-        prediction = yield from self.predict(page.images, model=model, check=check, as_is=True, **options)
+        rounds = reading_rounds(page)
+        step = advance(rounds, None)
+        prediction: Prediction | None = None
 
-        def reading() -> Reading:
+        def next_step() -> "NDArray[np.uint8] | Reading":
+            assert prediction is not None
             try:
-                return Reading.of(page, prediction.probabilities, model_version=prediction.version)
+                return advance(rounds, prediction.probabilities)
             except ValueError as error:
                 raise InvalidResponse(str(error), address=self._settings.server, model=prediction.model_name) from error
 
-        return (yield Work(reading))
+        while not isinstance(step, Reading):
+            prediction = yield from self.predict(step, model=model, check=check, as_is=True, **options)
+            step = yield Work(next_step)
+        return by_version(step, prediction.version) if prediction else step
 
     def run(
         self,
