@@ -27,14 +27,31 @@ V2_OTHERS = (0x0A, 0x12, 0x22, 0x32)  # model_name, model_version, parameters an
 
 
 class Drain:
-    """Whether the server is about to end. It begins once and never stops."""
+    """Whether the server is about to end. It begins once and never stops.
 
-    def __init__(self) -> None:
+    At the other end of its life a server listens before its first models are loaded: what cannot be answered yet is
+    refused in the same way, since another server may have it, and this one will soon.
+    """
+
+    def __init__(self, *, is_loading: bool = False) -> None:
         self.has_begun = False
+        self.is_loading = is_loading  # the first models
 
     def begin(self) -> None:
         """Refuse new work from now on."""
         self.has_begun = True
+
+    def has_loaded(self) -> None:
+        """The first models are there, and what they do not answer does not exist."""
+        self.is_loading = False
+
+    def check_loaded(self) -> None:
+        """Refuse a request that the first models may answer once they are there.
+
+        Raises: ServingError UNAVAILABLE.
+        """
+        if self.is_loading:
+            raise unavailable("The server is loading its models; send the request to another one, or try again")
 
     def check(self) -> None:
         """Refuse a request that comes too late.

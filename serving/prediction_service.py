@@ -26,7 +26,7 @@ from tensorflow_serving.apis.regression_pb2 import RegressionRequest, Regression
 
 from . import inference
 from .arrays import Array
-from .errors import invalid_argument, status_of
+from .errors import ServingError, invalid_argument, status_of
 from .lifecycle.manager import Manager
 from .load_shedding import Drain
 from .model.model import Lease, Model
@@ -169,7 +169,11 @@ class PredictionService:
         if not spec.name:
             raise invalid_argument("ModelSpec has no name specified.")
         version = spec.version.value if spec.HasField("version") else None
-        return self._manager.find(spec.name, version=version, label=spec.version_label)
+        try:
+            return self._manager.find(spec.name, version=version, label=spec.version_label)
+        except ServingError:
+            self._drain.check_loaded()
+            raise
 
     async def predict(self, request: PredictRequest) -> PredictResponse:
         """Predict.

@@ -22,11 +22,13 @@ from tensorflow.python.saved_model import loader_impl  # reads saved_model.pb, .
 
 from ..arrays import Array, Function
 from ..errors import ServingError, invalid_argument, not_found
+from .version_files import size_of
 
 logger = logging.getLogger(__name__)
 
 INIT_OP_SIGNATURE = "__saved_model_init_op"
 OP_LIBRARIES = ("tensorflow_text", "tensorflow_decision_forests")  # whose operations the real binary has linked in
+TRACEBACK = "Traceback (most recent call last)"
 STATUS_CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 
@@ -49,8 +51,11 @@ class Runtime(Protocol):
 
 
 def serving_error(error: tf.errors.OpError) -> ServingError:
-    """A failure of TensorFlow with its own code and text."""
-    return ServingError(STATUS_CODES.get(error.error_code, grpc.StatusCode.UNKNOWN), error.message)
+    """A failure of TensorFlow with its own code and text, but for the traceback of a Python function in the graph."""
+    text, traceback, _ = error.message.partition(TRACEBACK)
+    if traceback:
+        logger.error("a Python function in the graph has failed; the real server has no Python: %s", error.message)
+    return ServingError(STATUS_CODES.get(error.error_code, grpc.StatusCode.UNKNOWN), text.rstrip())
 
 
 def _import_graph(meta_graph: meta_graph_pb2.MetaGraphDef) -> tf.Graph:
@@ -151,7 +156,7 @@ class SavedModel:
         assets = dict(_assets(self._path, meta_graph))
         saver = meta_graph.saver_def
         prefix = posixpath.join(self._path, "variables", "variables")
-        if saver.restore_op_name and tf.io.gfile.exists(prefix + ".index"):
+        if saver.restore_op_name and size_of(self._path, "variables/variables.index") is not None:
             restore = self._graph.get_operation_by_name(saver.restore_op_name)
             self._session.run(restore, {saver.filename_tensor_name: prefix, **assets})
             self._restore_overlooked(meta_graph)

@@ -33,8 +33,9 @@ from ..prediction_service import PredictionService
 from ..v2.service import V2Service
 from . import responses, routes
 from .body import BodyReader, BodyTooLarge
+from .connections import HttpServer
 from .examples import examples
-from .rapidjson import MAX_SHOWN, Document, parse_object
+from .rapidjson import MAX_SHOWN_BYTES, Document, parse_object
 from .routes import HTTP_STATUS, Target
 from .tensors import signature_name, tensors
 from .v2 import routes as v2_routes
@@ -102,6 +103,7 @@ class RestApi:
 
     def _readiness(self) -> web.Response:
         reasons = ["draining: the server is about to end"] if self._drain.has_begun else []
+        reasons += ["loading the first models"] if self._drain.is_loading else []
         reasons += self._models.not_ready()
         return web.Response(status=503 if reasons else 200, text="\n".join(reasons or ["ok"]) + "\n")
 
@@ -153,7 +155,7 @@ class RestApi:
         finally:
             self._finished(target, code, time.perf_counter() - began, message)
         if code is not grpc.StatusCode.OK:
-            reply = Reply(responses.error_body(message if v2_target is None else message[:MAX_SHOWN]))
+            reply = Reply(responses.error_body(message if v2_target is None else message[:MAX_SHOWN_BYTES]))
         headers.update(reply.headers)
         response = web.Response(body=reply.body, status=status, headers=headers, content_type=reply.content_type)
         if self._drain.has_begun or status == 413:
@@ -253,7 +255,7 @@ def _http_logger() -> logging.Logger:
 class RestServer:
     """The open port."""
 
-    def __init__(self, api: RestApi, server: web.Server, runner: web.ServerRunner, port: int) -> None:
+    def __init__(self, api: RestApi, server: HttpServer, runner: web.ServerRunner, port: int) -> None:
         self.port = port
         self._api = api
         self._server = server
@@ -281,7 +283,7 @@ async def start(config: ServerConfig, backend: Backend, monitoring: MonitoringCo
     Raises: OSError if the port is in use.
     """
     api = RestApi(config, backend, monitoring)
-    server = web.Server(
+    server = HttpServer(
         api.respond,
         handler_cancellation=True,
         access_log=None,

@@ -98,6 +98,7 @@ class Repository:
 
     def _check(self) -> None:
         self._drain.check()
+        self._drain.check_loaded()
         if not self._may_change:
             raise ServingError(
                 grpc.StatusCode.PERMISSION_DENIED,

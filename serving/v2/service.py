@@ -69,7 +69,7 @@ class V2Service:
 
     def is_ready(self) -> bool:
         """Whether every configured model has an available version, and the server is not about to end."""
-        return not self._drain.has_begun and not self._models.not_ready()
+        return not self._drain.has_begun and not self._drain.is_loading and not self._models.not_ready()
 
     def is_model_ready(self, name: str, version: str) -> bool:
         """Whether this version of the model, or any if `version` is empty, can be asked now."""

@@ -408,6 +408,51 @@ def test_a_request_that_takes_too_long_is_given_up():
         assert server.services.cancelled.wait(PATIENCE_S)
 
 
+@pytest.mark.parametrize("model", ["double", "broken", "unknown"])
+def test_a_caller_that_closes_its_own_direction_gets_its_response(server, model):
+    body = b'{"instances": [1]}'
+    head = f"POST /v1/models/{model}:predict HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", server.rest.port), timeout=PATIENCE_S) as connection:
+        connection.sendall(head.encode() + body)
+        connection.shutdown(socket.SHUT_WR)
+        answer = b"".join(iter(lambda: connection.recv(65536), b""))  # to the end: the server closes its own
+    status = {"double": b"200 OK", "broken": b"500 Internal Server Error", "unknown": b"404 Not Found"}[model]
+    assert answer.startswith(b"HTTP/1.1 " + status) and answer.endswith(b"}")
+
+
+def test_a_caller_that_closes_its_own_direction_and_waits_is_told_that_it_goes_on(monkeypatch):
+    monkeypatch.setattr("inkling.serving.rest.connections.PROBE_S", 0.05)
+    with serving(rest_api_timeout_in_ms=500) as server:
+        body = b'{"instances": [1]}'
+        head = f"POST /v1/models/slow:predict HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
+        with socket.create_connection(("127.0.0.1", server.rest.port), timeout=PATIENCE_S) as connection:
+            connection.sendall(head.encode() + body)
+            connection.shutdown(socket.SHUT_WR)
+            answer = b"".join(iter(lambda: connection.recv(65536), b""))
+    before, _, response = answer.rpartition(b"HTTP/1.1 100 Continue\r\n\r\n")
+    assert set(before.split(b"\r\n")) <= {b"HTTP/1.1 100 Continue", b""}
+    assert response.startswith(b"HTTP/1.1 504 ")
+
+
+def test_a_caller_that_closes_before_it_has_sent_its_request_gets_none(server):
+    head = b"POST /v1/models/double:predict HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{"
+    with socket.create_connection(("127.0.0.1", server.rest.port), timeout=PATIENCE_S) as connection:
+        connection.sendall(head)
+        connection.shutdown(socket.SHUT_WR)
+        connection.recv(1000)
+    assert server.predict('{"instances": [1]}').status == 200
+
+
+def test_responses_do_not_say_what_the_server_is_made_of(server):
+    for response in (
+        server.predict('{"instances": [1]}').headers.items(),
+        server.ask("GET", "/healthz").headers.items(),
+        server.ask("GET", "/nowhere").headers.items(),
+    ):
+        assert "Server" not in dict(response)
+    assert b"aiohttp" not in server.raw(b"no http at all\r\n\r\n")
+
+
 def test_a_request_whose_caller_has_gone_is_cancelled():
     with serving() as server:
         body = b'{"instances": [1]}'
