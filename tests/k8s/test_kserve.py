@@ -36,6 +36,7 @@ def made_by_kserve(objects):
     source = {"name": "source", "persistentVolumeClaim": {"claimName": claim}}
     pod |= {"containers": [container], "volumes": [*runtime["spec"]["volumes"], source]}
     deployment = {
+        "apiVersion": "apps/v1",
         "kind": "Deployment",
         "metadata": {"name": "mnist-predictor", "labels": predictor["labels"], "namespace": "inkling"},
         "spec": {
