@@ -106,7 +106,8 @@ bench: $(READY) ## measure training, serving, client and reading, each beside wh
 proto: $(READY) ## generate the messages of client and serving, for protobuf 6.31.1 and later, which that protoc is of
 	$(BIN)/python -m pip install --quiet --no-deps --upgrade --target build/proto-tools grpcio-tools==1.75.1
 	PYTHONPATH=build/proto-tools $(BIN)/python -m grpc_tools.protoc --proto_path=. --python_out=. --pyi_out=. \
-		client/protocol/wire.proto serving/proto/serving_config.proto serving/proto/profiler.proto
+		client/protocol/wire.proto serving/proto/serving_config.proto serving/proto/profiler.proto \
+		serving/proto/open_inference.proto
 
 manifests: ## render every overlay of k8s/, to look at or to apply: build/manifests/
 	mkdir -p build/manifests

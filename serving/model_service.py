@@ -2,7 +2,9 @@
 
 import asyncio
 import logging
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
+from typing import Any
 
 import grpc
 from tensorflow_serving.apis.get_model_status_pb2 import (
@@ -11,7 +13,7 @@ from tensorflow_serving.apis.get_model_status_pb2 import (
     ModelVersionStatus,
 )
 from tensorflow_serving.apis.model_management_pb2 import ReloadConfigRequest, ReloadConfigResponse
-from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
+from tensorflow_serving.config.model_server_config_pb2 import ModelConfig, ModelServerConfig
 
 from .config.models import check_configs
 from .errors import ServingError, failed_precondition, invalid_argument, not_found
@@ -103,19 +105,20 @@ class ModelService:
 
         Raises: ServingError if the config is not usable, or if models do not become available.
         """
+        await self._in_turn(lambda: self._apply(config, can_wait=can_wait))
+
+    async def _in_turn(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         before, self._last_turn = self._last_turn, Turn()
         turn = self._last_turn
-        turn.task = asyncio.create_task(self._apply_after(before, turn, config, can_wait=can_wait))
+        turn.task = asyncio.create_task(self._after(before, turn, work))
         await asyncio.shield(turn.task)
 
-    async def _apply_after(
-        self, before: "Turn | None", turn: "Turn", config: ModelServerConfig, *, can_wait: bool
-    ) -> None:
+    async def _after(self, before: "Turn | None", turn: "Turn", work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         if before is not None:
             await before.give_way()
         turn.has_begun.set()
         try:
-            await self._apply(config, can_wait=can_wait)
+            await work()
         except asyncio.CancelledError:
             raise ServingError(
                 grpc.StatusCode.ABORTED, "Another configuration came while models of this one were still loading"
@@ -141,6 +144,22 @@ class ModelService:
             raise ServingError(
                 grpc.StatusCode.UNKNOWN, f"{len(failures)} model(s) did not become available: {{{', '.join(failures)}}}"
             )
+
+    async def change_models(self, change: Callable[[dict[str, ModelConfig]], object]) -> None:
+        """Make what `change` leaves of the present set of models, by name, the set, and wait until it has settled.
+
+        As with `apply_config`, changes are made one after another, and none is left half done.
+
+        Raises: ServingError if the set is not usable.
+        """
+        await self._in_turn(lambda: self._change(change))
+
+    async def _change(self, change: Callable[[dict[str, ModelConfig]], object]) -> None:
+        before = {name: servable.config for name, servable in self._manager.servables.items()}
+        after = dict(before)
+        change(after)
+        check_configs(list(after.values()), before)
+        await self._manager.configure(list(after.values()))
 
     def failures(self) -> list[str]:
         """One text for each configured model of which nothing could be loaded."""

@@ -6,7 +6,7 @@ begun by then is not computed.
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 
 from google.protobuf.any_pb2 import Any as AnyProto
@@ -72,10 +72,17 @@ class Call:
         if self._is_sampled():
             self._write(request, response, self._spec)
 
-    def record_arrays(self, signature_name: str, inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> None:
+    def record_arrays(
+        self,
+        signature_name: str,
+        inputs: Mapping[str, Array],
+        outputs: Mapping[str, Array],
+        output_filter: Sequence[str] = (),
+    ) -> None:
         """`record` for a Predict that came and goes without messages."""
         if self._is_sampled():
             request = inference.predict_request(self.model, signature_name, inputs)
+            request.output_filter.extend(output_filter)
             response = inference.predict_response(self.model, signature_name, outputs, as_content=True)
             self._write(request, response, request.model_spec)
 
@@ -181,13 +188,16 @@ class PredictionService:
             call.record(request, response)
         return response
 
-    async def predict_arrays(self, call: Call, signature_name: str, inputs: Mapping[str, Array]) -> dict[str, Array]:
+    async def predict_arrays(
+        self, call: Call, signature_name: str, inputs: Mapping[str, Array], output_filter: Sequence[str] = ()
+    ) -> dict[str, Array]:
         """Predict without messages.
 
         Args:
             call: an open one.
             signature_name: empty for the default signature.
             inputs: by alias, with the dtypes of the signature; strings as object arrays of bytes.
+            output_filter: aliases of the outputs to compute; all if empty.
 
         Returns: the outputs by alias; strings as object arrays of bytes.
 
@@ -197,8 +207,8 @@ class PredictionService:
         inference.require_method(signature, check=self._check_method)
         first = next(iter(inputs.values()), None)
         call.begin(num_examples=len(first) if first is not None and first.ndim else 1)
-        outputs = await call.model.predict(signature, inputs)
-        call.record_arrays(signature.name, inputs, outputs)
+        outputs = await call.model.predict(signature, inputs, output_filter)
+        call.record_arrays(signature.name, inputs, outputs, output_filter)
         return outputs
 
     async def classify(self, request: ClassificationRequest) -> ClassificationResponse:

@@ -34,6 +34,7 @@ from .grpc.api import GrpcApi
 from .grpc.health import SERVICE as HEALTH_SERVICE
 from .grpc.health import Health
 from .grpc.profiler import Profiler
+from .grpc.v2 import V2Rpcs
 from .lifecycle.loader import LoadOptions
 from .lifecycle.manager import Manager, ManagerOptions
 from .load_shedding import Drain, KnownFullQueues
@@ -42,9 +43,11 @@ from .model_service import ModelService
 from .monitoring.logs import quieten_accept_errors
 from .monitoring.metrics import Metrics
 from .monitoring.request_log import RequestLog
-from .names import MODEL_SERVICE, PREDICTION_SERVICE
+from .names import MODEL_SERVICE, PREDICTION_SERVICE, V2_SERVICE
 from .prediction_service import PredictionService
 from .rest import api as rest_api
+from .v2.repository import Repository
+from .v2.service import V2Service
 
 logger = logging.getLogger(__name__)
 
@@ -105,15 +108,26 @@ async def _serve(config: ServerConfig, models_folder: Path | None) -> NoReturn:
     )
     model_service = ModelService(manager, drain=drain, metrics=metrics)
     health = Health(manager, model_service, drain)
+    repository = Repository(
+        manager, models=model_service, drain=drain, may_change=config.allow_model_control, folder=models_folder
+    )
+    v2 = V2Service(prediction_service, repository=repository, manager=manager, models=model_service, drain=drain)
     api = GrpcApi(
         prediction_service,
         model_service,
         shedding=shedding,
         events=metrics,
         max_pending_bytes=config.grpc_max_pending_mb * 10**6,
+        v2=V2Rpcs(v2) if config.enable_v2 else None,
     )
     server = _make_grpc_server(config, api, health, tls)
-    backend = rest_api.Backend(predictions=prediction_service, models=model_service, drain=drain, metrics=metrics)
+    backend = rest_api.Backend(
+        predictions=prediction_service,
+        models=model_service,
+        drain=drain,
+        metrics=metrics,
+        v2=v2 if config.enable_v2 else None,
+    )
     rest = await rest_api.start(config, backend, monitoring) if config.rest_api_port else None
     await health.update()
     await server.start()
@@ -229,6 +243,8 @@ def _make_grpc_server(
     )
     api.add_to(server)
     services = [PREDICTION_SERVICE, MODEL_SERVICE]
+    if config.enable_v2:
+        services.append(V2_SERVICE)
     if config.enable_grpc_healthcheck_service:
         health.add_to(server)
         services.append(HEALTH_SERVICE)

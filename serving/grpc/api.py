@@ -1,4 +1,4 @@
-"""The gRPC side: PredictionService and ModelService over `grpc.aio`.
+"""The gRPC side: PredictionService, ModelService and the Open Inference Protocol over `grpc.aio`.
 
 Requests come as bytes and are parsed here, so that a message that does not parse is the caller's INVALID_ARGUMENT and
 not an INTERNAL error of gRPC's. SessionService exists as a proto only, in TensorFlow Serving too: UNIMPLEMENTED.
@@ -28,9 +28,10 @@ from ..load_shedding import KnownFullQueues, QueueFull
 from ..model_service import ModelService
 from ..monitoring import logs
 from ..monitoring.events import ServerEvents
-from ..names import MODEL_SERVICE, PREDICTION_SERVICE
+from ..names import MODEL_SERVICE, PREDICTION_SERVICE, V2_SERVICE
 from ..prediction_service import PredictionService
 from .parsing import parse
+from .v2 import V2Rpcs
 
 logger = logging.getLogger(__name__)
 
@@ -47,7 +48,7 @@ Behaviour = Callable[[bytes, "grpc.aio.ServicerContext[bytes, bytes]"], Awaitabl
 
 
 class GrpcApi:
-    """Binds the two services to a gRPC server."""
+    """Binds the services to a gRPC server."""
 
     def __init__(
         self,
@@ -57,6 +58,7 @@ class GrpcApi:
         shedding: KnownFullQueues,
         events: ServerEvents,
         max_pending_bytes: int,
+        v2: V2Rpcs | None = None,
     ) -> None:
         """An API that no server has yet.
 
@@ -66,9 +68,11 @@ class GrpcApi:
             shedding: knows whose queues are full.
             events: is told of each response.
             max_pending_bytes: size of all requests held at once; what comes on top is refused.
+            v2: responds to the RPCs of the Open Inference Protocol; None: there are none.
         """
         self._predictions = predictions
         self._models = models
+        self._v2 = v2
         self._shedding = shedding
         self._events = events
         self._max_pending_bytes = max_pending_bytes
@@ -94,6 +98,8 @@ class GrpcApi:
                 "HandleReloadConfigRequest": (ReloadConfigRequest, models.reload_config),
             },
         }
+        if self._v2 is not None:
+            rpcs[V2_SERVICE] = self._v2.methods()
         for service, methods in rpcs.items():
             handlers: dict[str, grpc.RpcMethodHandler[bytes, bytes]] = {
                 name: grpc.unary_unary_rpc_method_handler(self._behaviour(name, request_class, method))
@@ -252,4 +258,6 @@ def _model_name(request: Any) -> str:
     spec = getattr(request, "model_spec", None)
     if spec is None and getattr(request, "tasks", None):
         spec = request.tasks[0].model_spec
-    return spec.name if spec is not None else ""
+    if spec is not None:
+        return spec.name
+    return getattr(request, "model_name", "") or getattr(request, "name", "")

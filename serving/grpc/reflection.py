@@ -8,21 +8,21 @@ from collections.abc import Sequence
 from typing import Any
 
 import grpc
-from google.protobuf import descriptor_pool
 from google.protobuf.descriptor import FileDescriptor
 from grpc_reflection.v1alpha import reflection
 from grpc_reflection.v1alpha.reflection_pb2 import ServerReflectionRequest, ServerReflectionResponse
 
 from .parsing import parsed_stream
+from .v2_reflection import Descriptors
 
 SERVICE = reflection.SERVICE_NAME
 
 
 class SymbolPool:
-    """The default descriptor pool, which finds what is inside of messages, enums and services too."""
+    """The server's descriptors, a pool that finds what is inside of messages, enums and services too."""
 
     def __init__(self) -> None:
-        self._pool = descriptor_pool.Default()
+        self._pool = Descriptors()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._pool, name)

@@ -1,6 +1,7 @@
 """The REST API: HTTP on the server's own event loop, with TensorFlow Serving's routes, bodies and status codes.
 
-`start` opens the port. Beside the API it serves `/healthz`, `/readyz` and, if monitoring is on, the metrics' path.
+`start` opens the port. Beside the API it serves the Open Inference Protocol (v2/api.py), `/healthz`, `/readyz` and, if
+monitoring is on, the metrics' path.
 """
 
 import asyncio
@@ -29,13 +30,17 @@ from ..monitoring import logs
 from ..monitoring.metrics import Metrics
 from ..names import DEFAULT_SIGNATURE
 from ..prediction_service import PredictionService
+from ..v2.service import V2Service
 from . import responses, routes
 from .body import BodyReader, BodyTooLarge
 from .connections import HttpServer
 from .examples import examples
-from .rapidjson import Document, parse_object
+from .rapidjson import MAX_SHOWN_BYTES, Document, parse_object
 from .routes import HTTP_STATUS, Target
 from .tensors import signature_name, tensors
+from .v2 import routes as v2_routes
+from .v2.api import V2Api
+from .v2.responses import Reply
 
 logger = logging.getLogger(__name__)
 
@@ -58,6 +63,7 @@ class Backend:
     models: ModelService
     drain: Drain
     metrics: Metrics
+    v2: V2Service | None = None  # None: without the Open Inference Protocol
 
 
 class RestApi:
@@ -74,6 +80,7 @@ class RestApi:
         self._cors = CORS_HEADERS if config.rest_api_enable_cors_support else {}
         self._bodies = BodyReader(config.rest_api_max_body_mb * 10**6)
         self._threads = ThreadPoolExecutor(config.rest_api_num_threads, thread_name_prefix="rest")
+        self._v2 = self._make_v2(backend.v2) if backend.v2 is not None else None
 
     async def respond(self, request: web.BaseRequest) -> web.StreamResponse:
         """The response to any request."""
@@ -84,6 +91,8 @@ class RestApi:
             return web.Response(text="ok\n")
         if path == "/readyz":
             return self._readiness()
+        if self._v2 is not None and v2_routes.is_v2(path):
+            return await self._respond_v2(self._v2, request, path)
         if not routes.is_api(path):
             return web.Response(status=404, text=NOT_FOUND_PAGE, content_type="text/html")
         return await self._respond_api(request, path)
@@ -98,21 +107,44 @@ class RestApi:
         reasons += self._models.not_ready()
         return web.Response(status=503 if reasons else 200, text="\n".join(reasons or ["ok"]) + "\n")
 
-    async def _respond_api(self, request: web.BaseRequest, path: str) -> web.Response:
+    def _make_v2(self, service: V2Service) -> V2Api:
+        return V2Api(
+            service,
+            bodies=self._bodies,
+            in_thread_if=self._in_thread_if,
+            timeout_s=self._timeout_s,
+            max_depth=self._max_depth,
+        )
+
+    async def _respond_v2(self, v2: V2Api, request: web.BaseRequest, path: str) -> web.Response:
+        if request.method == "OPTIONS":
+            return await self._respond_api(request, path)
+        try:
+            target = v2_routes.parse(request.method, path)
+        except v2_routes.NoRoute as error:
+            return web.json_response({"error": error.message}, status=error.status, headers=self._cors)
+        return v2.probe(target) or await self._respond_api(request, path, v2_target=target)
+
+    async def _respond_api(
+        self, request: web.BaseRequest, path: str, v2_target: v2_routes.Target | None = None
+    ) -> web.Response:
         began = time.perf_counter()
         caller_id = request.headers.get("X-Request-Id")
         headers = dict(self._cors)
         if caller_id or logs.request_lines_enabled():
             headers["X-Request-Id"] = logs.begin_request(caller_id)
-        target = Target("")
+        target: Target | v2_routes.Target = v2_target or Target("")
         code = grpc.StatusCode.CANCELLED  # if the caller leaves before there is a response
         message = ""
         try:
             if request.method == "OPTIONS":
-                body = _preflight(request)
+                reply = Reply(_preflight(request))
+            elif v2_target is not None:
+                assert self._v2 is not None
+                reply = await self._v2.serve(request, v2_target)
             else:
                 target = routes.parse(request.method, path)
-                body = await self._serve(request, target)
+                reply = Reply(await self._serve(request, target))
             code, status = grpc.StatusCode.OK, 200
         except ServingError as error:
             code, message = error.code, error.message
@@ -123,19 +155,22 @@ class RestApi:
         finally:
             self._finished(target, code, time.perf_counter() - began, message)
         if code is not grpc.StatusCode.OK:
-            body = responses.error_body(message)
-        response = web.Response(body=body, status=status, headers=headers, content_type="application/json")
+            reply = Reply(responses.error_body(message if v2_target is None else message[:MAX_SHOWN_BYTES]))
+        headers.update(reply.headers)
+        response = web.Response(body=reply.body, status=status, headers=headers, content_type=reply.content_type)
         if self._drain.has_begun or status == 413:
             response.force_close()
         return response
 
-    def _finished(self, target: Target, code: grpc.StatusCode, latency_s: float, message: str) -> None:
+    def _finished(
+        self, target: Target | v2_routes.Target, code: grpc.StatusCode, latency_s: float, message: str
+    ) -> None:
         self._metrics.request_finished(
             model_name=target.model_name, api=target.verb, entrypoint="REST", code=code, latency_s=latency_s
         )
         logs.request_finished(
             entrypoint="REST",
-            api=target.verb or ("metadata" if target.metadata else "status"),
+            api=target.api,
             model_name=target.model_name,
             code=code,
             latency_s=latency_s,

@@ -44,15 +44,19 @@ class BodyReader:
         self._held = 0
 
     @contextlib.asynccontextmanager
-    async def read(self, request: web.BaseRequest) -> AsyncIterator[bytes]:
+    async def read(self, request: web.BaseRequest, *, json_length: int | None = None) -> AsyncIterator[bytes]:
         """The request's body, decompressed. It counts against the budget until the block is left.
+
+        Args:
+            request: whose body has not been read.
+            json_length: how many bytes at its beginning are JSON; None: all.
 
         Raises: ServingError.
         """
         with self._hold() as hold:
             chunks = [chunk async for chunk in self._chunks(request, hold)]
             body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
-            self._check_growth(body)
+            self._check_growth(body, json_length)
             yield body
 
     @contextlib.contextmanager
@@ -87,8 +91,9 @@ class BodyReader:
                     await asyncio.sleep(0)  # others have their turn between the pieces of a long body
         decode.finish()
 
-    def _check_growth(self, body: bytes) -> None:
-        grown = ELEMENT_BYTES * body.count(b",") + CONTAINER_BYTES * (body.count(b"[") + body.count(b"{"))
+    def _check_growth(self, body: bytes, json_length: int | None) -> None:
+        num_containers = body.count(b"[", 0, json_length) + body.count(b"{", 0, json_length)
+        grown = ELEMENT_BYTES * body.count(b",", 0, json_length) + CONTAINER_BYTES * num_containers
         if grown > GROWTH * self._max_bytes:
             raise BodyTooLarge(
                 f"Request body of {len(body)} bytes holds too many lists and values; parsed it would take about "
@@ -121,13 +126,17 @@ async def _next_chunk(request: web.BaseRequest) -> bytes:
         raise invalid_argument(f"Request body ends too early or is badly framed: {error}") from error
 
 
-def _decoder(encoding: str) -> "_Plain | _Gzip":
+def _decoder(encoding: str) -> "_Plain | _Inflated":
     match encoding.strip().lower():
         case "" | "identity":
             return _Plain()
         case "gzip" | "x-gzip":
-            return _Gzip()
-    raise invalid_argument(f"Content-Encoding {encoding!r} is not supported; send the body as it is, or with gzip")
+            return _Inflated("gzip", wbits=16 + zlib.MAX_WBITS)
+        case "deflate":
+            return _Inflated("deflate", wbits=zlib.MAX_WBITS)
+    raise invalid_argument(
+        f"Content-Encoding {encoding!r} is not supported; send the body as it is, or with gzip or deflate"
+    )
 
 
 class _Plain:
@@ -140,21 +149,23 @@ class _Plain:
         pass
 
 
-class _Gzip:
-    """A gzip body, unpacked in pieces of bounded size: a small one can unpack to gigabytes."""
+class _Inflated:
+    """A compressed body, unpacked in pieces of bounded size: a small one can unpack to gigabytes."""
 
-    def __init__(self) -> None:
-        self._inflate = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
+    def __init__(self, encoding: str, *, wbits: int) -> None:
+        self._encoding = encoding
+        self._wbits = wbits
+        self._inflate = zlib.decompressobj(wbits=wbits)
 
     def pieces(self, chunk: bytes) -> Iterator[bytes]:
         more = True
         while more:
             if self._inflate.eof:  # a further member of the file
-                self._inflate = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
+                self._inflate = zlib.decompressobj(wbits=self._wbits)
             try:
                 piece = self._inflate.decompress(chunk, PIECE_BYTES)
             except zlib.error as error:
-                raise invalid_argument(f"Request body is not valid gzip: {error}") from None
+                raise invalid_argument(f"Request body is not valid {self._encoding}: {error}") from None
             chunk = self._inflate.unused_data if self._inflate.eof else self._inflate.unconsumed_tail
             more = bool(chunk) or len(piece) == PIECE_BYTES
             if piece:
@@ -162,4 +173,4 @@ class _Gzip:
 
     def finish(self) -> None:
         if not self._inflate.eof:
-            raise invalid_argument("Request body is not valid gzip: it ends too early")
+            raise invalid_argument(f"Request body is not valid {self._encoding}: it ends too early")

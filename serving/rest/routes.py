@@ -51,6 +51,11 @@ class Target:
     verb: str = ""  # predict, classify or regress; empty for a status
     metadata: bool = False  # the signatures, not the status
 
+    @property
+    def api(self) -> str:
+        """The request's name in the log."""
+        return self.verb or ("metadata" if self.metadata else "status")
+
     def model_spec(self, signature_name: str = "") -> ModelSpec:
         """The same in the words of the gRPC API."""
         spec = ModelSpec(name=self.model_name, signature_name=signature_name)

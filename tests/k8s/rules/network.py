@@ -39,6 +39,7 @@ HEAD = pod("Ray head", component="train", node="head")
 WORKER = pod("Ray worker", component="train", node="worker")
 SUBMITTER = pod("submitter", component="train-submitter")
 SERVING = pod("serving", component="serving")
+KSERVE = pod("the pods of the InferenceService", component="serving-kserve")
 WEB = pod("client-web", component="client-web", client="true")
 CLIENT = pod("a pod labelled as a client", client="true")
 TEAM = pod("a pod of a namespace labelled so", namespace="team", client_namespace=True)
@@ -74,6 +75,7 @@ FLOWS: dict[str, list[Flow]] = {
     "monitoring": [(PROMETHEUS, SERVING, 8501), (PROMETHEUS, HEAD, 8080), (PROMETHEUS, WORKER, 8080)],
     "ingress": [(INGRESS, WEB, 8000)],
     "gateway": [(GATEWAY, WEB, 8000), (GATEWAY, SERVING, 8500)],
+    "kserve": [(source, KSERVE, port) for source in (CLIENT, TEAM) for port in (8500, 8501)],
     "canary": [(CANARY, API, 443), (CANARY, API, 6443)],  # to the servers its label opens the way
     "object-store": [(source, STORE, port) for source in (HEAD, WORKER, SERVING) for port in (443, 9000)],
 }
@@ -108,6 +110,7 @@ def _reasons(objects: list[Object]) -> set[str]:
         "plaintext": not of_kind(objects, "Certificate"),
         "scaled": any(autoscalers(objects)),
         "monitoring": of_kind(objects, "ServiceMonitor"),
+        "kserve": any(policy["metadata"]["name"] == "serving-kserve" for policy in of_kind(objects, "NetworkPolicy")),
         "ingress": of_kind(objects, "Ingress"),
         "gateway": of_kind(objects, "GRPCRoute"),
         "canary": of_kind(objects, "CronJob"),
