@@ -241,10 +241,12 @@ def test_an_upload_that_fails_leaves_nothing_behind(model, digits, probabilities
 @pytest.fixture(scope="module")
 def decode(savedmodel):
     """The signature `image_bytes` for one picture, in a session, as in TensorFlow Serving."""
-    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+    with tf.Graph().as_default() as graph:  # not while the tests run, which make tensors of their own
+        session = tf.compat.v1.Session(graph=graph)
         definition = tf.compat.v1.saved_model.load(session, ["serve"], str(savedmodel)).signature_def["image_bytes"]
-        classes = definition.outputs["classes"].name
-        yield lambda *pictures: session.run(classes, {definition.inputs["image_bytes"].name: list(pictures)})
+    classes = definition.outputs["classes"].name
+    yield lambda *pictures: session.run(classes, {definition.inputs["image_bytes"].name: list(pictures)})
+    session.close()
 
 
 def png_header(width, height):
@@ -278,8 +280,8 @@ BOMBS = {
     "gif": (b"GIF89a" + bytes(100), "neither PNG nor JPEG"),
     "bmp": (b"BM" + bytes(100), "neither PNG nor JPEG"),
     "nothing": (b"", "neither PNG nor JPEG"),
-    "the start of a png": (png_header(1, 1)[:18], ""),
-    "the start of a jpeg": (b"\xff\xd8\xff", ""),
+    "the start of a png": (png_header(1, 1)[:18], "."),
+    "the start of a jpeg": (b"\xff\xd8\xff", "."),
 }
 
 

@@ -102,7 +102,8 @@ def _png_pixels(content: tf.Tensor) -> tf.Tensor:
     """Width times height, float64 []: two numbers of 32 bits, the first ones behind the name of the first chunk."""
     header = tf.strings.substr(content + bytes(8), len(PNG_START), 8)  # a shorter one is no PNG; the decoder says so
     size = tf.reshape(tf.io.decode_raw(header, tf.uint8), [2, 4])
-    return tf.reduce_prod(tf.linalg.matvec(tf.cast(size, tf.float64), [2.0**24, 2.0**16, 2.0**8, 1.0]))
+    places = tf.constant([2.0**24, 2.0**16, 2.0**8, 1.0], tf.float64)
+    return tf.reduce_prod(tf.linalg.matvec(tf.cast(size, tf.float64), places))
 
 
 def _jpeg_pixels(content: tf.Tensor) -> tf.Tensor:
