@@ -224,9 +224,10 @@ def test_health_does_not_know_other_services(channel):
     ],
 )
 def test_bytes_that_are_no_request_are_the_callers_mistake(channel, server, method):
+    before = len(server.log_text())  # the server is other files' too
     code, text = refusal(channel.unary_unary(method), b"\xff\xff\xff")
     assert code == "INVALID_ARGUMENT" and text.startswith("cannot parse the request as ")
-    assert "Traceback" not in server.log_text()
+    assert "Traceback" not in server.log_text()[before:]
 
 
 @pytest.mark.parametrize(
@@ -240,10 +241,11 @@ def test_bytes_that_are_no_request_are_the_callers_mistake(channel, server, meth
     ids=["watch", "reflection"],
 )
 def test_bytes_that_are_no_request_of_a_stream_are_the_callers_mistake(channel, server, call):
+    before = len(server.log_text())
     with pytest.raises(grpc.RpcError) as caught:
         next(call(channel))
     assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
-    assert "Traceback" not in server.log_text()
+    assert "Traceback" not in server.log_text()[before:]
 
 
 def test_health_can_be_watched(channel):
