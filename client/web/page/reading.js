@@ -30,7 +30,7 @@ export class ReadingView {
   show(reading, place, current = true) {
     const all = reading.lines.flatMap((line) => line.digits);
     Object.assign(this, { reading, place });
-    if (current) this.#upToDate();
+    if (current) this.#markCurrent();
     this.#showText(reading, Boolean(place));
     this.marks.replaceChildren(...marksOf(reading).map((mark) => element("li", { textContent: mark })));
     this.digits.replaceChildren(...all.map(digitCard));
@@ -71,7 +71,7 @@ export class ReadingView {
     this.progress.textContent = "";
   }
 
-  #upToDate() {
+  #markCurrent() {
     this.#setAge(false);
     this.rest();
   }
