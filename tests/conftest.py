@@ -16,10 +16,14 @@ os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
 # TensorFlow is imported, here and in the processes that tests start.
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
-# A shell's background jobs are deaf to Ctrl-C, and so is what they start: the tests that send it would wait in vain.
+# A shell's background jobs are deaf to Ctrl-C, those of `nohup` to SIGHUP, and so is what they start: the tests that
+# send these would wait in vain.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     with suppress(ValueError):  # not in the main thread
         signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    with suppress(ValueError):
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 from tests import digit_models as kept
 from tests import quick
