@@ -64,16 +64,17 @@ def _from_columns(document: Document, types: Mapping[str, TensorType]) -> dict[s
                 "inputs is a plain value/list, but expecting an object as multiple input tensors required as per "
                 "tensorinfo_map"
             )
-        return {name: _tensor(document, value, kind) for name, kind in types.items()}
+        return {name: to_tensor(document, value, kind) for name, kind in types.items()}
     arrays = {}
     for name, kind in types.items():
         if name not in value:
             raise invalid_argument(f"Missing named input: {name} in 'inputs' object.")
-        arrays[name] = _tensor(document, value[name], kind)
+        arrays[name] = to_tensor(document, value[name], kind)
     return arrays
 
 
-def _tensor(document: Document, value: Any, kind: TensorType) -> np.ndarray:
+def to_tensor(document: Document, value: Any, kind: TensorType) -> np.ndarray:
+    """Nested lists of `document` as an array of the shape that they have; raises ServingError INVALID_ARGUMENT."""
     array_ = convert_at_once(value, kind, document.may_hold_booleans)
     if array_ is not None:
         return array_

@@ -13,7 +13,8 @@ from ...v2 import contents
 from ...v2.datatypes import numpy_dtype
 from ...v2.service import check_parameters, is_text
 from ..rapidjson import Document, parse_object, value_text
-from ..values import TensorType, collect, convert_at_once, shape_of, to_array
+from ..tensors import to_tensor
+from ..values import TensorType
 
 LENGTH_HEADER = "Inference-Header-Content-Length"
 MAX_DIGITS = 19  # of a length
@@ -143,22 +144,12 @@ def _from_json(
     data = tensor.get("data")
     if not isinstance(data, list):
         raise invalid_argument(f"Unable to parse 'data' of input '{name}': expected a list, or binary data")
-    array = _elements(document, data, TensorType(number_of(dtype), depth))
+    array = to_tensor(document, data, TensorType(number_of(dtype), depth))
     if array.size != size or (array.shape != shape and array.ndim != 1):
         raise invalid_argument(
             f"input '{name}' has data of shape {list(array.shape)}; expected {list(shape)}, or a flat list of {size}"
         )
     return array.reshape(shape)
-
-
-def _elements(document: Document, data: list[Any], kind: TensorType) -> Array:
-    at_once = convert_at_once(data, kind, document.may_hold_booleans)
-    if at_once is not None:
-        return at_once
-    shape = shape_of(data, kind)
-    values: list[Any] = []
-    collect(data, 0, shape, kind, values)
-    return to_array(values, kind).reshape(shape)
 
 
 def _shape(name: str, tensor: Mapping[str, Any]) -> tuple[int, ...]:
