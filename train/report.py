@@ -74,6 +74,14 @@ def measure_robustness(model: keras.Model, dataset: Dataset) -> Robustness:
     return Robustness.of(predictor_of(model), dataset, most=ROBUSTNESS_IMAGES)
 
 
+def _robustness_of(run: Run, state: Checkpoint, model: keras.Model) -> dict[str, Any]:
+    """What the run's report says of this checkpoint, measured now if it says nothing."""
+    told = run.folder.read_json("report.json") if run.folder.exists("report.json") else {}
+    if told.get("step") == state.step and "robustness" in told:
+        return dict(told["robustness"])
+    return dataclasses.asdict(measure_robustness(model, run.dataset))
+
+
 def _write_picture(folder: RunFolder, name: str, draw: Callable[[], bytes], emit: Callable[[Event], None]) -> None:
     try:
         content = draw()
@@ -97,7 +105,7 @@ def model_card(run: Run, state: Checkpoint, evaluation: Evaluation, model: keras
         "parameters": model.count_params(),
         "class_names": dataset.class_names,
         "metrics": dataclasses.asdict(evaluation),
-        "robustness": dataclasses.asdict(measure_robustness(model, dataset)),
+        "robustness": _robustness_of(run, state, model),
         "data": {
             "source": Path(dataset.source).name,
             "sha256": dataset.checksum(),
