@@ -15,7 +15,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from typing import Any
 import ray
 import ray.train
 import tensorflow as tf
+from ray._private import services
 from ray._private.ray_logging import global_worker_stdstream_dispatcher
 from ray._private.runtime_env.constants import RAY_JOB_CONFIG_JSON_ENV_VAR
 from ray.train.tensorflow import TensorflowTrainer
@@ -40,6 +41,7 @@ from .storage import RunFolder
 POLL_S = 0.2  # between two looks at the event queue
 SILENCE_S = 60.0  # without a word from the workers, after which the run says what it waits for
 CONNECT_TIMEOUT_S = 10.0
+START_TIMEOUT_S = 180.0  # for a node on this machine to come up
 RAY_SNAPSHOT = "checkpoint_manager_snapshot.json"
 # A worker that does not answer for this long is dead. Ray waits 10 minutes, which a frozen process is not worth:
 # https://docs.ray.io/en/master/train/user-guides/debugging.html
@@ -92,7 +94,7 @@ def _connect(address: str, *, onednn: bool | None, verbose: bool) -> None:
     try:
         with staged:
             _check_listening(address)
-            with _own_signal_handlers():
+            with _own_signal_handlers(), patience() if address == "local" else nullcontext():
                 ray.init(
                     address=address,
                     runtime_env=_beside_the_jobs_own(environment),
@@ -140,6 +142,31 @@ def _own_signal_handlers() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, handler)
+
+
+@contextmanager
+def patience() -> Iterator[None]:
+    """Let a node that starts here take START_TIMEOUT_S: Ray gives up after 30 s, which a busy machine may need.
+
+    https://github.com/ray-project/ray/blob/ray-2.60.0/python/ray/_private/node.py#L428
+    """
+    get_node = services.get_node
+
+    def ask_again(gcs_address: str, node_id: str) -> Any:
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while True:
+            try:
+                return get_node(gcs_address, node_id)
+            except RuntimeError:  # not there yet
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(POLL_S)
+
+    services.get_node = ask_again
+    try:
+        yield
+    finally:
+        services.get_node = get_node
 
 
 def _shipped_package(staged: Path) -> Path:
