@@ -25,7 +25,6 @@ from tensorflow_serving.apis import model_service_pb2, prediction_service_pb2  #
 from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
 
 from .batching.parameters import BatchingParameters
-from .batching.threads import RuntimeThreads
 from .config import files
 from .config.model_file import ModelConfigFile
 from .config.models import PLATFORM, model_names
@@ -147,8 +146,7 @@ def _make_manager(
         labels_for_unavailable=config.allow_version_labels_for_unavailable_models,
     )
     num_threads = batching.num_batch_threads if batching and batching.num_batch_threads else _num_cpus()
-    threads = RuntimeThreads(num_threads, name="run")
-    return Manager(options, parts=ServerParts(threads=threads, events=metrics, shedding=shedding))
+    return Manager(options, parts=ServerParts(num_threads=num_threads, events=metrics, shedding=shedding))
 
 
 def _background_work(

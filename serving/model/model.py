@@ -5,7 +5,6 @@ arrays out. A `Lease` keeps the version in memory for the length of a request.
 """
 
 import asyncio
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -13,7 +12,7 @@ from types import TracebackType
 
 from ..arrays import Array, Function
 from ..batching.parameters import BatchingParameters
-from ..batching.queues import GreedyQueue, ParameterisedQueue
+from ..batching.queues import MAX_LONG_RUNS, GreedyQueue, ParameterisedQueue
 from ..batching.scheduler import Batcher, QueueContext, Waiting
 from ..batching.threads import RuntimeThreads
 from ..errors import failed_precondition, invalid_argument
@@ -39,7 +38,7 @@ class ModelOptions:
 class ServerParts:
     """What all models of a server share."""
 
-    threads: RuntimeThreads
+    num_threads: int  # runs of one signature that go on at once
     events: ServerEvents
     shedding: KnownFullQueues
 
@@ -48,6 +47,7 @@ class ServerParts:
 class SignatureQueues:
     """Those of one signature, by the outputs they compute; the one used last comes last."""
 
+    threads: RuntimeThreads
     waiting: Waiting = field(default_factory=Waiting)
     by_outputs: dict[tuple[str, ...], "asyncio.Task[Batcher]"] = field(default_factory=dict)
 
@@ -75,7 +75,7 @@ class Model:
         self._runtime = runtime
         self._options = options
         self._parts = parts
-        self._queues: defaultdict[str, SignatureQueues] = defaultdict(SignatureQueues)
+        self._queues: dict[str, SignatureQueues] = {}
 
     def signature(self, name: str) -> Signature:
         """The signature `name`, `serving_default` if empty.
@@ -114,11 +114,21 @@ class Model:
 
     def close(self) -> None:
         """Free the memory; only when no lease is out."""
+        for queues in self._queues.values():
+            queues.threads.close()
         self._queues.clear()
         self._runtime.close()
 
+    def _queues_of(self, signature: Signature) -> SignatureQueues:
+        found = self._queues.get(signature.name)
+        if found is None:
+            name = f"run-{self.name}-{self.version}-{signature.name}"
+            threads = RuntimeThreads(self._parts.num_threads, spare=MAX_LONG_RUNS, name=name)
+            found = self._queues[signature.name] = SignatureQueues(threads)
+        return found
+
     async def _batcher(self, signature: Signature, outputs: tuple[str, ...]) -> Batcher:
-        found = self._queues[signature.name].by_outputs
+        found = self._queues_of(signature).by_outputs
         making = found.pop(outputs, None)
         if making is None or (making.done() and making.exception() is not None):
             making = asyncio.create_task(self._make_batcher(signature, outputs))
@@ -129,12 +139,13 @@ class Model:
 
     async def _make_batcher(self, signature: Signature, outputs: tuple[str, ...]) -> Batcher:
         function = await self._make_function(signature, outputs)
+        queues = self._queues_of(signature)
         context = QueueContext(
-            threads=self._parts.threads,
+            threads=queues.threads,
             key=ModelKey(model_name=self.name, version=self.version, signature_name=signature.name),
             events=self._parts.events,
             shedding=self._parts.shedding,
-            waiting=self._queues[signature.name].waiting,
+            waiting=queues.waiting,
         )
         if self._options.batching is not None:
             return ParameterisedQueue(function, self._options.batching, context)
@@ -157,7 +168,7 @@ class Model:
                 made.set_exception(error)
 
         made.set_running_or_notify_cancel()
-        self._parts.threads.submit(make)
+        self._queues_of(signature).threads.submit(make)
         return await asyncio.wrap_future(made)
 
 
