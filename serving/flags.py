@@ -164,6 +164,7 @@ WITHOUT_EFFECT = frozenset(
         "num_request_iterations",
         "num_unload_threads",
         "platform_config_file",
+        "rest_api_num_threads",
         "remove_unused_fields_from_bundle_metagraph",
         "skip_initialize_tpu",
         "tensorflow_tpu_profiling",

@@ -10,6 +10,7 @@ import inspect
 import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any
 
 import grpc
@@ -29,7 +30,9 @@ from ..model_service import ModelService
 from ..monitoring import logs
 from ..monitoring.events import ServerEvents
 from ..names import MODEL_SERVICE, PREDICTION_SERVICE
+from ..offload import Offload
 from ..prediction_service import PredictionService
+from .density import check_density, size_of
 
 logger = logging.getLogger(__name__)
 
@@ -39,8 +42,9 @@ MAX_STATUS_BYTES = 1024  # gRPC sends the text as a header, with three bytes for
 CUT = "...TRUNCATED"
 REQUEST_ID = "x-request-id"  # metadata in which a caller may name its request for the log
 
-# An RPC of a service: takes a parsed request of its own kind; a coroutine function or not.
-Method = Callable[[Any], Any]
+# An RPC of a service: takes a parsed request of its own kind, and, if it is an inference, the size of it; a coroutine
+# function or not.
+Method = Callable[..., Any]
 Behaviour = Callable[[bytes, "grpc.aio.ServicerContext[bytes, bytes]"], Awaitable[bytes]]
 
 
@@ -55,6 +59,7 @@ class GrpcApi:
         shedding: KnownFullQueues,
         events: ServerEvents,
         max_pending_bytes: int,
+        offload: Offload | None = None,
     ) -> None:
         """An API that no server has yet.
 
@@ -64,12 +69,14 @@ class GrpcApi:
             shedding: knows whose queues are full.
             events: is told of each response.
             max_pending_bytes: size of all requests held at once; what comes on top is refused.
+            offload: parses what is long; None for threads of its own.
         """
         self._predictions = predictions
         self._models = models
         self._shedding = shedding
         self._events = events
         self._max_pending_bytes = max_pending_bytes
+        self._offload = offload or Offload()
         self._pending_bytes = 0
         self._num_pending = 0
         self._idle = asyncio.Event()
@@ -101,6 +108,7 @@ class GrpcApi:
     def _behaviour(self, api: str, request_class: type[Message], method: Method) -> Behaviour:
         parse = request_class.FromString
         is_coroutine = inspect.iscoroutinefunction(method)
+        takes_size = "size" in inspect.signature(method).parameters
 
         async def call(content: bytes, context: grpc.aio.ServicerContext[bytes, bytes]) -> bytes:
             started = time.perf_counter()
@@ -116,10 +124,12 @@ class GrpcApi:
                     latency_s = time.perf_counter() - started
                     self._events.signature_finished(**refusal.key, code=refusal.code, latency_s=latency_s)
                     raise refusal
-                request = _parse(parse, content, request_class)
+                size = size_of(content, request_class.DESCRIPTOR)
+                request = await self._offload.run(partial(_parse, parse, content, request_class), size=size)
                 model_name = _model_name(request)
-                response = await method(request) if is_coroutine else method(request)
-                result = response.SerializeToString()
+                answer = method(request, size=size) if takes_size else method(request)
+                response = await answer if is_coroutine else answer
+                result = await self._offload.run(response.SerializeToString, size=size)
             except QueueFull as error:
                 self._shedding.remember(api, content, error)
                 model_name, code, details = error.key["model_name"], error.code, error.message
@@ -231,6 +241,7 @@ def cut(text: str) -> str:
 
 
 def _parse(parse: Callable[[bytes], Message], content: bytes, request_class: type[Message]) -> Message:
+    check_density(content, request_class.DESCRIPTOR)
     try:
         return parse(content)
     except DecodeError as error:

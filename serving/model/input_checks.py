@@ -11,6 +11,7 @@ dimensions of size one may be missing. TensorFlow Serving's best known example, 
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain, islice
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,8 @@ from tensorflow.core.protobuf.meta_graph_pb2 import SignatureDef, TensorInfo
 from ..arrays import Array
 from ..errors import ServingError, invalid_argument
 from ..tensors import dtype_name, number_of, numpy_dtype, to_array
+
+MAX_SHOWN = 100  # names of inputs that an error repeats
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +59,7 @@ def check(specs: Sequence[InputSpec], inputs: Mapping[str, Array], *, trailing_o
 
     Raises: ServingError INVALID_ARGUMENT with TensorFlow Serving's text where it has one.
     """
-    if len(inputs) != len(specs) or any(spec.alias not in inputs for spec in specs):
-        _check_names(specs, inputs)
+    check_names(specs, inputs)
     arrays = []
     for index, spec in enumerate(specs):
         array = inputs.get(spec.alias, spec.default)
@@ -87,11 +89,28 @@ def _check_shape(spec: InputSpec, array: Array, *, trailing_ones_optional: bool)
     )
 
 
+def check_shape(spec: InputSpec, shape: tuple[int, ...], *, trailing_ones_optional: bool) -> None:
+    """Hold the shape of an input against its spec, before there is an array.
+
+    Raises: ServingError INVALID_ARGUMENT.
+    """
+    _check_shape(spec, np.broadcast_to(np.zeros((), np.bool_), shape), trailing_ones_optional=trailing_ones_optional)
+
+
 def fits(shape: tuple[int, ...], expected: tuple[int, ...]) -> bool:
     """Whether `shape` is one that `expected`, with -1 for any size, allows."""
     if len(shape) != len(expected):
         return False
     return all(allowed in (-1, size) for size, allowed in zip(shape, expected, strict=True))
+
+
+def check_names(specs: Sequence[InputSpec], inputs: Mapping[str, Any]) -> None:
+    """Hold the names of a request's inputs against the signature's.
+
+    Raises: ServingError INVALID_ARGUMENT with TensorFlow Serving's text.
+    """
+    if len(inputs) != len(specs) or any(spec.alias not in inputs for spec in specs):
+        _check_names(specs, inputs)
 
 
 def common_rows(arrays: Sequence[Array]) -> int | None:
@@ -102,14 +121,17 @@ def common_rows(arrays: Sequence[Array]) -> int | None:
     return num_rows if all(array.ndim and len(array) == num_rows for array in arrays) else None
 
 
-def _check_names(specs: Sequence[InputSpec], inputs: Mapping[str, Array]) -> None:
+def _check_names(specs: Sequence[InputSpec], inputs: Mapping[str, Any]) -> None:
+    num_inputs = len(inputs)
+    # A caller may send hundreds of thousands.
+    inputs = {alias: None for alias in chain(islice(inputs, MAX_SHOWN), (s.alias for s in specs)) if alias in inputs}
     expected = {spec.alias: spec for spec in specs}
     optional = {spec.alias for spec in specs if spec.default is not None}
     extra = sorted(set(inputs) - set(expected))
     missing = sorted(set(expected) - set(inputs) - optional)
-    if not len(expected) - len(optional) <= len(inputs) <= len(expected):
+    if not len(expected) - len(optional) <= num_inputs <= len(expected):
         raise invalid_argument(
-            f"input size does not match signature: {len(inputs)}!={len(expected)} len({{{','.join(sorted(inputs))}}}) "
+            f"input size does not match signature: {num_inputs}!={len(expected)} len({{{','.join(sorted(inputs))}}}) "
             f"!= len({{{','.join(sorted(expected))}}}). Sent extra: {{{','.join(extra)}}}. "
             f"Missing but required: {{{','.join(missing)}}}."
         )

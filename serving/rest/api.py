@@ -7,10 +7,8 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import TypeVar
+from dataclasses import dataclass, field
+from functools import partial
 
 import grpc
 from aiohttp import web
@@ -18,35 +16,40 @@ from aiohttp.http_exceptions import HttpProcessingError
 from tensorflow_serving.apis.classification_pb2 import ClassificationRequest
 from tensorflow_serving.apis.get_model_metadata_pb2 import GetModelMetadataRequest
 from tensorflow_serving.apis.get_model_status_pb2 import GetModelStatusRequest
+from tensorflow_serving.apis.input_pb2 import Input
 from tensorflow_serving.apis.regression_pb2 import RegressionRequest
 
+from ..arrays import Array
 from ..config.files import MonitoringConfig
 from ..errors import ServingError, failed_precondition, invalid_argument
 from ..flags import ServerConfig
 from ..load_shedding import Drain
+from ..model.input_checks import check_shape
+from ..model.signatures import Signature
 from ..model_service import ModelService
 from ..monitoring import logs
 from ..monitoring.metrics import Metrics
 from ..names import DEFAULT_SIGNATURE
+from ..offload import SHORT, Offload
 from ..prediction_service import PredictionService
 from . import responses, routes
-from .body import BodyReader, BodyTooLarge
+from .body import BodyReader, BodyTooLarge, json_size
 from .examples import examples
-from .rapidjson import Document, parse_object
+from .long_json import parse_long_object
+from .pieces import release
+from .rapidjson import Document
 from .routes import HTTP_STATUS, Target
-from .tensors import signature_name, tensors
+from .tensors import CheckShape, signature_name, tensors
 
 logger = logging.getLogger(__name__)
 
-LARGE_BYTES = 1 << 20  # of a body that is parsed in a thread
-LARGE_ELEMENTS = 100_000  # in a response that is written in a thread
+SHOWN_NAME = 256  # characters of a signature's name that an error repeats
 CORS_HEADERS = {
     "Access-Control-Allow-Origin": "*",
     "Access-Control-Allow-Methods": "POST, GET",
     "Access-Control-Allow-Headers": "Content-Type",
 }
 NOT_FOUND_PAGE = "<HTML><HEAD>\n<TITLE>404 Not Found</TITLE>\n</HEAD><BODY>\n<H1>Not Found</H1>\n</BODY></HTML>\n"
-Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -57,6 +60,7 @@ class Backend:
     models: ModelService
     drain: Drain
     metrics: Metrics
+    offload: Offload = field(default_factory=Offload)
 
 
 class RestApi:
@@ -64,6 +68,7 @@ class RestApi:
 
     def __init__(self, config: ServerConfig, backend: Backend, monitoring: MonitoringConfig | None = None) -> None:
         self._predictions = backend.predictions
+        self._offload = backend.offload
         self._models = backend.models
         self._drain = backend.drain
         self._metrics = backend.metrics
@@ -72,7 +77,6 @@ class RestApi:
         self._max_depth = config.rest_api_max_json_depth
         self._cors = CORS_HEADERS if config.rest_api_enable_cors_support else {}
         self._bodies = BodyReader(config.rest_api_max_body_mb * 10**6)
-        self._threads = ThreadPoolExecutor(config.rest_api_num_threads, thread_name_prefix="rest")
 
     async def respond(self, request: web.BaseRequest) -> web.StreamResponse:
         """The response to any request."""
@@ -86,10 +90,6 @@ class RestApi:
         if not routes.is_api(path):
             return web.Response(status=404, text=NOT_FOUND_PAGE, content_type="text/html")
         return await self._respond_api(request, path)
-
-    def close(self) -> None:
-        """Let the threads go."""
-        self._threads.shutdown(wait=False)
 
     def _readiness(self) -> web.Response:
         reasons = ["draining: the server is about to end"] if self._drain.has_begun else []
@@ -144,10 +144,11 @@ class RestApi:
         if not target.verb:
             return self._describe(target)
         async with self._bodies.read(request) as body:
-            document = await self._in_thread_if(len(body) > LARGE_BYTES, lambda: parse_object(body))
+            size = json_size(body)
+            document = await self._offload.run(partial(parse_long_object, body), size=size)
             try:
                 async with asyncio.timeout(self._timeout_s):
-                    return await self._infer(target, document, large=len(body) > LARGE_BYTES)
+                    return await self._infer(target, document, size=size)
             except TimeoutError:
                 raise ServingError(
                     grpc.StatusCode.DEADLINE_EXCEEDED,
@@ -162,38 +163,59 @@ class RestApi:
             return responses.metadata(self._predictions.get_model_metadata(request))
         return responses.status(self._models.get_model_status(GetModelStatusRequest(model_spec=target.model_spec())))
 
-    async def _infer(self, target: Target, document: Document, *, large: bool) -> bytes:
+    async def _infer(self, target: Target, document: Document, *, size: int) -> bytes:
         signature = signature_name(document)
         if target.verb == "predict":
-            return await self._predict(target, document, signature, large=large)
-        spec, content = target.model_spec(signature), examples(document)
+            return await self._predict(target, document, signature, size=size)
+        spec = target.model_spec(signature)
+        content = await self._offload.run(partial(_examples, document, size), size=size)
         if target.verb == "classify":
-            classified = await self._predictions.classify(ClassificationRequest(model_spec=spec, input=content))
-            return responses.classifications(classified.result)
-        regressed = await self._predictions.regress(RegressionRequest(model_spec=spec, input=content))
-        return responses.regressions(regressed.result)
+            to_classify = ClassificationRequest(model_spec=spec, input=content)
+            classified = await self._predictions.classify(to_classify, size=size)
+            num_classes = sum(len(each.classes) for each in classified.result.classifications)
+            return await self._offload.run(partial(responses.classifications, classified.result), size=num_classes)
+        regressed = await self._predictions.regress(RegressionRequest(model_spec=spec, input=content), size=size)
+        num_values = len(regressed.result.regressions)
+        return await self._offload.run(partial(responses.regressions, regressed.result), size=num_values)
 
-    async def _predict(self, target: Target, document: Document, signature: str, *, large: bool) -> bytes:
-        with self._predictions.call("Predict", target.model_spec(signature)) as call:
+    async def _predict(self, target: Target, document: Document, name: str, *, size: int) -> bytes:
+        with self._predictions.call("Predict", target.model_spec(name)) as call:
             try:
-                definition = call.model.signature(signature).definition
+                signature = call.model.signature(name)
             except ServingError as error:
-                name = signature or DEFAULT_SIGNATURE
-                raise invalid_argument(f'Serving signature name: "{name}" not found in signature def') from error
-            inputs, row_form = await self._in_thread_if(
-                large, lambda: tensors(document, definition.inputs, max_depth=self._max_depth)
-            )
-            outputs = await self._predictions.predict_arrays(call, signature, inputs)
+                shown = (name or DEFAULT_SIGNATURE)[:SHOWN_NAME]
+                raise invalid_argument(f'Serving signature name: "{shown}" not found in signature def') from error
+            inputs, row_form = await self._offload.run(partial(self._tensors, document, signature, size), size=size)
+            outputs = await self._predictions.predict_arrays(call, name, inputs)
         num_elements = sum(array.size for array in outputs.values())
-        return await self._in_thread_if(
-            num_elements > LARGE_ELEMENTS, lambda: responses.predictions(outputs, row_form=row_form)
-        )
+        return await self._offload.run(partial(responses.predictions, outputs, row_form=row_form), size=num_elements)
 
-    async def _in_thread_if(self, large: bool, work: Callable[[], Result]) -> Result:
-        """Do `work` where it holds up the fewest: most is done before a thread would have begun."""
-        if large:
-            return await asyncio.get_running_loop().run_in_executor(self._threads, work)
-        return work()
+    def _tensors(self, document: Document, signature: Signature, size: int) -> tuple[dict[str, Array], bool]:
+        """A document's tensors; those of a long one are held against the signature by their shapes first."""
+        inputs = signature.definition.inputs
+        if size <= SHORT:
+            return tensors(document, inputs, max_depth=self._max_depth)
+        try:
+            return tensors(document, inputs, max_depth=self._max_depth, check_shape=_shape_check(signature))
+        finally:
+            release(document.members)
+
+
+def _shape_check(signature: Signature) -> CheckShape:
+    specs = {spec.alias: spec for spec in signature.inputs}
+
+    def check(alias: str, shape: tuple[int, ...]) -> None:
+        check_shape(specs[alias], shape, trailing_ones_optional=signature.trailing_ones_optional)
+
+    return check
+
+
+def _examples(document: Document, size: int) -> Input:
+    try:
+        return examples(document)
+    finally:
+        if size > SHORT:
+            release(document.members)
 
 
 def _path_of(request: web.BaseRequest) -> str:
@@ -218,9 +240,8 @@ def _http_logger() -> logging.Logger:
 class RestServer:
     """The open port."""
 
-    def __init__(self, api: RestApi, server: web.Server, runner: web.ServerRunner, port: int) -> None:
+    def __init__(self, server: web.Server, runner: web.ServerRunner, port: int) -> None:
         self.port = port
-        self._api = api
         self._server = server
         self._runner = runner
 
@@ -232,7 +253,6 @@ class RestServer:
         self._server.pre_shutdown()
         await self._server.shutdown(grace_s)
         await self._runner.cleanup()
-        self._api.close()
 
 
 async def start(config: ServerConfig, backend: Backend, monitoring: MonitoringConfig | None = None) -> RestServer:
@@ -261,10 +281,9 @@ async def start(config: ServerConfig, backend: Backend, monitoring: MonitoringCo
         await site.start()
     except OSError:
         await runner.cleanup()
-        api.close()
         raise
     port = runner.addresses[0][1]
     with contextlib.suppress(OSError):  # localhost is ::1 first; a machine without IPv6 does without
         await web.TCPSite(runner, "::", port, backlog=1024, reuse_address=True).start()
     logger.info("REST API on http://localhost:%d", port)
-    return RestServer(api, server, runner, port)
+    return RestServer(server, runner, port)

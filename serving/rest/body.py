@@ -1,7 +1,7 @@
 """Reads the bodies of REST requests: plain or gzip, and never more of them than memory allows.
 
 A body may be as large as the limit, and all bodies that are in the server at once together twice that. As Python
-objects JSON takes many times its length, so what a body will grow to is estimated before it is parsed.
+objects JSON takes many times its length, so what a body will grow to is estimated as it comes.
 """
 
 import asyncio
@@ -15,12 +15,24 @@ from aiohttp import ClientPayloadError, web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from ..errors import ServingError, invalid_argument, unavailable
+from ..offload import SHORT
 
 STALL_S = 30.0  # without a byte from the caller
-PIECE_BYTES = 1 << 20  # unpacked at once
+PIECE_BYTES = 1 << 18  # unpacked at once
+PACKED_BYTES = 1 << 12  # unpacked at once: 200 members of a gzip file, if it has nothing in it
+LONG_BYTES = 1 << 16  # of a piece after which others have their turn
+HUGE_BYTES = 1 << 22  # of a body that is put together on a thread
 GROWTH = 16  # bytes that a byte of the limit may become as Python objects
 ELEMENT_BYTES = 32  # of a number or short string in a list
 CONTAINER_BYTES = 64  # of an empty list or object
+BYTES_A_VALUE = 16  # of a body in which only a few bytes are looked at one by one
+
+
+def json_size(body: bytes) -> int:
+    """About how many values a body holds, or for a long one how many bytes: its size in the sense of offload.py."""
+    if len(body) > BYTES_A_VALUE * SHORT:
+        return len(body)
+    return max(len(body) // BYTES_A_VALUE, body.count(b",") + body.count(b"[") + body.count(b"{"))
 
 
 class BodyTooLarge(ServingError):
@@ -51,9 +63,10 @@ class BodyReader:
         """
         with self._hold() as hold:
             chunks = [chunk async for chunk in self._chunks(request, hold)]
-            body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
-            self._check_growth(body)
-            yield body
+            if hold.size > HUGE_BYTES:
+                yield await asyncio.to_thread(b"".join, chunks)
+            else:
+                yield b"".join(chunks)
 
     @contextlib.contextmanager
     def _hold(self) -> Iterator["_Hold"]:
@@ -82,25 +95,27 @@ class BodyReader:
         while chunk := await _next_chunk(request):
             for piece in decode.pieces(chunk):
                 self._take(hold, len(piece))
+                self._check_growth(hold, piece)
                 yield piece
-                if len(piece) >= PIECE_BYTES:
+                if len(piece) >= LONG_BYTES or not piece:
                     await asyncio.sleep(0)  # others have their turn between the pieces of a long body
         decode.finish()
 
-    def _check_growth(self, body: bytes) -> None:
-        grown = ELEMENT_BYTES * body.count(b",") + CONTAINER_BYTES * (body.count(b"[") + body.count(b"{"))
-        if grown > GROWTH * self._max_bytes:
+    def _check_growth(self, hold: "_Hold", piece: bytes) -> None:
+        hold.grown += ELEMENT_BYTES * piece.count(b",") + CONTAINER_BYTES * (piece.count(b"[") + piece.count(b"{"))
+        if hold.grown > GROWTH * self._max_bytes:
             raise BodyTooLarge(
-                f"Request body of {len(body)} bytes holds too many lists and values; parsed it would take about "
-                f"{grown} bytes (--rest_api_max_body_mb)"
+                f"Request body of {hold.size} bytes or more holds too many lists and values; parsed it would take "
+                f"{hold.grown} bytes or more (--rest_api_max_body_mb)"
             )
 
 
 @dataclass(slots=True)
 class _Hold:
-    """The bytes that one body has taken from the budget."""
+    """What is known of one body."""
 
-    size: int = 0
+    size: int = 0  # bytes that it has taken from the budget
+    grown: int = 0  # bytes that it will take as Python objects, about
 
 
 def _send_continue(request: web.BaseRequest) -> None:
@@ -141,16 +156,21 @@ class _Plain:
 
 
 class _Gzip:
-    """A gzip body, unpacked in pieces of bounded size: a small one can unpack to gigabytes."""
+    """A gzip body, unpacked in pieces of bounded size: a small one can unpack to gigabytes, or to nothing."""
 
     def __init__(self) -> None:
         self._inflate = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
 
     def pieces(self, chunk: bytes) -> Iterator[bytes]:
+        for start in range(0, len(chunk), PACKED_BYTES):
+            yield from self._unpack(chunk[start : start + PACKED_BYTES])
+
+    def _unpack(self, chunk: bytes) -> Iterator[bytes]:
         more = True
         while more:
             if self._inflate.eof:  # a further member of the file
                 self._inflate = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
+                yield b""
             try:
                 piece = self._inflate.decompress(chunk, PIECE_BYTES)
             except zlib.error as error:

@@ -22,6 +22,7 @@ from inkling.serving.config.files import MonitoringConfig
 from inkling.serving.errors import ServingError, failed_precondition, not_found
 from inkling.serving.flags import ServerConfig
 from inkling.serving.load_shedding import Drain
+from inkling.serving.model.input_checks import InputSpec
 from inkling.serving.monitoring.metrics import Metrics
 from inkling.serving.rest import api
 from tests.patience import PATIENCE_S
@@ -45,7 +46,9 @@ class Call:
             raise failed_precondition(f'Serving signature key "{name}" not found.')
         definition = SignatureDef()
         definition.inputs["x"].dtype = types_pb2.DT_FLOAT
-        return SimpleNamespace(definition=definition)
+        definition.inputs["x"].tensor_shape.unknown_rank = True
+        spec = InputSpec.of("x", definition.inputs["x"], definition)
+        return SimpleNamespace(definition=definition, inputs=(spec,), trailing_ones_optional=False)
 
 
 class Services:
