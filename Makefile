@@ -32,7 +32,7 @@ $(READY): $(DEMO) pyproject.toml
 	touch $@
 
 demo: $(DEMO) ## train on MNIST with Ray, publish, serve, and read a page of handwriting
-	$(BIN)/python -m train
+	$(BIN)/python -m train --max-minutes 7
 	$(BIN)/python -m train evaluate models/mnist
 	@$(BIN)/python -m serving > runs/serving.log 2>&1 & server=$$!; trap "kill $$server" EXIT; set -e; \
 	  $(BIN)/python -m client wait --timeout 120; \
@@ -60,7 +60,7 @@ test-quick: ## run the tests that start no process and train nothing, in a minut
 test: $(READY) ## run the tests
 	$(PYTEST) -m "not slow and not fuzz and not release" $(ARGS)
 
-test-slow: $(READY) ## run the tests that `make test` leaves out: faults, clusters, reloads under load
+test-slow: $(READY) ## run what takes minutes each, before a release: faults, clusters, reloads under load
 	$(PYTEST) -m "slow and not release" $(ARGS)
 
 test-release: $(READY) ## run the tests that a release needs besides: container images, fresh installs
@@ -95,7 +95,7 @@ format: $(READY) ## put the code into its format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-check: lint test test-quick test-slow ## what CI runs
+check: lint test ## what CI runs
 
 bench: $(READY) ## measure training, serving, client and reading, each beside what else there is
 	$(BIN)/python -m benchmarks.train_throughput
@@ -106,7 +106,8 @@ bench: $(READY) ## measure training, serving, client and reading, each beside wh
 proto: $(READY) ## generate the messages of client and serving, for protobuf 6.31.1 and later, which that protoc is of
 	$(BIN)/python -m pip install --quiet --no-deps --upgrade --target build/proto-tools grpcio-tools==1.75.1
 	PYTHONPATH=build/proto-tools $(BIN)/python -m grpc_tools.protoc --proto_path=. --python_out=. --pyi_out=. \
-		client/protocol/wire.proto serving/proto/serving_config.proto serving/proto/profiler.proto
+		client/protocol/wire.proto serving/proto/serving_config.proto serving/proto/profiler.proto \
+		serving/proto/open_inference.proto
 
 manifests: ## render every overlay of k8s/, to look at or to apply: build/manifests/
 	mkdir -p build/manifests
@@ -116,11 +117,12 @@ manifests: ## render every overlay of k8s/, to look at or to apply: build/manife
 images: ## build the container images of train, serving and client with podman or docker
 	k8s/images/build.sh
 
-lock: $(READY) ## resolve constraints.txt anew from the four pyproject.toml
+lock: $(READY) ## resolve constraints.txt anew from the four pyproject.toml, and what the images install of it
 	$(BIN)/python -m pip install --quiet uv
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --all-extras --group pyproject.toml:dev \
 		--no-emit-package inkling-client --no-emit-package inkling-serving --no-emit-package inkling-train \
 		--no-annotate --no-header --output-file constraints.txt $(PROJECTS)
+	UV=$(BIN)/uv k8s/images/lock.sh
 
 release: $(READY) ## build wheels, bills of materials and checksums into dist/, and say what to push
 	PYTHON=$(BIN)/python tools/release.sh

@@ -1,16 +1,21 @@
 """How well pictures are read: strings and pages of MNIST test digits, clean and hard, through a published model.
 
     python -m benchmarks.reading                     all of it, with docs/reading_worst.png
-    python -m benchmarks.reading --strings 50 --pages 10
+    python -m benchmarks.reading --strings 50 --pages 10 --kinds 4
 
 A digit counts as wrong if it is read as another, left out, marked as no digit, or put in where there is none: the edit
 distance (Levenshtein, 1966) between what is written and what is read, line breaks included, over the number of digits.
 A string counts as right if it is read without any error. Exits with 1 if a floor is missed.
+
+Pages of other kinds (`tools.compose_kinds`: on desks, in forms, turned over, dates and amounts) are counted by line:
+its digits, and all of it with its signs, spaces and tabs. A page is silently wrong if its digits are, and nothing on it
+is marked.
 """
 
 import argparse
 import os
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +26,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from inkling.client.reading import Reading, find_digits, read_page
-from tools import compose_page
+from tools import compose_kinds, compose_page
 from tools.compose_page import ComposedPage
 
 Predict = Callable[[NDArray[np.uint8]], NDArray[np.floating[Any]]]
@@ -75,6 +80,27 @@ def string_accuracy(results: Sequence[Result]) -> float:
     return float(np.mean([result.errors == 0 for result in results if result.is_string]))
 
 
+def lines_right(result: Result, *, digits_only: bool) -> int:
+    """How many of the lines written are among those read."""
+    written, read = (
+        [_digits(line) if digits_only else line for line in text.split("\n")]
+        for text in (result.page.text, result.reading.text)
+    )
+    return sum((Counter(written) & Counter(read)).values())
+
+
+def is_silently_wrong(result: Result) -> bool:
+    """Whether the digits are read wrongly, and nothing is marked."""
+    written, read = (
+        list(filter(None, map(_digits, text.split("\n")))) for text in (result.page.text, result.reading.text)
+    )
+    return written != read and result.reading.confident
+
+
+def _digits(line: str) -> str:
+    return "".join(filter(str.isdecimal, line))
+
+
 def letters() -> list[Image.Image]:
     """Printed letters that are shaped unlike any digit."""
     font = ImageFont.load_default(110)
@@ -124,6 +150,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--model", type=Path, default=Path("models/mnist"), help="a model's folder in a repository")
     parser.add_argument("--strings", type=int, default=500)
     parser.add_argument("--pages", type=int, default=100)
+    parser.add_argument("--kinds", type=int, default=12, help="pages of each other kind")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--worst", type=Path, default=Path("docs/reading_worst.png"), help="where to draw them")
     options = parser.parse_args(arguments)
@@ -134,6 +161,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         composed += compose_page.pages(kind, options.pages, seed=options.seed)
         results[kind] = [_read(page, predict) for page in composed]
     _print_table(results)
+    _print_kinds(options.kinds, options.seed, predict)
     for kind, pictures in (("letters", letters()), ("scribbles", scribbles())):
         told = sum(not read_page(find_digits(picture), predict).confident for picture in pictures)
         print(f"{kind}: {told} of {len(pictures)} are marked, or nothing is read")
@@ -161,6 +189,18 @@ def _print_table(results: dict[str, list[Result]]) -> None:
             f"| {kind} | {sum(r.digits for r in each):,} | {digit_accuracy(each):.2%} | {string_accuracy(each):.1%} "
             f"| {marked} of {wrong} | {needless / max(right, 1):.1%} | {milliseconds:.0f} |"
         )
+
+
+def _print_kinds(count: int, seed: int, predict: Predict) -> None:
+    print("\n| kind | lines | right, by digits | right, as written | pages silently wrong | ms of CPU |")
+    print("|---|---|---|---|---|---|")
+    for kind in compose_kinds.KINDS if count else ():
+        each = [_read(compose_kinds.compose_kind(kind, 1000 * seed + number), predict) for number in range(count)]
+        lines = sum(result.page.text.count("\n") + 1 for result in each)
+        by_digits, as_written = (sum(lines_right(r, digits_only=only) for r in each) for only in (True, False))
+        silent = sum(map(is_silently_wrong, each))
+        milliseconds = 1000 * float(np.median([result.seconds for result in each]))
+        print(f"| {kind} | {lines} | {by_digits} | {as_written} | {silent} of {count} | {milliseconds:.0f} |")
 
 
 def _marks(results: Sequence[Result]) -> tuple[int, int, int, int]:

@@ -4,9 +4,11 @@
     python -m benchmarks.train_throughput --seconds 2 --rounds 1   a first look
 
 Every contender runs in Ray Train's `TensorflowTrainer` and takes the same augmented batches from Inkling's input
-pipeline. "Inkling" is the loop as `python -m train` runs it here: in bfloat16 on a CPU that multiplies it in hardware.
-All others compute in float32, so that only the way to train differs between them. Rounds visit all contenders in turn,
-so a machine that slows down slows all of them; figures are medians over rounds, and ratios are taken within a round.
+pipeline. "Inkling" is the loop as `python -m train` runs it here: in bfloat16 on a CPU that multiplies it in hardware,
+with oneDNN's kernels on every CPU. All others compute in float32, so that only the way to train differs between them;
+they have oneDNN's kernels too, but for "as it comes", where TensorFlow chooses by the CPU. Rounds visit all contenders
+in turn, so a machine that slows down slows all of them; figures are medians over rounds, and ratios are taken within a
+round.
 """
 
 import argparse
@@ -16,6 +18,7 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -41,6 +44,7 @@ class Contender:
     num_workers: int = 1
     cpus: int = 2  # for each worker
     precision: configs.Precision = "float32"
+    onednn: bool = True  # if not, TensorFlow chooses by the CPU, as it comes
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +90,7 @@ def keras_fit(config: TrainConfig, dataset: Dataset, seconds: float, *, jit_comp
     """Keras 3's `Model.fit`, in one worker."""
     import keras
 
-    from inkling.train.model import build_model
+    from inkling.train.network.model import build_model
 
     model = build_model(config, image_size=dataset.image_size, num_classes=10)
     model.compile(
@@ -168,7 +172,9 @@ def _timed(chunk: Callable[[], Any], config: TrainConfig, seconds: float) -> flo
 AS_IT_COMES: configs.Precision = "bfloat16" if quiet.trains_in_bfloat16() else "float32"
 CONTENDERS = [
     Contender("Inkling", loop, precision=AS_IT_COMES),
+    Contender("Model.fit as it comes", keras_fit, onednn=False),
     Contender("Model.fit", keras_fit),
+    Contender("Ray's example as it comes, 1 worker", ray_example, onednn=False),
     Contender("Inkling, float32", loop),
     Contender("Inkling, float32, constant data", constant_data),
     Contender("Model.fit(jit_compile=False)", keras_fit_without_xla),
@@ -179,7 +185,8 @@ CONTENDERS = [
     Contender("Inkling, float32, batch 256, 2 workers", loop, global_batch_size=256, num_workers=2, cpus=1),
 ]
 CLAIMS = [
-    Claim("Inkling", "Model.fit", 1.7),
+    Claim("Inkling", "Model.fit as it comes", 1.7),
+    Claim("Inkling", "Ray's example as it comes, 1 worker", 1.0),
     Claim("Inkling, float32", "Model.fit", 1.0),
     Claim("Inkling, float32", "Model.fit(jit_compile=False)", 1.0),
     Claim("Inkling, float32", "Ray's example, 1 worker", 1.0),
@@ -187,6 +194,14 @@ CLAIMS = [
     Claim("Inkling, float32", "Inkling, float32, constant data", 0.95),
     Claim("Inkling, float32, batch 256, 2 workers", "Inkling, float32, batch 256", 0.95),
 ]
+
+
+def cpu() -> str:
+    """The processor's name, and those of its features that decide how fast it trains."""
+    lines = [line.split(":", 1) for line in Path("/proc/cpuinfo").read_text().splitlines() if ":" in line]
+    values = {name.strip(): value.strip() for name, value in lines}
+    wanted = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16")
+    return f"{values.get('model name')}; {', '.join(flag for flag in wanted if flag in values['flags'].split())}"
 
 
 def measure(contender: Contender, dataset: Any, seconds: float) -> float:
@@ -206,7 +221,10 @@ def measure(contender: Contender, dataset: Any, seconds: float) -> float:
         scaling_config=ray.train.ScalingConfig(
             num_workers=contender.num_workers, resources_per_worker={"CPU": contender.cpus}
         ),
-        run_config=ray.train.RunConfig(logging_config=ray.train.LoggingConfig(log_level="ERROR")),
+        run_config=ray.train.RunConfig(
+            logging_config=ray.train.LoggingConfig(log_level="ERROR"),
+            worker_runtime_env={"env_vars": {quiet.ONEDNN: "1"} if contender.onednn else {}},
+        ),
     )
     return float(trainer.fit().return_value)
 
@@ -218,7 +236,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only", default="", help="only contenders whose name contains this")
     arguments = parser.parse_args()
-    quiet.import_tensorflow()
+    quiet.import_tensorflow(onednn=None)
+    print(f"CPU: {cpu()}")
     ray.init(
         include_dashboard=False,
         log_to_driver=False,

@@ -3,26 +3,31 @@
 import asyncio
 from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, Unpack
+from typing import TYPE_CHECKING, Any, NoReturn, Self, Unpack
 
 import grpc
 import grpc.aio
 from numpy.typing import ArrayLike
 
-from .errors import InklingError, InvalidInput
+from .errors import DeadlineExceeded, InklingError, InvalidInput
 from .operations import Operations
 from .operations.effects import Operation, Pause, SendAll, T, Work
-from .operations.options import ClassifyOptions, PredictOptions, RunOptions, VersionOptions
+from .operations.options import ClassifyOptions, PredictOptions, ReadOptions, RunOptions, VersionOptions
 from .protocol import wire_pb2 as wire
-from .protocol.channel import call_arguments, connect, credentials, find_target
+from .protocol.channel import Target, call_arguments, connect, credentials, find_target
 from .protocol.rpc import Call, Rpc, make_stubs
-from .protocol.status import client_closed_error, from_rpc_error, raise_invalid_response
+from .protocol.status import client_closed_error, from_rpc_error, not_to_be_pickled, raise_invalid_response
 from .results import Classification, ModelMetadata, ModelStatus, Outputs, Prediction, ServedModel
 from .settings import DEFAULT_ADDRESS, Settings, SettingsKeywords
 
 if TYPE_CHECKING:
+    from .reading.page import Page
     from .reading.picture import PictureSource
     from .reading.result import Reading
+
+# Calls under way from which on one waits for its turn in gRPC, or on the event loop: servers and proxies take 100 on a
+# connection where they set a limit, as RFC 9113 (6.5.2) advises.
+MANY_CALLS = 100
 
 
 class AsyncClient:
@@ -31,7 +36,8 @@ class AsyncClient:
         async with AsyncClient("localhost:8500") as client:
             print(await client.predict(images))
 
-    It may be made anywhere, and belongs to the event loop of its first call. Cancelling a task cancels its calls.
+    It may be made anywhere, and belongs to the event loop of its first call: another loop needs one of its own.
+    Cancelling a task cancels its calls.
 
     Args:
         address: as in `Client`.
@@ -49,17 +55,22 @@ class AsyncClient:
         self._credentials = credentials(self.settings)
         self._opening = asyncio.Lock()
         self._connection: grpc.aio.Channel | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None  # of the first call
+        self._under_way = 0  # calls that are sent, or wait in gRPC to be
         self._stubs: dict[Rpc, Any] = {}
         self._is_closed = False
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.settings.server!r})"
 
+    def __reduce__(self) -> NoReturn:
+        raise not_to_be_pickled(self)
+
     async def predict(self, images: ArrayLike, **options: Unpack[PredictOptions]) -> Prediction:
-        """As `Client.predict`: `model`, `version`, `label`, `timeout_s`, `check`."""
+        """As `Client.predict`: `model`, `version`, `label`, `timeout_s`, `check`, `as_is`."""
         return await self._drive(self._operations.predict(images, **options))
 
-    async def read(self, picture: "PictureSource", **options: Unpack[PredictOptions]) -> "Reading":
+    async def read(self, picture: "PictureSource | Page", **options: Unpack[ReadOptions]) -> "Reading":
         """As `Client.read`: `model`, `version`, `label`, `timeout_s`, `check`."""
         return await self._drive(self._operations.read(picture, **options))
 
@@ -106,6 +117,7 @@ class AsyncClient:
 
     async def close(self) -> None:
         """Close the connection, and end every call that is under way."""
+        self._check_loop()
         self._is_closed = True
         self._stubs = {}
         if self._connection is not None:
@@ -130,12 +142,24 @@ class AsyncClient:
                 raise client_closed_error(self.settings.server, call)
             return self._stubs
 
-    async def _find_target(self) -> str:
+    def _check_loop(self) -> None:
+        """Raises: InklingError on another event loop than that of the first call, where gRPC would hang or fail."""
+        loop = asyncio.get_running_loop()
+        if self._loop is None:
+            self._loop = loop
+        elif self._loop is not loop:
+            raise InklingError(
+                f"this {type(self).__name__} belongs to the event loop of its first call, and this is another one",
+                address=self.settings.server,
+                hint="make a client in each loop, or all calls in one: every asyncio.run() is a loop of its own",
+            )
+
+    async def _find_target(self) -> Target:
         if len(self.settings.addresses) > 1:  # their names are looked up, which may take long
             return await asyncio.to_thread(find_target, self.settings)
         return find_target(self.settings)
 
-    def _connect(self, target: str) -> grpc.aio.Channel:
+    def _connect(self, target: Target) -> grpc.aio.Channel:
         interceptors = list(self.settings.interceptors)
         try:
             self._connection = connect(grpc.aio, self.settings, target, self._credentials, interceptors=interceptors)
@@ -145,6 +169,7 @@ class AsyncClient:
 
     async def _drive(self, operation: Operation[T]) -> T:
         """Perform an operation's effects one by one, and return its result."""
+        self._check_loop()
         try:
             effect = next(operation)
             while True:
@@ -170,18 +195,31 @@ class AsyncClient:
     async def _send(self, call: Call) -> Any:
         stubs = self._stubs or await self._open(call)
         arguments = call_arguments(self.settings, call)
+        self._under_way += 1
         try:
             response = await stubs[call.rpc](call.request, **arguments)
         except grpc.RpcError as error:
-            raise from_rpc_error(error, call, self.settings.server) from error
+            raise self._with_company(from_rpc_error(error, call, self.settings.server)) from error
         except asyncio.CancelledError as error:
             task = asyncio.current_task()
             if self._is_closed and task is not None and not task.cancelling():  # it was the call that was cancelled
                 raise client_closed_error(self.settings.server, call) from error
             raise
+        finally:
+            self._under_way -= 1
         if type(response) is not call.rpc.response:
             raise_invalid_response(response, call, self.settings.server)
         return response
+
+    def _with_company(self, error: InklingError) -> InklingError:
+        """The error; it says so if the deadline may have passed before the call's turn came."""
+        others = self._under_way - 1
+        if isinstance(error, DeadlineExceeded) and others >= MANY_CALLS:
+            error.hint = (
+                f"{others:,} other calls of this client were under way, so it may have waited for its turn: "
+                f"have fewer at once (asyncio.Semaphore), or {error.hint}"
+            )
+        return error
 
     async def _send_all(self, batch: SendAll) -> list[Any]:
         """Keeps `max_in_flight` calls under way, and cancels what is left of them when one fails."""

@@ -5,7 +5,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, Unpack
+from typing import TYPE_CHECKING, Any, NoReturn, Self, Unpack
 
 import grpc
 from numpy.typing import ArrayLike
@@ -13,15 +13,16 @@ from numpy.typing import ArrayLike
 from .errors import InklingError, InvalidInput
 from .operations import Operations
 from .operations.effects import Operation, Pause, SendAll, T, Work
-from .operations.options import ClassifyOptions, PredictOptions, RunOptions, VersionOptions
+from .operations.options import ClassifyOptions, PredictOptions, ReadOptions, RunOptions, VersionOptions
 from .protocol import wire_pb2 as wire
 from .protocol.channel import call_arguments, connect, credentials, find_target
 from .protocol.rpc import Call, Rpc, make_stubs
-from .protocol.status import client_closed_error, from_rpc_error, raise_invalid_response
+from .protocol.status import client_closed_error, from_rpc_error, not_to_be_pickled, raise_invalid_response
 from .results import Classification, ModelMetadata, ModelStatus, Outputs, Prediction, ServedModel
 from .settings import DEFAULT_ADDRESS, Settings, SettingsKeywords
 
 if TYPE_CHECKING:
+    from .reading.page import Page
     from .reading.picture import PictureSource
     from .reading.result import Reading
 
@@ -60,6 +61,9 @@ class Client:
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.settings.server!r})"
 
+    def __reduce__(self) -> NoReturn:
+        raise not_to_be_pickled(self)
+
     def predict(self, images: ArrayLike, **options: Unpack[PredictOptions]) -> Prediction:
         """Classify images of handwritten characters.
 
@@ -74,21 +78,24 @@ class Client:
                 timeout_s: deadline of the whole call, in seconds. If None it is the client's own, for each request by
                     itself: for each part of a large batch.
                 check: compare the images with the model's metadata before sending; as in the client's settings if None.
+                as_is: send images that no model of MNIST's digits can read: light writing on a rim of ink, or values
+                    that end far below 255. Without it they are refused, as the answers would be wrong and sure.
 
         Returns: class and probabilities of each image, in order.
         """
         return self._drive(self._operations.predict(images, **options))
 
-    def read(self, picture: "PictureSource", **options: Unpack[PredictOptions]) -> "Reading":
+    def read(self, picture: "PictureSource | Page", **options: Unpack[ReadOptions]) -> "Reading":
         """Read what is written in a picture: its digits in lines, each with its place and probability.
 
         Pictures other than single 28×28 images need OpenCV, which the extra `image` brings.
 
         Args:
             picture: a path, the bytes of a file, a file, a Pillow image, or uint8 [height, width], [height, width, 3]
-                or [height, width, 4].
+                or [height, width, 4]; or a page in which `find_digits` has found them already.
             options: `model`, `version`, `label`, `timeout_s` and `check`, as in `predict`. The deadline counts from
-                when the digits are found: looking for them is this machine's own work.
+                when the digits are found: looking for them is this machine's own work. A page that seems to lie on its
+                side or its head is asked about in up to three calls, each with that deadline.
         """
         return self._drive(self._operations.read(picture, **options))
 

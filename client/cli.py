@@ -8,11 +8,13 @@ import inspect
 import io
 import math
 import os
+import re
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from . import commands
 from .errors import DeadlineExceeded, InklingError, InvalidInput, ServerUnavailable
@@ -50,8 +52,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, _interrupt)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="surrogateescape")  # a file's name goes out in the bytes that it came in
+    parser = _parser()
+    if not (sys.argv[1:] if arguments is None else arguments):
+        parser.print_help(sys.stderr)
+        parser.exit(USAGE)
     try:
-        flags = _parser().parse_args(arguments)
+        flags = parser.parse_args(arguments)
         status: int = flags.command(flags, _settings(flags))
         sys.stdout.flush()
         return status
@@ -82,10 +88,52 @@ def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
     raise KeyboardInterrupt
 
 
+class _Parser(argparse.ArgumentParser):
+    """Says what was probably meant by a command or a flag that there is not."""
+
+    def error(self, message: str) -> NoReturn:
+        wrong = re.search(r"(?:unrecognized arguments: |invalid choice: ')([^'\s=]+)", message)
+        meant = self._meant(wrong[1]) if wrong else ""
+        super().error(f"{message}; did you mean {meant}?" if meant else message)
+
+    def _meant(self, wrong: str) -> str:
+        import difflib  # here, as it is slow to import and only needed for a mistake
+
+        if Path(wrong).suffix.lower() in commands.SUFFIXES:
+            return f"`{self.prog} read {wrong}`"
+        near = difflib.get_close_matches(wrong, self.names(), n=1)
+        return near[0] if near and near[0] != wrong else ""
+
+    def names(self) -> Iterator[str]:
+        """The flags, and the commands with theirs."""
+        for action in self._actions:
+            yield from action.option_strings
+            if isinstance(action, argparse._SubParsersAction):
+                for name, parser in action.choices.items():
+                    yield from (name, *parser.names())
+
+
+class _Version(argparse.Action):
+    """Prints the version; asked for when it is wanted, as looking it up takes time."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(nargs=0, **options)
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
+        from importlib import metadata
+
+        try:
+            print(f"{parser.prog} {metadata.version('inkling-client')}")
+        except metadata.PackageNotFoundError:
+            print(f"{parser.prog} of a checkout, not installed")
+        parser.exit()
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="inkling", description=DESCRIPTION, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    parser.add_argument("--version", action=_Version, help="print the version")
     subparsers = parser.add_subparsers(metavar="COMMAND", required=True)
 
     def add(
@@ -113,6 +161,7 @@ def _parser() -> argparse.ArgumentParser:
     predict = add("predict", commands.predict, "classify 28x28 images in a .npy file")
     predict.add_argument("array", metavar="ARRAY", help=".npy file of uint8 [n, 28, 28] or [28, 28]; - for stdin")
     predict.add_argument("--json", action="store_true", help="one JSON object, with all probabilities")
+    predict.add_argument("--as-is", action="store_true", help="send images that look inverted, or far too faint, too")
     _add_model(predict)
 
     status = add("status", commands.status, "list the versions of a model and their states")

@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import dataclasses
+import importlib.util
 import io
 import json
 import sys
@@ -25,7 +26,9 @@ from .errors import (
     NotSupported,
     ServerUnavailable,
     SignatureNotFound,
+    printable,
 )
+from .flag_names import in_flags
 from .load_test import Report, measure
 from .results import ModelStatus
 from .settings import SettingsKeywords
@@ -36,6 +39,7 @@ if TYPE_CHECKING:
 STDIN = "-"
 # Errors that the next call would meet too.
 SERVER_ERRORS = (ServerUnavailable, DeadlineExceeded, ModelNotFound, SignatureNotFound, AccessDenied, NotSupported)
+NUMPY_SUFFIX = ".npy"
 SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 
 
@@ -45,9 +49,13 @@ class Connection(SettingsKeywords, total=False):
     address: str
 
 
+# How pictures' files begin, by https://en.wikipedia.org/wiki/List_of_file_signatures: PNG, JPEG, GIF, WebP, BMP, TIFF.
+PICTURE_STARTS = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"RIFF", b"BM", b"II*\0", b"MM\0*")
+
+
 def complain(error: Exception | str) -> None:
-    """One line about it on standard error."""
-    print("error:", " ".join(str(error).split()), file=sys.stderr)
+    """One line about it on standard error, in the command line's own words."""
+    print("error:", printable(in_flags(" ".join(str(error).split()))), file=sys.stderr)
 
 
 def read(flags: argparse.Namespace, connection: Connection) -> int:
@@ -64,6 +72,8 @@ def read(flags: argparse.Namespace, connection: Connection) -> int:
         for picture, drawing in zip(pictures, drawings, strict=True):
             progress.show(picture)
             try:
+                if picture.endswith(NUMPY_SUFFIX):
+                    raise InvalidInput(f"it is an array and no picture; `inkling predict {picture}` classifies it")
                 source = sys.stdin.buffer.read() if picture == STDIN else picture
                 reading = client.read(source, version=flags.model_version, label=flags.label)
                 progress.clear()
@@ -140,7 +150,7 @@ class _Progress:
     def show(self, name: str) -> None:
         self._done += 1
         if self._total:
-            print(f"\r\x1b[K{self._done}/{self._total} {name}", end="", file=sys.stderr, flush=True)
+            print(f"\r\x1b[K{self._done}/{self._total} {printable(name)}", end="", file=sys.stderr, flush=True)
 
     def clear(self) -> None:
         if self._total:
@@ -157,7 +167,7 @@ def predict(flags: argparse.Namespace, connection: Connection) -> int:
     """Print the class of each image in a .npy file and its probability, a line for each, with a tab between them."""
     images = _load(flags.array)
     with Client(**connection) as client:
-        prediction = client.predict(images, version=flags.model_version, label=flags.label)
+        prediction = client.predict(images, version=flags.model_version, label=flags.label, as_is=flags.as_is)
     if flags.json:
         result = {
             "model": prediction.model_name,
@@ -180,7 +190,12 @@ def _load(name: str) -> NDArray[Any]:
     try:
         # Opened here, as numpy leaves a file open that it takes for an archive of arrays.
         with io.BytesIO(sys.stdin.buffer.read()) if name == STDIN else open(name, "rb") as source:
+            if source.read(4).startswith(PICTURE_STARTS):
+                raise InvalidInput(f"{_name(name)} is a picture; `inkling read {name}` reads it")
+            source.seek(0)
             array: NDArray[Any] = np.load(source, allow_pickle=False)  # a pickle could run anything
+    except InvalidInput:
+        raise
     except (ValueError, EOFError, MemoryError, zipfile.BadZipFile) as error:
         raise InvalidInput(f"{_name(name)} is not a .npy file of numbers: {error}") from error
     if not isinstance(array, np.ndarray):
@@ -220,7 +235,7 @@ def metadata(flags: argparse.Namespace, connection: Connection) -> int:
         print(json.dumps(described, default=sorted))  # the names of optional inputs are a set
     else:
         print(found)
-        print(f"({found.model_name} version {found.version})")
+        print(printable(f"({found.model_name} version {found.version})"))
     return 0
 
 
@@ -249,7 +264,9 @@ def bench(flags: argparse.Namespace, connection: Connection) -> int:
     print(json.dumps(report.to_json()) if flags.json else report)
     if report.errors:
         complain("; ".join(report.examples.values()))
-    return 1 if report.errors else 0
+    elif not len(report.latencies_ms):
+        complain("no call began and ended while it was measured; give a longer --duration, or fewer images at once")
+    return 0 if len(report.latencies_ms) and not report.errors else 1
 
 
 def web(flags: argparse.Namespace, connection: Connection) -> int:
@@ -260,9 +277,11 @@ def web(flags: argparse.Namespace, connection: Connection) -> int:
     client = AsyncClient(**connection)
     try:
         # Here, as only this command needs what the extra `web` brings.
-        import cv2  # noqa: F401 - found missing now rather than at the first drawing
-
         from .web.serve import serve
+
+        # Of the process that decodes pictures: found missing now rather than at the first drawing.
+        if importlib.util.find_spec("cv2") is None:
+            raise ImportError(name="cv2")
     except ImportError as error:
         remedy = "the extra `web` brings it: pip install 'inkling-client[web]'"
         raise ImportError(f"{error.name} is not installed; {remedy}") from error

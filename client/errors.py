@@ -23,6 +23,18 @@ from typing import Literal, TypedDict, Unpack
 import grpc
 
 
+def printable(text: str) -> str:
+    """A server's text as a terminal may show it: what is not to be seen but obeyed is escaped, such as `\\x1b`.
+
+    Line breaks and tabs stay.
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        one if one.isprintable() or one in "\n\t" else one.encode("unicode_escape").decode("ascii") for one in text
+    )
+
+
 class ErrorContext(TypedDict, total=False):
     """What every error can be told beside its details; see `InklingError`."""
 
@@ -39,7 +51,7 @@ class InklingError(Exception):
         address: the server, as it was given to the client; "" if no server was asked.
         model: the model that was asked for, with its version or label; "" if the call is not about one model.
         status: gRPC's status code; None if this client found the error itself.
-        details: the server's own words, on one line.
+        details: the server's own words, on one line; as text the error has their control characters escaped.
         hint: what to try; "" if the details say it all.
     """
 
@@ -58,7 +70,7 @@ class InklingError(Exception):
         text = f"{where}: {self.details}" if where else self.details
         if self.status is not None:
             text += f" ({self.status.name})"
-        return f"{text}; {self.hint}" if self.hint else text
+        return printable(f"{text}; {self.hint}" if self.hint else text)
 
 
 class InvalidInput(InklingError, ValueError):

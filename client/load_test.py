@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .errors import InklingError, InvalidInput
-from .operations.inference import as_images
+from .operations.images import as_images
 from .results import table
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ async def measure(
     async def caller() -> None:
         while (begun := time.perf_counter()) < end:
             try:
-                await client.predict(next(batches), version=version, label=label)
+                await client.predict(next(batches), version=version, label=label, as_is=True)
             except InklingError as error:
                 name = error.status.name if error.status else type(error).__name__
                 if begun >= start:

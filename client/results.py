@@ -1,11 +1,14 @@
 """What the calls return: plain values that print well. Nothing here knows the wire."""
 
+import html
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from .errors import printable
 
 AVAILABLE = "AVAILABLE"
 SHOWN_ROWS = 20
@@ -29,7 +32,7 @@ class Outputs(dict[str, NDArray[Any]]):
 
     def __str__(self) -> str:
         lines = [f"{name}: {array.dtype} {list(array.shape)}\n{array}" for name, array in sorted(self.items())]
-        return "\n".join([*lines, f"({self.model_name} version {self.version}, {self.signature})"])
+        return printable("\n".join([*lines, f"({self.model_name} version {self.version}, {self.signature})"]))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -67,8 +70,14 @@ class Prediction:
         shown = zip(range(SHOWN_ROWS), self, strict=False)
         lines = [f"{row:5d}  {name:5d}  {probability:11.1%}" for row, (name, probability) in shown]
         more = [f"... and {len(self) - SHOWN_ROWS:,} more"] if len(self) > SHOWN_ROWS else []
-        source = f"({self.model_name} version {self.version})"
-        return "\n".join(["image  class  probability", *lines, *more, source])
+        return "\n".join(["image  class  probability", *lines, *more, f"({_source(self)})"])
+
+    def _repr_html_(self) -> str:
+        """As notebooks show it."""
+        shown = zip(range(SHOWN_ROWS), self, strict=False)
+        rows = [(str(row), str(name), f"{probability:.1%}") for row, (name, probability) in shown]
+        more = f"and {len(self) - SHOWN_ROWS:,} more, " if len(self) > SHOWN_ROWS else ""
+        return html_table([("image", "class", "probability"), *rows], caption=f"{more}{_source(self)}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +88,7 @@ class ClassScore:
     score: float  # higher is more likely; Inkling's models give probabilities
 
     def __str__(self) -> str:
-        return f"{self.name} ({self.score:.3g})"
+        return printable(f"{self.name} ({self.score:.3g})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +139,14 @@ class ModelMetadata:
     signatures: dict[str, Signature]
 
     def __str__(self) -> str:
-        rows = [("signature", "", "name", "dtype and shape")]
+        return table(self._rows())
+
+    def _repr_html_(self) -> str:
+        """As notebooks show it."""
+        return html_table(self._rows(), caption=_source(self))
+
+    def _rows(self) -> list[tuple[str, ...]]:
+        rows: list[tuple[str, ...]] = [("signature", "", "name", "dtype and shape")]
         for name, signature in sorted(self.signatures.items()):
             if name.startswith("__"):  # TensorFlow's own, such as __saved_model_init_op
                 continue
@@ -138,7 +154,7 @@ class ModelMetadata:
                 for tensor, spec in sorted(specs.items()):
                     default = " (has a default)" if direction == "in" and tensor in signature.optional else ""
                     rows.append((name, direction, tensor, f"{spec}{default}"))
-        return table(rows)
+        return rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +166,7 @@ class VersionStatus:
     error: str = ""  # why it could not be loaded
 
     def __str__(self) -> str:
-        return f"version {self.version}: {self.state}" + (f" ({self.error})" if self.error else "")
+        return printable(f"version {self.version}: {self.state}" + (f" ({self.error})" if self.error else ""))
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +200,25 @@ class ServedModel:
 
 
 def table(rows: Sequence[tuple[str, ...]]) -> str:
-    """Rows as aligned columns, without trailing spaces."""
+    """Rows as aligned columns, without trailing spaces; each cell on one line, as a terminal may show it."""
+    rows = [tuple(printable(" ".join(cell.split())) for cell in row) for row in rows]
     widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
     lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
     return "\n".join(line.rstrip() for line in lines)
+
+
+def html_table(rows: Sequence[tuple[str, ...]], *, caption: str) -> str:
+    """Rows as a table of HTML, the first of them its head; texts are escaped."""
+    head, *body = rows
+    lines = "".join(f"<tr>{_html_cells(row, 'td')}</tr>" for row in body)
+    title = f"<caption>{html.escape(caption)}</caption><thead><tr>{_html_cells(head, 'th')}</tr></thead>"
+    return f"<table>{title}<tbody>{lines}</tbody></table>"
+
+
+def _html_cells(row: tuple[str, ...], tag: str) -> str:
+    return "".join(f"<{tag}>{html.escape(printable(cell))}</{tag}>" for cell in row)
+
+
+def _source(result: Prediction | ModelMetadata) -> str:
+    """Where a result is from."""
+    return printable(f"{result.model_name} version {result.version}")

@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from typing import Any, TypedDict
@@ -122,8 +122,9 @@ class Settings:
         addresses = self.addresses
         if not addresses or not all(isinstance(address, str) and _is_text(address.strip()) for address in addresses):
             raise InvalidInput(f"address {self.address!r}; expected host:port, such as localhost:8500, or several")
-        for address in addresses if len(addresses) > 1 else ():
-            host_and_port(address)
+        for address in addresses:
+            if len(addresses) > 1 or not _SCHEME.match(address.strip()):
+                host_and_port(address, in_list=len(addresses) > 1)
         check_timeout(self.timeout_s)
         for name in ("split_bytes", "max_rows", "max_in_flight", "max_message_bytes"):
             if not getattr(self, name) > 0:
@@ -142,7 +143,7 @@ class Settings:
     def addresses(self) -> tuple[str, ...]:
         """The addresses one by one: those of a list, or of a text with commas; a target of gRPC's own is one."""
         if not isinstance(self.address, str):
-            return tuple(self.address)
+            return tuple(self.address) if isinstance(self.address, Iterable) else ()
         return (self.address,) if _SCHEME.match(self.address.strip()) else tuple(self.address.split(","))
 
     @property
@@ -171,15 +172,52 @@ class SettingsKeywords(TypedDict, total=False):
     interceptors: Sequence[Any]
 
 
-def host_and_port(address: str) -> tuple[str, int]:
-    """The two parts of one address of a list, without the brackets of IPv6.
+def host_and_port(address: str, *, in_list: bool = True) -> tuple[str, int]:
+    """The two parts of one address, without the brackets of IPv6.
+
+    Args:
+        address: as it was given.
+        in_list: whether it is one of several.
 
     Raises: InvalidInput if it is not `host:port`.
     """
-    host, _, port = address.strip().rpartition(":")
-    if not host or "/" in host or _SCHEME.match(address.strip()) or not (port.isdecimal() and int(port) < 1 << 16):
-        raise InvalidInput(f"{address.strip()!r} in a list of addresses; expected host:port, such as 10.0.0.7:8500")
+    address = address.strip()
+    problem = _problem(address)
+    if problem:
+        where = f"{address!r} in a list of addresses" if in_list else f"address {address!r}"
+        raise InvalidInput(f"{where}; expected host:port, such as 10.0.0.7:8500: {problem}")
+    host, _, port = address.rpartition(":")
     return host.strip("[]"), int(port)
+
+
+def _problem(address: str) -> str:
+    """What is wrong with an address that should be `host:port`, and what to give instead; "" if nothing is."""
+    host, colon, port = address.rpartition(":")
+    if "://" in address and not _SCHEME.match(address):
+        return _no_url(address)
+    if _SCHEME.match(address):
+        return "a target in gRPC's own spelling stands alone, and may hold several addresses itself"
+    if "/" in address:
+        return f"it is a path; a socket's is unix:{address}" if address[0] in "/." else "gRPC takes no path behind it"
+    if not colon or not host:
+        return f"it has no {'port' if host or not colon else 'host'}"
+    if ":" in host and not (host.startswith("[") and host.endswith("]")):
+        return f"an address of IPv6 stands in brackets, as in [{host}]:{port}"
+    if not (port.isascii() and port.isdecimal()):
+        return f"its port {port!r} is no number"
+    known = len(port) <= 5 and 0 < int(port) < 1 << 16
+    return "" if known else f"there is no port {port}; the last one is 65535"
+
+
+def _no_url(url: str) -> str:
+    """What to give instead of a URL."""
+    scheme, _, rest = url.partition("://")
+    if scheme.lower() not in ("http", "https"):
+        return f"gRPC knows no {scheme}://; for its own targets see Settings"
+    host = rest.partition("/")[0]
+    given = host if ":" in host else f"{host}:8500"
+    tls = " and tls=TLS()" if scheme.lower() == "https" else ""
+    return f"it is a URL; give {given}{tls}, with the port of gRPC, not of REST"
 
 
 def check_timeout(timeout_s: float) -> float:

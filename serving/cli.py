@@ -1,6 +1,7 @@
 """`python -m serving`: read the flags, then serve, hand over to the real binary, or change versions."""
 
 import dataclasses
+import difflib
 import logging
 import os
 import shutil
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from . import flags
+from .config.memory import memory_limit, within_memory
 from .config.models import model_names
 from .flags import FlagError, Parsed, ServerConfig
 
@@ -50,10 +52,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"--engine={BINARY}: there is no {BINARY} on the PATH; install it, or use --engine=auto", file=sys.stderr)
         return BAD_FLAGS
     for argument in parsed.unknown:
-        print(f"unknown argument: {argument}", file=sys.stderr)
-    if parsed.unknown:
-        print(flags.usage(), file=sys.stderr)
+        print(f"unknown argument: {argument}{_nearest(argument)}, passed over; see --help", file=sys.stderr)
     return _serve(parsed)
+
+
+def _nearest(argument: str) -> str:
+    """What was probably meant, if there is something like it."""
+    name = argument.removeprefix("--").partition("=")[0]
+    names = [field.name for field in dataclasses.fields(ServerConfig)]
+    near = difflib.get_close_matches(name, names, n=1)
+    return f" (did you mean --{near[0]}?)" if near and argument.startswith("--") else ""
 
 
 def _serve(parsed: Parsed) -> int:
@@ -64,7 +72,7 @@ def _serve(parsed: Parsed) -> int:
     without_effect = sorted(set(parsed.given) & flags.WITHOUT_EFFECT)
     if without_effect:
         logger.info("accepted without effect here: %s", ", ".join(f"--{name}" for name in without_effect))
-    config, folder = parsed.config, None
+    config, folder = within_memory(parsed.config, parsed.given, memory_limit()), None
     if not _names_models(parsed):
         folder = Path(DEFAULT_MODELS).absolute()
         try:

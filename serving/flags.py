@@ -38,6 +38,8 @@ class ServerConfig:
     rest_api_enable_cors_support: bool = flag(False, "allow browsers from other origins")
     rest_api_max_body_mb: int = flag(256, "largest REST request body in 10^6 bytes; all bodies at once take twice that")
     rest_api_max_json_depth: int = flag(64, "deepest nesting of a REST request's JSON")
+    enable_v2: bool = flag(True, "the Open Inference Protocol (KServe V2) too, on both ports")
+    allow_model_control: bool = flag(False, "let callers of the Open Inference Protocol load and unload models")
     grpc_channel_arguments: str = flag("", "key=value,key=value for the gRPC server")
     grpc_max_threads: int = flag(4 * (os.cpu_count() or 1), "gRPC threads")
     grpc_max_concurrent_rpcs: int = flag(4096, "RPCs held at once; further ones are refused")
@@ -174,7 +176,9 @@ WITHOUT_EFFECT = frozenset(
 )
 OURS = frozenset(
     {
+        "allow_model_control",
         "drain_seconds",
+        "enable_v2",
         "engine",
         "grpc_max_concurrent_rpcs",
         "grpc_max_pending_mb",

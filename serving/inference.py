@@ -212,11 +212,6 @@ def _example_signature(model: Model, name: str, method: str) -> Signature:
         )
     if len(signature.inputs) != 1:
         raise invalid_argument("Expected one input Tensor.")
-    if signature.inputs[0].dtype != object:
-        raise invalid_argument(
-            f"Expected input Tensor of DT_STRING, which takes serialized tf.Examples. "
-            f"Got: DT_{dtype_name(signature.inputs[0].dtype_number).upper()}"
-        )
     return signature
 
 

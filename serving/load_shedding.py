@@ -19,19 +19,39 @@ MAX_REMEMBERED = 64  # requests: more than the queues of a server; callers can s
 MAX_FIELDS = 16
 MAX_LENGTH_BYTES = 5  # of a field's length on the wire: up to 2 GB
 MAX_KEY_BYTES = 256
-INPUTS = 0x12  # of all inference requests: field 2, length-delimited
+INPUTS = (0x12,)  # of TensorFlow Serving's inference requests: field 2, length-delimited
 OTHERS = (0x0A, 0x1A)  # fields 1 and 3: model_spec and output_filter, or the tasks of MultiInference
+V2_RPC = "ModelInfer"
+V2_INPUTS = (0x1A, 0x2A, 0x3A)  # id, inputs and raw_input_contents
+V2_OTHERS = (0x0A, 0x12, 0x22, 0x32)  # model_name, model_version, parameters and outputs
 
 
 class Drain:
-    """Whether the server is about to end. It begins once and never stops."""
+    """Whether the server is about to end. It begins once and never stops.
 
-    def __init__(self) -> None:
+    At the other end of its life a server listens before its first models are loaded: what cannot be answered yet is
+    refused in the same way, since another server may have it, and this one will soon.
+    """
+
+    def __init__(self, *, is_loading: bool = False) -> None:
         self.has_begun = False
+        self.is_loading = is_loading  # the first models
 
     def begin(self) -> None:
         """Refuse new work from now on."""
         self.has_begun = True
+
+    def has_loaded(self) -> None:
+        """The first models are there, and what they do not answer does not exist."""
+        self.is_loading = False
+
+    def check_loaded(self) -> None:
+        """Refuse a request that the first models may answer once they are there.
+
+        Raises: ServingError UNAVAILABLE.
+        """
+        if self.is_loading:
+            raise unavailable("The server is loading its models; send the request to another one, or try again")
 
     def check(self) -> None:
         """Refuse a request that comes too late.
@@ -76,7 +96,7 @@ class KnownFullQueues:
         """The refusal of the serialized request `content`, if its queue is known to be full and still is."""
         if not self._remembered:
             return None
-        request = rpc, _without_inputs(content)
+        request = rpc, _without_inputs(rpc, content)
         if (queue_id := self._remembered.get(request)) is None:
             return None
         queue = self._queues.get(queue_id)
@@ -87,7 +107,7 @@ class KnownFullQueues:
 
     def remember(self, rpc: str, content: bytes, error: QueueFull) -> None:
         """Keep that the serialized request `content` found its queue full."""
-        request = rpc, _without_inputs(content)
+        request = rpc, _without_inputs(rpc, content)
         if not request[1] or request in self._remembered:
             return
         if len(self._remembered) >= MAX_REMEMBERED:
@@ -95,19 +115,20 @@ class KnownFullQueues:
         self._remembered[request] = error.queue_id
 
 
-def _without_inputs(content: bytes) -> bytes:
+def _without_inputs(rpc: str, content: bytes) -> bytes:
     """A serialized inference request without its inputs; empty if it cannot be told, or is too long to keep."""
+    inputs, others = (V2_INPUTS, V2_OTHERS) if rpc == V2_RPC else (INPUTS, OTHERS)
     key, start = b"", 0
     for _ in range(MAX_FIELDS):
         if start == len(content):
             return key
         tag = content[start]
-        if tag != INPUTS and tag not in OTHERS:
+        if tag not in inputs and tag not in others:
             return b""
         end = _end_of_field(content, start + 1)
         if end > len(content):
             return b""
-        if tag != INPUTS:
+        if tag not in inputs:
             if len(key) + end - start > MAX_KEY_BYTES:
                 return b""
             key += content[start:end]

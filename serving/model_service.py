@@ -2,6 +2,9 @@
 
 import asyncio
 import logging
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
+from typing import Any
 
 import grpc
 from tensorflow_serving.apis.get_model_status_pb2 import (
@@ -10,7 +13,7 @@ from tensorflow_serving.apis.get_model_status_pb2 import (
     ModelVersionStatus,
 )
 from tensorflow_serving.apis.model_management_pb2 import ReloadConfigRequest, ReloadConfigResponse
-from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
+from tensorflow_serving.config.model_server_config_pb2 import ModelConfig, ModelServerConfig
 
 from .config.models import check_configs
 from .errors import ServingError, failed_precondition, invalid_argument, not_found
@@ -21,6 +24,24 @@ from .monitoring.metrics import Metrics
 
 logger = logging.getLogger(__name__)
 
+TURN_S = 30.0  # for which a change of the models keeps the next one waiting
+
+
+@dataclass(slots=True)
+class Turn:
+    """One change of the models, which may have to wait for the one before."""
+
+    has_begun: asyncio.Event = field(default_factory=asyncio.Event)
+    task: "asyncio.Task[None] | None" = None
+
+    async def give_way(self) -> None:
+        """Return when it has ended, which TURN_S after its beginning it is made to."""
+        await self.has_begun.wait()
+        assert self.task is not None
+        await asyncio.wait({self.task}, timeout=TURN_S)
+        self.task.cancel()
+        await asyncio.wait({self.task})
+
 
 class ModelService:
     """The RPCs of ModelService, and what the server's own probes and files need of them."""
@@ -29,7 +50,7 @@ class ModelService:
         self._manager = manager
         self._drain = drain
         self._metrics = metrics
-        self._applying = asyncio.Lock()
+        self._last_turn: Turn | None = None
 
     def get_model_status(self, request: GetModelStatusRequest) -> GetModelStatusResponse:
         """The states of a model's versions.
@@ -39,8 +60,7 @@ class ModelService:
         if not request.HasField("model_spec"):
             raise invalid_argument("Missing ModelSpec")
         spec = request.model_spec
-        servable = self._manager.servables.get(spec.name)
-        versions = dict(servable.versions) if servable else {}
+        versions = self._manager.versions(spec.name)
         if spec.HasField("version"):
             if spec.version.value not in versions:
                 raise not_found(f"Could not find version {spec.version.value} of model {spec.name}")
@@ -58,6 +78,7 @@ class ModelService:
         Raises: ServingError.
         """
         self._drain.check()
+        self._drain.check_loaded()
         if request.config.WhichOneof("config") != "model_config_list":
             raise invalid_argument(
                 "ServerModelConfig type not supported by HandleReloadConfigRequest. "
@@ -74,7 +95,9 @@ class ModelService:
     async def apply_config(self, config: ModelServerConfig, *, can_wait: bool = False) -> None:
         """Make `config` the set of models and wait until they are loaded.
 
-        Changes are made one after another, and a caller that goes away does not leave one half done.
+        Changes are made one after another, and a caller that goes away does not leave one half done. One that waits for
+        its models for very long, since a load hangs, say, gives way to the next one: its models stay configured, unless
+        the next one takes them away, but its labels are not set.
 
         Args:
             config: the models; an empty message changes nothing.
@@ -82,11 +105,24 @@ class ModelService:
 
         Raises: ServingError if the config is not usable, or if models do not become available.
         """
-        await asyncio.shield(asyncio.create_task(self._apply_in_turn(config, can_wait=can_wait)))
+        await self._in_turn(lambda: self._apply(config, can_wait=can_wait))
 
-    async def _apply_in_turn(self, config: ModelServerConfig, *, can_wait: bool) -> None:
-        async with self._applying:
-            await self._apply(config, can_wait=can_wait)
+    async def _in_turn(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        before, self._last_turn = self._last_turn, Turn()
+        turn = self._last_turn
+        turn.task = asyncio.create_task(self._after(before, turn, work))
+        await asyncio.shield(turn.task)
+
+    async def _after(self, before: "Turn | None", turn: "Turn", work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        if before is not None:
+            await before.give_way()
+        turn.has_begun.set()
+        try:
+            await work()
+        except asyncio.CancelledError:
+            raise ServingError(
+                grpc.StatusCode.ABORTED, "Another configuration came while models of this one were still loading"
+            ) from None
 
     async def _apply(self, config: ModelServerConfig, *, can_wait: bool) -> None:
         kind = config.WhichOneof("config")
@@ -101,11 +137,29 @@ class ModelService:
         configs = list(config.model_config_list.config)
         check_configs(configs, {name: servable.config for name, servable in self._manager.servables.items()})
         await self._manager.configure(configs)
-        failures = self.failures() if can_wait else self.failures() or self.not_ready()
+        failures = self.failures()
+        if not can_wait and configs:
+            failures = failures or self.not_ready()
         if failures:
             raise ServingError(
                 grpc.StatusCode.UNKNOWN, f"{len(failures)} model(s) did not become available: {{{', '.join(failures)}}}"
             )
+
+    async def change_models(self, change: Callable[[dict[str, ModelConfig]], object]) -> None:
+        """Make what `change` leaves of the present set of models, by name, the set, and wait until it has settled.
+
+        As with `apply_config`, changes are made one after another, and none is left half done.
+
+        Raises: ServingError if the set is not usable.
+        """
+        await self._in_turn(lambda: self._change(change))
+
+    async def _change(self, change: Callable[[dict[str, ModelConfig]], object]) -> None:
+        before = {name: servable.config for name, servable in self._manager.servables.items()}
+        after = dict(before)
+        change(after)
+        check_configs(list(after.values()), before)
+        await self._manager.configure(list(after.values()))
 
     def failures(self) -> list[str]:
         """One text for each configured model of which nothing could be loaded."""
@@ -118,7 +172,9 @@ class ModelService:
         return failures
 
     def not_ready(self) -> list[str]:
-        """One line for each configured model without an available version; empty: ready."""
+        """One line for each configured model without an available version, or for there being none; empty: ready."""
+        if not self._manager.servables:
+            return ["no model is configured"]
         return [
             f"model {name} has no available version: {servable.listing.notice or 'still loading, or failed to load'}"
             for name, servable in self._manager.servables.items()

@@ -4,6 +4,7 @@ from typing import TypedDict
 
 PREDICTION_SERVICE = "tensorflow.serving.PredictionService"
 MODEL_SERVICE = "tensorflow.serving.ModelService"
+V2_SERVICE = "inference.GRPCInferenceService"  # of the Open Inference Protocol
 
 DEFAULT_SIGNATURE = "serving_default"
 # What a signature is made for: its method_name.

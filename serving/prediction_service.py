@@ -6,7 +6,7 @@ begun by then is not computed.
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from types import TracebackType
 
@@ -27,7 +27,7 @@ from tensorflow_serving.apis.regression_pb2 import RegressionRequest, Regression
 
 from . import inference
 from .arrays import Array
-from .errors import invalid_argument, status_of
+from .errors import ServingError, invalid_argument, status_of
 from .inference import Work
 from .lifecycle.manager import Manager
 from .load_shedding import Drain
@@ -77,11 +77,16 @@ class Call:
             await work.do(partial(self._write, request, response, self._spec))
 
     async def record_arrays(
-        self, signature_name: str, inputs: Mapping[str, Array], outputs: Mapping[str, Array], work: Work
+        self,
+        signature_name: str,
+        inputs: Mapping[str, Array],
+        outputs: Mapping[str, Array],
+        output_filter: Sequence[str],
+        work: Work,
     ) -> None:
         """`record` for a Predict that came and goes without messages."""
         if self._is_sampled():
-            await work.do(partial(self._write_arrays, signature_name, inputs, outputs))
+            await work.do(partial(self._write_arrays, signature_name, inputs, outputs, output_filter))
 
     def __enter__(self) -> "Call":
         self._lease.__enter__()
@@ -106,8 +111,15 @@ class Call:
     def _is_sampled(self) -> bool:
         return self._request_log is not None and self._request_log.wants()
 
-    def _write_arrays(self, signature_name: str, inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> None:
+    def _write_arrays(
+        self,
+        signature_name: str,
+        inputs: Mapping[str, Array],
+        outputs: Mapping[str, Array],
+        output_filter: Sequence[str],
+    ) -> None:
         request = inference.predict_request(self.model, signature_name, inputs)
+        request.output_filter.extend(output_filter)
         response = inference.predict_response(self.model, signature_name, outputs, as_content=True)
         self._write(request, response, request.model_spec)
 
@@ -174,7 +186,11 @@ class PredictionService:
         if not spec.name:
             raise invalid_argument("ModelSpec has no name specified.")
         version = spec.version.value if spec.HasField("version") else None
-        return self._manager.find(spec.name, version=version, label=spec.version_label)
+        try:
+            return self._manager.find(spec.name, version=version, label=spec.version_label)
+        except ServingError:
+            self._drain.check_loaded()
+            raise
 
     async def predict(self, request: PredictRequest, *, size: int = 0) -> PredictResponse:
         """Predict.
@@ -194,13 +210,16 @@ class PredictionService:
             await call.record(request, response, work)
         return response
 
-    async def predict_arrays(self, call: Call, signature_name: str, inputs: Mapping[str, Array]) -> dict[str, Array]:
+    async def predict_arrays(
+        self, call: Call, signature_name: str, inputs: Mapping[str, Array], output_filter: Sequence[str] = ()
+    ) -> dict[str, Array]:
         """Predict without messages.
 
         Args:
             call: an open one.
             signature_name: empty for the default signature.
             inputs: by alias, with the dtypes of the signature; strings as object arrays of bytes.
+            output_filter: aliases of the outputs to compute; all if empty.
 
         Returns: the outputs by alias; strings as object arrays of bytes.
 
@@ -210,9 +229,9 @@ class PredictionService:
         inference.require_method(signature, check=self._check_method)
         first = next(iter(inputs.values()), None)
         call.begin(num_examples=len(first) if first is not None and first.ndim else 1)
-        outputs = await call.model.predict(signature, inputs)
+        outputs = await call.model.predict(signature, inputs, output_filter)
         size = inference.size_of(inputs, as_content=True) + inference.size_of(outputs, as_content=True)
-        await call.record_arrays(signature.name, inputs, outputs, Work(self._offload, size))
+        await call.record_arrays(signature.name, inputs, outputs, output_filter, Work(self._offload, size))
         return outputs
 
     async def classify(self, request: ClassificationRequest, *, size: int = 0) -> ClassificationResponse:

@@ -29,21 +29,23 @@ def find_model(config: ModelServerConfig, name: str) -> ModelConfig:
 def promoted(config: ModelServerConfig, *, model_name: str, version: int, label: str) -> ModelServerConfig:
     """The configuration with `label` on `version`; with `stable`, `previous` goes to where that was.
 
+    A canary that is not on trial, being where `stable` is, moves with it.
+
     Raises: ServingError if there is no such model.
     """
     after = _copy(config)
     labels = find_model(after, model_name).version_labels
     if label == STABLE and labels.get(STABLE, version) != version:
         labels[PREVIOUS] = labels[STABLE]
+        if labels.get(CANARY) == labels[STABLE]:
+            labels[CANARY] = version
     labels[label] = version
-    if label == STABLE and labels.get(CANARY) == version:
-        del labels[CANARY]  # the trial is over: it has become what all get
     _serve_what_is_labelled(find_model(after, model_name))
     return after
 
 
 def rolled_back(config: ModelServerConfig, *, model_name: str) -> ModelServerConfig:
-    """The configuration with `stable` where it was before the last promotion, and no canary.
+    """The configuration with `stable` where it was before the last promotion, and `canary`, where there is one, too.
 
     Raises: ServingError if there is no such model, or no version before.
     """
@@ -55,7 +57,8 @@ def rolled_back(config: ModelServerConfig, *, model_name: str) -> ModelServerCon
             f"model {model_name!r} has no version to go back to ({has}); name one with `promote --version N`"
         )
     labels[STABLE], labels[PREVIOUS] = labels[PREVIOUS], labels[STABLE]
-    labels.pop(CANARY, None)
+    if CANARY in labels:
+        labels[CANARY] = labels[STABLE]  # whatever was on trial, its callers want to be safe now as well
     _serve_what_is_labelled(find_model(after, model_name))
     return after
 

@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+from collections.abc import Generator
 from contextlib import suppress
 from pathlib import Path
 
@@ -15,10 +16,14 @@ os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
 # TensorFlow is imported, here and in the processes that tests start.
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
-# A shell's background jobs are deaf to Ctrl-C, and so is what they start: the tests that send it would wait in vain.
+# A shell's background jobs are deaf to Ctrl-C, those of `nohup` to SIGHUP, and so is what they start: the tests that
+# send these would wait in vain.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     with suppress(ValueError):  # not in the main thread
         signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    with suppress(ValueError):
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 from tests import digit_models as kept
 from tests import quick
@@ -29,8 +34,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    if config.getoption("--quick"):
-        quick.forbid_processes()
+    quick.forbid_processes()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    quick.watch(item)
+    try:
+        return (yield)
+    finally:
+        quick.watch(None)
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:

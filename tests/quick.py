@@ -1,4 +1,4 @@
-"""`--quick`: leaves out the tests that start processes or train, and fails one that starts a process without a mark."""
+"""`--quick` leaves out the tests that start processes or train; with it or without, one needs a mark to start one."""
 
 import multiprocessing.process
 import os
@@ -28,12 +28,21 @@ def left_out(item: pytest.Item) -> bool:
     return any(item.get_closest_marker(name) for name in LEFT_OUT)
 
 
+def watch(item: pytest.Item | None) -> None:
+    """From here on `item` is what runs; None: nothing does."""
+    global unmarked
+    unmarked = item is not None and not left_out(item)
+
+
+unmarked = False
+
+
 def forbid_processes() -> None:
-    """From here on a test that starts a process fails, by whichever of Python's ways."""
+    """From here on a test without a mark that starts a process fails, by whichever of Python's ways."""
     start, popen = multiprocessing.process.BaseProcess.start, subprocess.Popen.__init__
 
     def refuse(what: object) -> None:
-        if "PYTEST_CURRENT_TEST" in os.environ:
+        if unmarked:
             pytest.fail(f"starts a process ({what}): mark the test `process`, so that `make test-quick` leaves it out")
 
     def checked_popen(self: Any, args: Any, *rest: Any, **options: Any) -> None:

@@ -38,6 +38,11 @@ def test_manifests_and_documentation_name_images_of_it():
     assert {name: tags for name, tags in found.items() if tags != {VERSION}} == {}
 
 
+def test_the_job_that_cannot_be_changed_has_it_in_its_name():
+    text = (ROOT / "k8s/overlays/one-node/job.yaml").read_text()
+    assert re.findall(r"^  name: make-folder-(\S+)", text, re.MULTILINE) == [VERSION.replace(".", "-")]
+
+
 def test_the_changelog_has_a_dated_section_for_it():
     assert re.search(
         rf"^## {re.escape(VERSION)} \(\d{{4}}-\d\d-\d\d\)$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE

@@ -16,7 +16,13 @@ AT_THE_ROOT = {"LICENSE", "README.md", "pyproject.toml"}  # of a folder: what ma
     [
         (
             "client",
-            ["py.typed", "protocol/wire_pb2.pyi", "reading/digit_subspaces.npz", "web/page/index.html"],
+            [
+                "py.typed",
+                "protocol/wire_pb2.pyi",
+                "reading/digit_subspaces.npz",
+                "reading/strangers.npz",
+                "web/page/index.html",
+            ],
             ["LICENSE", "reading/LICENSE.md"],
         ),
         ("serving", ["py.typed"], ["LICENSE"]),

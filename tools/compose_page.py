@@ -202,7 +202,7 @@ def _write_line(
     line = np.zeros((room, round(height * 2.2) * (count + 1)), np.float32)
     cursor = 0.0
     for index in chosen:
-        patch = _digit(
+        patch = digit_ink(
             images[index],
             height=height * (1 + random.uniform(-1, 1) * difficulty.size_spread),
             slant=hand + random.uniform(-1, 1) * difficulty.slant / 3,
@@ -220,8 +220,18 @@ def _write_line(
     return line[:, : used[-1] + 1], "".join(map(str, labels[chosen]))
 
 
-def _digit(image: NDArray[np.uint8], *, height: float, slant: float, degrees: float, stroke: float) -> Floats:
-    """One digit's ink, 0 to 1, cut to its box, at most 1.5 `height` high."""
+def digit_ink(image: NDArray[np.uint8], *, height: float, slant: float, degrees: float, stroke: float) -> Floats:
+    """One digit's ink as written on paper.
+
+    Args:
+        image: uint8 [28, 28], of MNIST.
+        height: of the digit, about, in pixels.
+        slant: shear, columns to the right for each row upwards.
+        degrees: by which it is turned.
+        stroke: see `Difficulty.stroke`.
+
+    Returns: float32 [h, w], 0 to 1, cut to its box, at most 1.5 `height` high.
+    """
     scale = height / MNIST_BOX
     side = round(height * 2.2)
     angle = np.deg2rad(degrees)
@@ -235,7 +245,7 @@ def _digit(image: NDArray[np.uint8], *, height: float, slant: float, degrees: fl
     sharp = np.clip((grown - stroke) * max(1.0, scale * 0.8) + 0.5, 0, 1).astype(np.float32)
     rows, columns = np.flatnonzero(sharp.max(axis=1) > 0.3), np.flatnonzero(sharp.max(axis=0) > 0.3)
     if not len(rows):
-        return _digit(image, height=height, slant=slant, degrees=degrees, stroke=stroke * 0.7)
+        return digit_ink(image, height=height, slant=slant, degrees=degrees, stroke=stroke * 0.7)
     return sharp[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1][: round(height * 1.5)]
 
 

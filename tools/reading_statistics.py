@@ -30,10 +30,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.reading import Predict, edit_distance, load_model
-from inkling.client.reading import best_path, novelty, result
+from inkling.client.reading import best_path, novelty, result, strangers
 from inkling.client.reading.best_path import Costs
 from inkling.client.reading.mnist_form import upright
-from inkling.client.reading.page import VIEWS, PageLine, find_digits
+from inkling.client.reading.page import VIEWS, Candidate, PageLine, find_digits
 from inkling.train import data
 from tools import compose_page, digit_subspaces
 
@@ -50,14 +50,18 @@ class AskedPage:
     lines: tuple[PageLine, ...]
     probabilities: NDArray[np.float64]  # float64 [n, 10], mean of a candidate's views
     scores: NDArray[np.float64]  # float64 [n, 10], outlier scores
+    strangers: NDArray[np.float64] | None = None  # float64 [n], logits of being no digit
 
     def read(self, costs: Costs) -> str:
         """The labels on the best path, whether or not they would be marked."""
         lines = []
         for line in self.lines:
-            path = best_path.best_path(line, self.probabilities, self.scores, costs)
-            lines.append("".join(str(int(self.probabilities[choice.candidate.number].argmax())) for choice in path))
+            path = best_path.best_path(line, self.probabilities, self.scores, costs, strangers=self.strangers)
+            lines.append("".join(self._text(choice.candidate) for choice in path))
         return "\n".join(line for line in lines if line)
+
+    def _text(self, candidate: Candidate) -> str:
+        return candidate.sign or str(int(self.probabilities[candidate.number].argmax()))
 
 
 def log_aspects(images: NDArray[np.uint8], *, level: int) -> NDArray[np.float64]:
@@ -91,8 +95,10 @@ def asked_pages(predict: Predict, *, strings: int, pages: int, seed: int) -> lis
                 asked.append(AskedPage(each.text, (), np.empty((0, 10)), np.empty((0, 10))))
                 continue
             probabilities = predict(page.images).astype(np.float64).reshape(-1, VIEWS, 10).mean(axis=1)
-            scores = novelty.outlier_scores(page.images[VIEWS - 1 :: VIEWS]).astype(np.float64)
-            asked.append(AskedPage(each.text, page.lines, probabilities, scores))
+            upright_views = page.images[VIEWS - 1 :: VIEWS]
+            scores = novelty.outlier_scores(upright_views).astype(np.float64)
+            logits = strangers.stranger_logits(upright_views).astype(np.float64)
+            asked.append(AskedPage(each.text, page.lines, probabilities, scores, logits))
     return asked
 
 

@@ -38,4 +38,5 @@ Built into dist/. To publish $version:
   twine upload dist/*.whl
   IMAGES=registry.example.com/inkling/ k8s/images/build.sh
   for image in train serving client; do podman push registry.example.com/inkling/\$image:$version; done
+The images' bills of materials are build/images/*-$version.cdx.json; keep them with the wheels.
 TEXT

@@ -16,15 +16,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from types import FrameType
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 
 from . import config as configs
-from . import data, quiet, runs
+from . import data, quiet, runs, speed
 from .config import Augmentation, JobConfig, Policy, TrainConfig
 from .progress import Display, Message
-from .storage import RunFolder
 
 OK, FAILED, USAGE, INTERRUPTED, PIPE_CLOSED = 0, 1, 2, 130, 141
 
@@ -47,25 +46,27 @@ class RunFlags:
 
     train: TrainConfig
     job: JobConfig
+    max_minutes: float | None = None  # take fewer epochs, as many as this machine manages in so many minutes
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class PreviewFlags:
+class PreviewFlags(configs.ReadOptions):
     """Draw a contact sheet: training images beside augmented versions of them."""
 
     output: Annotated[Path, tyro.conf.arg(aliases=["-o"])] = Path("preview.png")  # PNG file to write
-    data: Path | None = None  # IDX folder, .npz or image folder; MNIST if not given
+    data: str | None = None  # IDX folder, .npz or image folder, or a URI of one; MNIST if not given
     seed: int = 0  # of the augmentation
     augmentation: Augmentation = dataclasses.field(default_factory=lambda: configs.POLICIES["digits"])
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class EvaluateFlags:
+class EvaluateFlags(configs.ReadOptions):
     """Measure a SavedModel, a folder of its versions (the highest is taken), or an .h5 or .keras file on a test set."""
 
     model: tyro.conf.Positional[str]  # what to measure: a path, or a URI such as s3://bucket/models/mnist
-    data: Path | None = None  # IDX folder, .npz or image folder, of which the test part is used; MNIST if not given
-    pictures: Path | None = None  # folder to draw confusion_matrix.png and mistakes.png into
+    data: str | None = None  # IDX folder, .npz or image folder, or a URI of one: its test part; MNIST if not given
+    suite: Literal["plain", "robust"] = "plain"  # robust: the test set as fifteen corruptions leave it, too
+    pictures: Path | None = None  # folder to draw confusion_matrix.png, mistakes.png and robustness.png into
     json: bool = False  # print the figures as JSON
 
 
@@ -107,18 +108,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return USAGE if isinstance(error, ValueError) else FAILED  # ValueError: wrong settings or data
 
 
-def _run_flags(arguments: list[str]) -> tuple[RunFlags, bool]:
-    """The flags of a training job, with the run's name filled in, and whether a precision was among them."""
+def _run_flags(arguments: list[str]) -> tuple[RunFlags, frozenset[str]]:
+    """The flags of a training job, with the run's name filled in, and which settings this machine chose."""
     early = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     early.add_argument("--recipe", choices=configs.RECIPES)
     early.add_argument("--policy", choices=configs.POLICIES)
     early.add_argument("--precision")
+    early.add_argument("--onednn")
     early.add_argument("--address")
     early.add_argument("--in-process", action="store_true")
     known, _ = early.parse_known_args(arguments)
     # Set in a Ray job, where --in-process must work too.
     address = known.address or ("local" if known.in_process else os.environ.get("RAY_ADDRESS", "local"))
     base = configs.RECIPES[known.recipe or "quick"]()
+    base = dataclasses.replace(base, onednn=quiet.trains_by_onednn())
     if address == "local" and quiet.trains_in_bfloat16():
         base = dataclasses.replace(base, precision="bfloat16")
     if known.policy:
@@ -127,45 +130,75 @@ def _run_flags(arguments: list[str]) -> tuple[RunFlags, bool]:
         tyro.conf.OmitArgPrefixes[RunFlags],
         args=arguments,
         default=RunFlags(train=base, job=JobConfig(address=address)),
-        prog="python -m train",
-        description=RUN_HELP,
+        prog=configs.program(),
+        description=RUN_HELP.replace("python -m train", configs.program()),
     )
     settings = flags.job
     if settings.resume and settings.name not in ("", settings.resume):
         raise ValueError(f"--resume {settings.resume} and --name {settings.name} differ; give one of them")
-    chosen = known.recipe or known.policy or settings.data or settings.model_name != JobConfig().model_name
-    if settings.resume and (chosen or flags.train != base):
+    given = known.recipe or known.policy or settings.data or settings.model_name != JobConfig().model_name
+    if settings.resume and (given or flags.max_minutes or flags.train != base):
         raise ValueError("--resume goes on with the run's own settings and data; leave the flags for these out")
+    _check_max_minutes(flags)
     name = settings.resume or settings.name or f"{flags.train.recipe}-{datetime.now():%Y%m%d-%H%M%S}"
-    named = dataclasses.replace(settings, name=name)
-    return RunFlags(train=flags.train, job=named), known.precision is not None
+    of_minutes = {"epochs", "plain_epochs", "warmup_epochs"} if flags.max_minutes else set()
+    by_machine = {name for name in ("precision", "onednn") if getattr(known, name) is None} | of_minutes
+    return dataclasses.replace(flags, job=dataclasses.replace(settings, name=name)), frozenset(by_machine)
+
+
+def _check_max_minutes(flags: RunFlags) -> None:
+    if flags.max_minutes is None:
+        return
+    configs.check(flags, "max_minutes", flags.max_minutes > 0, "a positive number of minutes")
+    if flags.job.address != "local":
+        raise ValueError(
+            f"--max-minutes {flags.max_minutes:g} measures this machine, and --address {flags.job.address} trains on "
+            "others; give --epochs instead"
+        )
 
 
 def run(arguments: list[str]) -> int:
     """Train."""
-    flags, precision_given = _run_flags(arguments)
+    flags, by_machine = _run_flags(arguments)
     settings = flags.job
+
+    def fit(config: TrainConfig, dataset: data.Dataset) -> TrainConfig:
+        if flags.max_minutes is None:
+            return config
+        display.show(Message("measuring how fast this machine trains"))
+        measured = speed.images_per_s(config, dataset, num_threads=settings.cpus_per_worker or os.cpu_count() or 1)
+        examples = len(dataset.train_labels) - config.validation_size
+        fitted, why = speed.fitted(config, minutes=flags.max_minutes, speed=measured, num_examples=examples)
+        display.show(Message(why))
+        return fitted
+
     if settings.verbose:
         os.environ["TF_CPP_MIN_LOG_LEVEL"] = "0"
         logging.getLogger().setLevel(logging.INFO)
+    begun = None
     with Display() as display:
         try:
-            begun = runs.begin(flags.train, settings, display.show, precision_given=precision_given)
-            quiet.import_tensorflow(verbose=settings.verbose)
+            begun = runs.begin(flags.train, settings, display.show, by_machine=by_machine, fit=fit)
+            quiet.import_tensorflow(onednn=begun.config.onednn, verbose=settings.verbose)
             from . import job  # with TensorFlow, seconds that --help and a mistake need not cost
 
             result = job.run_job(begun, display.show)
         except KeyboardInterrupt:
-            exists = RunFolder(settings.storage, settings.name).exists("config.json")
-            hint = f"stopped; go on with: {settings.resume_command()}" if exists else "stopped before the run began"
-            display.show(Message(hint))
+            can_resume = begun or settings.resume
+            display.show(Message(f"stopped; go on with: {settings.resume_command()}" if can_resume else _NOT_BEGUN))
             raise
+        except OSError as error:
+            hint = f"; when that is mended, go on with: {settings.resume_command()}" if begun else ""
+            raise OSError(f"{error}{hint}") from error
     evaluation = result.evaluation
     print(f"test accuracy   {evaluation.accuracy:.2%} ({evaluation.num_examples:,} images)")
     print(f"test loss       {evaluation.loss:.4f} nats")
     print(f"report          {result.folder}/")
     print(f"published       {result.published or 'no (--no-publish)'}")
     return OK
+
+
+_NOT_BEGUN = "stopped before the run began"
 
 
 def preview(arguments: list[str]) -> int:
@@ -177,51 +210,68 @@ def preview(arguments: list[str]) -> int:
         tyro.conf.OmitArgPrefixes[PreviewFlags],
         args=arguments,
         default=PreviewFlags(augmentation=configs.POLICIES[policy]),
-        prog="python -m train preview",
+        prog=f"{configs.program()} preview",
     )
-    quiet.import_tensorflow()
+    quiet.import_tensorflow(onednn=quiet.trains_by_onednn())
     from . import plots
 
-    sheet = plots.contact_sheet(data.load(flags.data), flags.augmentation, seed=flags.seed)
+    dataset = _load(flags.data, flags)
+    sheet = plots.contact_sheet(dataset, flags.augmentation, seed=flags.seed)
     flags.output.write_bytes(sheet)
     print(flags.output)
     return OK
 
 
+def _load(source: str | None, how: configs.ReadOptions) -> data.Dataset:
+    dataset = data.load(source, how)
+    for note in dataset.notes:
+        print(f"{dataset.source}: {note}", file=sys.stderr)
+    return dataset
+
+
 def evaluate(arguments: list[str]) -> int:
     """Measure a model."""
-    flags = tyro.cli(EvaluateFlags, args=arguments, prog="python -m train evaluate")
-    quiet.import_tensorflow()
+    flags = tyro.cli(EvaluateFlags, args=arguments, prog=f"{configs.program()} evaluate")
+    quiet.import_tensorflow(onednn=quiet.trains_by_onednn())
     from . import plots
+    from .corruptions import Robustness
     from .evaluate import Evaluation
     from .predictor import load_predictor
 
-    dataset = data.load(flags.data)
-    probabilities = load_predictor(flags.model)(dataset.test_images)
+    dataset = _load(flags.data, flags)
+    predict = load_predictor(flags.model)
+    probabilities = predict(dataset.test_images)
     if probabilities.shape[1] != len(dataset.class_names):
         raise data.DataError(
             f"{flags.model} tells {probabilities.shape[1]} classes apart, but {dataset.source} has "
             f"{len(dataset.class_names)}; give the --data it was trained on"
         )
     evaluation = Evaluation.of(probabilities, dataset.test_labels)
-    print(json.dumps(dataclasses.asdict(evaluation)) if flags.json else evaluation.table(dataset.class_names))
+    robustness = Robustness.of(predict, dataset) if flags.suite == "robust" else None
+    if flags.json:
+        more = {"robustness": dataclasses.asdict(robustness)} if robustness else {}
+        print(json.dumps(dataclasses.asdict(evaluation) | more))
+    else:
+        print(evaluation.table(dataset.class_names))
+        print(f"\n{robustness.table()}" if robustness else "", end="\n" if robustness else "")
     if flags.pictures:
         flags.pictures.mkdir(parents=True, exist_ok=True)
         matrix = plots.confusion_matrix(evaluation, dataset.class_names)
         (flags.pictures / "confusion_matrix.png").write_bytes(matrix)
-        mistakes = plots.mistakes(dataset.test_images, dataset.test_labels, probabilities, dataset.class_names)
-        (flags.pictures / "mistakes.png").write_bytes(mistakes)
+        (flags.pictures / "mistakes.png").write_bytes(plots.mistakes(dataset, probabilities))
+        if robustness:
+            (flags.pictures / "robustness.png").write_bytes(plots.robustness(robustness, dataset))
     return OK
 
 
 def publish(arguments: list[str]) -> int:
     """Publish an earlier run."""
-    flags = tyro.cli(PublishFlags, args=arguments, prog="python -m train publish")
+    flags = tyro.cli(PublishFlags, args=arguments, prog=f"{configs.program()} publish")
     run = runs.reopen(flags.run, flags.storage)
     where = dataclasses.replace(run.job, model_dir=flags.model_dir, model_name=flags.model_name or run.job.model_name)
     least = run.config.min_accuracy if flags.min_accuracy is None else flags.min_accuracy
     run = dataclasses.replace(run, job=where, config=dataclasses.replace(run.config, min_accuracy=least))
-    quiet.import_tensorflow()
+    quiet.import_tensorflow(onednn=run.config.onednn)
     from . import job
 
     print(job.publish_run(run, which=flags.checkpoint))

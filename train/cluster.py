@@ -10,6 +10,7 @@ from typing import Literal
 import ray
 from ray.autoscaler.sdk import request_resources
 from ray.util.placement_group import placement_group, remove_placement_group
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from .progress import Event, Message
 
@@ -91,6 +92,39 @@ def plan_workers(
     return plan
 
 
+def plan_elastic(
+    nodes: Sequence[dict[str, float]],
+    *,
+    least: int,
+    most: int,
+    cpus: int | None,
+    gpus: int | None,
+    global_batch_size: int,
+) -> WorkerPlan:
+    """As many workers from `least` to `most` as the nodes hold and as divide the global batch evenly.
+
+    Without a worker's size there is one on each node, more only where `least` asks for them.
+
+    Raises: ClusterTooSmall if not even `least` fit; ValueError if no number of workers divides the batch.
+    """
+    with_gpu = [node for node in nodes if node.get("GPU", 0) >= 1]
+    usable = len(with_gpu if with_gpu and gpus != 0 else [node for node in nodes if node.get("CPU", 0) >= 1])
+    top = min(most, max(least, usable)) if cpus is None and gpus is None else most
+    refused: Exception = ValueError(
+        f"global_batch_size={global_batch_size} does not split evenly over any number of workers from {least} to "
+        f"{most}; choose another --global-batch-size"
+    )
+    for number in range(top, least - 1, -1):
+        try:
+            plan = plan_workers(nodes, num_workers=number, cpus=cpus, gpus=gpus, global_batch_size=global_batch_size)
+        except ClusterTooSmall as error:
+            refused = error
+            continue
+        if global_batch_size % (plan.num_workers * max(1, plan.gpus)) == 0:
+            return plan
+    raise refused
+
+
 def _share(nodes: Sequence[dict[str, float]], resource: str, workers_per_node: int) -> int:
     """What each of a node's workers gets of a resource, on every node alike: the smallest node decides."""
     return int(min((node.get(resource, 0) for node in nodes), default=0)) // workers_per_node
@@ -142,8 +176,26 @@ def requested_nodes(num_workers: int | None, cpus: int | None, gpus: int | None,
 
 
 def node_resources() -> list[dict[str, float]]:
-    """The resources of each live node."""
-    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    """The resources of each live node that is not about to leave."""
+    leaving = _draining()
+    return [node["Resources"] for node in ray.nodes() if node["Alive"] and node["NodeID"] not in leaving]
+
+
+def on_node(node_id: str) -> NodeAffinitySchedulingStrategy:
+    """Where to place an actor or a task that must be on just that node."""
+    return NodeAffinitySchedulingStrategy(node_id, soft=False)
+
+
+def node_ids() -> frozenset[str]:
+    """Which nodes live."""
+    return frozenset(node["NodeID"] for node in ray.nodes() if node["Alive"])
+
+
+def _draining() -> frozenset[str]:
+    """The nodes that are being drained: `ray drain-node`, the autoscaler's and KubeRay's notice before they go."""
+    if ray.util.client.ray.is_connected():
+        return frozenset()  # through ray:// nobody tells
+    return frozenset(ray._private.state.state.get_draining_nodes())
 
 
 def _check_free(plan: WorkerPlan) -> None:

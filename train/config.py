@@ -7,6 +7,7 @@ are the same run. `JobConfig` has the rest: Ray, devices, folders.
 import dataclasses
 import re
 import shlex
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -41,6 +42,11 @@ class Augmentation:
     def is_identity(self) -> bool:
         """Whether images stay as they are."""
         return all(not getattr(self, field.name) for field in dataclasses.fields(self) if field.name != "policy")
+
+
+def program() -> str:
+    """What this process was started as, for help and hints: the installed command, or the module."""
+    return "inkling-train" if Path(sys.argv[0]).stem == "inkling-train" else "python -m train"
 
 
 def check(config: Any, name: str, holds: bool, expected: str) -> None:
@@ -83,6 +89,7 @@ class TrainConfig:
     augmentation: Augmentation = field(default_factory=lambda: POLICIES["digits"])
     plain_epochs: int = 0  # the last epochs, which take the images unaugmented
     precision: Precision = "float32"  # what convolutions compute in; variables stay float32
+    onednn: bool | None = True  # compute convolutions on CPUs by oneDNN; None leaves it to TensorFlow
     jit_compile: bool | None = None  # compile the step with XLA; None: on one GPU (on CPUs it is slower)
     deterministic: bool = False  # use only ops that give the same bits each time
     seed: int = 0  # of the initial weights, the order, the augmentation and the dropout
@@ -142,8 +149,11 @@ class TrainConfig:
     def from_json(cls, values: Mapping[str, Any]) -> "TrainConfig":
         """The config that `to_json` wrote; raises ValueError if another version wrote it, with other fields."""
         lists = {name: tuple(value) for name, value in values.items() if isinstance(value, list)}
+        left_to_tensorflow = {"onednn": None}  # by version 0.1, which had no such field
         try:
-            return cls(**{**values, **lists, "augmentation": Augmentation(**values["augmentation"])})
+            return cls(
+                **{**left_to_tensorflow, **values, **lists, "augmentation": Augmentation(**values["augmentation"])}
+            )
         except (TypeError, KeyError) as error:
             raise ValueError(
                 f"the run was begun by another version of Inkling ({error}); go on with that one"
@@ -151,19 +161,34 @@ class TrainConfig:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class JobConfig:
-    """Where a job runs and where its files go; nothing here changes what is trained."""
+class ReadOptions:
+    """How a labelled set is read, where it leaves a choice."""
+
+    invert: bool = False  # exchange black and white: for dark ink on light paper, of which MNIST is the opposite
+    pixel_max: float | None = None  # the pixel value that means white; if not given, judged by the whole set
+    test_size: float | None = None  # share of the images to split off for the test set, if the set comes without one
+
+    def __post_init__(self) -> None:
+        check(self, "pixel_max", self.pixel_max is None or self.pixel_max > 0, "a positive number")
+        check(self, "test_size", self.test_size is None or 0 < self.test_size < 1, "a share between 0 and 1")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class JobConfig(ReadOptions):
+    """Which data a job reads, where it runs and where its files go."""
 
     name: str = ""  # the run's name; its files go to <storage>/<name>/; recipe and time if not given
     storage: str = "runs"  # folder or URI (s3://, gs://, ...) for checkpoints and results
-    data: Path | None = None  # IDX folder, .npz or image folder; MNIST if not given
+    data: str | None = None  # IDX folder, .npz or image folder, or a URI of one; MNIST if not given
     model_dir: str = "models"  # model repository to publish into: a folder or URI
     model_name: str = "mnist"  # the model's name in the repository
     publish: bool = True  # publish the trained model
+    begin_anew: bool = False  # forget what was begun under --name and has no checkpoint yet
     resume: str = ""  # name of an unfinished run to go on with, with its own settings
     address: str = "local"  # Ray cluster: local starts one here; auto, HOST:PORT or ray://HOST:PORT join one
-    num_workers: int | None = (
-        None  # Ray workers; if not given, one on each node, or as many as fit with --cpus-per-worker
+    num_workers: str | None = (
+        None  # Ray workers: 4, or 1:8 for as many of these as the cluster holds, more and fewer while it trains; if not
+        # given, one on each node, or as many as fit with --cpus-per-worker
     )
     cpus_per_worker: int | None = None  # CPUs for each worker; if not given, its node's CPUs, shared out
     gpus_per_worker: int | None = None  # GPUs for each worker; if not given, its node's GPUs, shared out
@@ -174,16 +199,33 @@ class JobConfig:
     verbose: bool = False  # show the logs of Ray and TensorFlow, and whole tracebacks
 
     def __post_init__(self) -> None:
-        limits = {"num_workers": 1, "cpus_per_worker": 1, "gpus_per_worker": 0, "cpu_replicas": 1, "max_failures": 0}
+        ReadOptions.__post_init__(self)
+        limits = {"cpus_per_worker": 1, "gpus_per_worker": 0, "cpu_replicas": 1, "max_failures": 0}
         for name, least in limits.items():
             value = getattr(self, name)
             check(self, name, value is None or value >= least, f"{least} or more")
+        bounds = self.worker_bounds
+        expected = "a number from 1, or a range such as 1:8"
+        check(self, "num_workers", bounds is None or 1 <= bounds[0] <= bounds[1], expected)
         if self.in_process:
             for name in ("num_workers", "gpus_per_worker", "address", "wait"):
                 given = getattr(self, name) != JobConfig.__dataclass_fields__[name].default
                 check(self, name, not given, "no value together with --in-process, which trains without Ray")
         named = NAME.fullmatch(self.model_name) is not None
         check(self, "model_name", named, "letters, digits, '.', '_' and '-', 100 at most")
+
+    @property
+    def worker_bounds(self) -> tuple[int, int] | None:
+        """The least and the most workers that were asked for, equal if it was a number; None leaves it to the cluster.
+
+        (0, 0) for what is neither.
+        """
+        if self.num_workers is None:
+            return None
+        parts = str(self.num_workers).split(":")
+        if len(parts) > 2 or not all(part.isdecimal() for part in parts):
+            return 0, 0
+        return int(parts[0]), int(parts[-1])
 
     def resume_command(self) -> str:
         """What to type to go on with the run."""
@@ -202,12 +244,12 @@ class JobConfig:
             "--" + name.replace("_", "-") + (f" {shlex.quote(str(value))}" if value is not True else "")
             for name, value in changed.items()
         ]
-        return " ".join([f"python -m train --resume {self.name}", *flags])
+        return " ".join([f"{program()} --resume {self.name}", *flags])
 
     def publish_command(self) -> str:
         """What to type to publish the finished run again."""
         elsewhere = f" --storage {shlex.quote(self.storage)}" if self.storage != JobConfig().storage else ""
-        return f"python -m train publish {self.name}{elsewhere}"
+        return f"{program()} publish {self.name}{elsewhere}"
 
 
 def quick() -> TrainConfig:

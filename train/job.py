@@ -35,8 +35,9 @@ def run_job(run: Run, emit: Callable[[Event], None]) -> JobResult:
         return _finish(run, _train_here(run, emit), emit)
     from . import launch  # Ray takes seconds to import, and --in-process does without it
 
+    emit(Message("starting Ray" if run.job.address == "local" else f"joining the Ray cluster at {run.job.address}"))
     # Finished before Ray is left: leaving a submitted job's Ray deletes the folder that it runs in.
-    with launch.connected(run.job.address, verbose=run.job.verbose):
+    with launch.connected(run.job.address, onednn=run.config.onednn, verbose=run.job.verbose):
         return _finish(run, launch.train(run, emit), emit)
 
 
@@ -49,7 +50,7 @@ def _train_here(run: Run, emit: Callable[[Event], None]) -> Outcome:
         seed=run.config.seed,
         deterministic=run.config.deterministic,
     )
-    return loop.train(
+    outcome = loop.train(
         run.config,
         run.dataset,
         strategy.make_strategy(),
@@ -57,12 +58,14 @@ def _train_here(run: Run, emit: Callable[[Event], None]) -> Outcome:
         emit=emit,
         on_checkpoint=lambda path, metrics: None,
     )
+    assert isinstance(outcome, Outcome)  # nobody asked it to pause
+    return outcome
 
 
 def _finish(run: Run, outcome: Outcome, emit: Callable[[Event], None]) -> JobResult:
     final = checkpoint.load(run.folder, outcome.step)
     emit(Message("writing the report"))
-    evaluation = report.write_results(run, final, outcome)
+    evaluation = report.write_results(run, final, outcome, emit)
     published = None
     if run.job.publish:
         emit(Message("publishing"))

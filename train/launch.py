@@ -5,12 +5,15 @@ lies in `loop.py`, which knows nothing of Ray; what to show travels to the drive
 """
 
 import functools
+import json
 import logging
 import os
 import shutil
+import signal
 import socket
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,19 +23,22 @@ from typing import Any
 import ray
 import ray.train
 import tensorflow as tf
+from ray._private.ray_logging import global_worker_stdstream_dispatcher
+from ray._private.runtime_env.constants import RAY_JOB_CONFIG_JSON_ENV_VAR
 from ray.train.tensorflow import TensorflowTrainer
 from ray.util.queue import Queue
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from . import cluster, loop, strategy
+from . import cluster, loop, quiet, strategy
 from .cluster import WorkerPlan
 from .config import TrainConfig
-from .loop import Outcome, TrainingDiverged
+from .elastic import Pauses
+from .loop import Outcome, Paused, TrainingDiverged
 from .progress import Event, Message
 from .runs import Run
 from .storage import RunFolder
 
 POLL_S = 0.2  # between two looks at the event queue
+SILENCE_S = 60.0  # without a word from the workers, after which the run says what it waits for
 CONNECT_TIMEOUT_S = 10.0
 RAY_SNAPSHOT = "checkpoint_manager_snapshot.json"
 # A worker that does not answer for this long is dead. Ray waits 10 minutes, which a frozen process is not worth:
@@ -49,26 +55,30 @@ class TrainingFailed(RuntimeError):
 
 
 @contextmanager
-def connected(address: str, *, verbose: bool) -> Iterator[None]:
+def connected(address: str, *, onednn: bool | None, verbose: bool) -> Iterator[None]:
     """Ray while the context lasts: started on this machine (`local`), or a cluster that is joined.
 
     Args:
         address: `local`, `auto`, `host:port` or `ray://host:port`.
+        onednn: whether the workers' CPU kernels are oneDNN's; None leaves it to TensorFlow.
 
     Raises: ClusterUnreachable.
     """
-    _connect(address, verbose=verbose)
+    _connect(address, onednn=onednn, verbose=verbose)
     try:
         yield
     finally:
         ray.shutdown()
 
 
-def _connect(address: str, *, verbose: bool) -> None:
+def _connect(address: str, *, onednn: bool | None, verbose: bool) -> None:
     for name, value in RAY_DEFAULTS.items():
         os.environ.setdefault(name, value)
     level = logging.INFO if verbose else logging.ERROR
-    environment: dict[str, Any] = {"env_vars": {"TF_CPP_MIN_LOG_LEVEL": "0" if verbose else "2"}}
+    variables = {"TF_CPP_MIN_LOG_LEVEL": "0" if verbose else "2"}
+    if onednn is not None:
+        variables[quiet.ONEDNN] = str(int(onednn))
+    environment: dict[str, Any] = {"env_vars": variables}
     options: dict[str, Any] = {}
     staged = tempfile.TemporaryDirectory()  # until ray.init has sent it
     if address == "local":
@@ -82,19 +92,54 @@ def _connect(address: str, *, verbose: bool) -> None:
     try:
         with staged:
             _check_listening(address)
-            ray.init(
-                address=address,
-                runtime_env=environment,
-                log_to_driver=verbose,
-                logging_level=level,
-                **options,
-            )
+            with _own_signal_handlers():
+                ray.init(
+                    address=address,
+                    runtime_env=_beside_the_jobs_own(environment),
+                    log_to_driver=verbose,
+                    logging_level=level,
+                    **options,
+                )
+        if not verbose:
+            # The last log lines of a lost node, pages of them; that it is lost is said in a line of ours.
+            global_worker_stdstream_dispatcher.remove_handler("ray_print_logs")
     except (OSError, ray.exceptions.AuthenticationError) as error:
         raise ClusterUnreachable(
             f"no Ray cluster answers at {address} ({_last_line(error)}); start one with `ray start --head`, correct "
             "--address, or leave it out to use this machine alone; a cluster with token authentication wants "
             "RAY_AUTH_MODE=token and its token in RAY_AUTH_TOKEN or ~/.ray/auth_token"
         ) from error
+    except (RuntimeError, ValueError) as error:
+        verb = "start" if address == "local" else "join the cluster"
+        raise ClusterUnreachable(f"Ray could not {verb}: {_last_line(error)}; --verbose shows all it says") from error
+
+
+def _beside_the_jobs_own(environment: dict[str, Any]) -> dict[str, Any]:
+    """`environment` without what the runtime environment of a submitted Ray job sets, in which this process runs.
+
+    Ray refuses two values for one field or variable, and its refusal shows all variables, secrets among them:
+    https://github.com/ray-project/ray/blob/ray-2.60.0/python/ray/_private/worker.py#L1789
+    """
+    job = json.loads(os.environ.get(RAY_JOB_CONFIG_JSON_ENV_VAR, "{}")).get("runtime_env") or {}
+    ours = {name: value for name, value in environment.items() if name == "env_vars" or name not in job}
+    variables = {name: value for name, value in ours["env_vars"].items() if name not in job.get("env_vars", {})}
+    return ours | {"env_vars": variables}
+
+
+@contextmanager
+def _own_signal_handlers() -> Iterator[None]:
+    """Keep SIGTERM as it was: `ray.init` has it end the process with status 15, without a hint how to go on.
+
+    https://github.com/ray-project/ray/blob/ray-2.60.0/python/ray/_private/worker.py#L1679
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, handler)
 
 
 def _shipped_package(staged: Path) -> Path:
@@ -124,26 +169,66 @@ def train(run: Run, emit: Callable[[Event], None]) -> Outcome:
 
     Raises: ClusterTooSmall, TrainingFailed, TrainingDiverged; ValueError if the job's settings do not suit the workers.
     """
+    bounds = run.job.worker_bounds
+    if bounds and bounds[0] < bounds[1]:
+        return _train_elastic(run, emit)
+    outcome = _fit(run, _settled_plan(run, emit, wait=run.job.wait), emit)
+    assert isinstance(outcome, Outcome)  # nobody asked it to pause
+    return outcome
+
+
+def _train_elastic(run: Run, emit: Callable[[Event], None]) -> Outcome:
+    """Train on as many workers as the cluster holds, and on more or fewer when nodes come or leave.
+
+    Each change is a pause: the workers write a checkpoint at a step that all of them know beforehand, and others go on
+    from it. A node that leaves with a notice costs no step; one that is lost costs those since the last checkpoint.
+    """
+    failures = 0
+    while True:
+        plan = _settled_plan(run, emit, wait=True)
+        nodes = cluster.node_ids()
+        pauses = Pauses(functools.partial(_plan, run), plan)
+        try:
+            result = _fit(run, plan, emit, pauses=pauses)
+        except TrainingFailed as error:
+            lost = nodes - cluster.node_ids()
+            failures += not lost
+            if failures > run.job.max_failures:
+                raise
+            emit(Message(f"{f'{len(lost)} node(s) left' if lost else error}; going on with what is there"))
+            continue
+        if isinstance(result, Outcome):
+            return result
+        emit(Message(f"paused at step {result.step:,}: the cluster has changed"))
+
+
+def _plan(run: Run) -> WorkerPlan:
+    """What the cluster could give this run now, if nobody else had any of it."""
     config, job = run.config, run.job
+    bounds = job.worker_bounds
+    sizes: dict[str, Any] = {
+        "cpus": job.cpus_per_worker,
+        "gpus": job.gpus_per_worker,
+        "global_batch_size": config.global_batch_size,
+    }
+    if bounds and bounds[0] < bounds[1]:
+        return cluster.plan_elastic(cluster.node_resources(), least=bounds[0], most=bounds[1], **sizes)
+    return cluster.plan_workers(cluster.node_resources(), num_workers=bounds[0] if bounds else None, **sizes)
 
-    def plan_workers() -> WorkerPlan:
-        return cluster.plan_workers(
-            cluster.node_resources(),
-            num_workers=job.num_workers,
-            cpus=job.cpus_per_worker,
-            gpus=job.gpus_per_worker,
-            global_batch_size=config.global_batch_size,
-        )
 
-    with cluster.requested_nodes(job.num_workers, job.cpus_per_worker, job.gpus_per_worker, wait=job.wait):
-        plan = cluster.wait_for_workers(plan_workers, wait=job.wait, emit=emit)
+def _settled_plan(run: Run, emit: Callable[[Event], None], *, wait: bool) -> WorkerPlan:
+    """The workers that the run gets now; raises ClusterTooSmall, or ValueError if its settings do not suit them."""
+    config, job = run.config, run.job
+    least = job.worker_bounds[0] if job.worker_bounds else None
+    with cluster.requested_nodes(least, job.cpus_per_worker, job.gpus_per_worker, wait=wait):
+        plan = cluster.wait_for_workers(functools.partial(_plan, run), wait=wait, emit=emit)
     _check_storage(run.folder)
     if plan.num_workers > 1 and job.cpu_replicas > 1:
         raise ValueError(f"--cpu-replicas {job.cpu_replicas} splits a single worker, and there are {plan.num_workers}")
     config.check_jit_compile(num_gpus=plan.gpus, num_replicas=plan.num_workers * plan.gpus)
     config.per_replica_batch_size(plan.num_workers * (plan.gpus or job.cpu_replicas))
     emit(Message(f"Ray: {plan}"))
-    return _fit(run, plan, emit)
+    return plan
 
 
 def _check_storage(folder: RunFolder) -> None:
@@ -160,17 +245,13 @@ def _check_storage(folder: RunFolder) -> None:
     nodes = [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU", 0) >= 1]
     nodes = [node for node in nodes if node["NodeID"] != here]
     path = f"{folder.path}/config.json"
-    found = ray.get([sees.options(scheduling_strategy=_on_node(node["NodeID"])).remote(path) for node in nodes])
+    found = ray.get([sees.options(scheduling_strategy=cluster.on_node(node["NodeID"])).remote(path) for node in nodes])
     blind = [node["NodeManagerAddress"] for node, seen in zip(nodes, found, strict=True) if not seen]
     if blind:
         raise ValueError(
             f"node {', '.join(blind)} does not see the run's folder {folder}: --storage must be a folder that this "
             "machine and all nodes mount, or a URI such as s3://bucket/runs"
         )
-
-
-def _on_node(node_id: str) -> NodeAffinitySchedulingStrategy:
-    return NodeAffinitySchedulingStrategy(node_id, soft=False)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -185,6 +266,7 @@ class WorkerSettings:
     num_gpus: int  # GPUs that Ray granted
     cpu_replicas: int
     queue: Queue  # takes events for the driver's display
+    pause_step: Any = None  # the actor that knows at which step to pause, an elastic.PauseStep; None: nobody asks
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,19 +276,28 @@ class Diverged:
     message: str
 
 
-def _fit(run: Run, plan: WorkerPlan, emit: Callable[[Event], None]) -> Outcome:
-    """Run `train_worker` on Ray's workers until it is done, passing on its events."""
+def _fit(
+    run: Run, plan: WorkerPlan, emit: Callable[[Event], None], *, pauses: Pauses | None = None
+) -> Outcome | Paused:
+    """Run `train_worker` on Ray's workers until it is done or pauses, passing on its events."""
     resume = f"go on with: {run.job.resume_command()}"
     # Ray's own list of checkpoints is not kept over drivers: it is written in place, so a crash can leave half of it,
     # and it refuses a folder that a checkpoint was deleted from (_assert_checkpoints_exist). Ours are found by looking.
     # https://github.com/ray-project/ray/blob/ray-2.60.0/python/ray/train/v2/_internal/execution/checkpoint/checkpoint_manager.py
     run.folder.remove(RAY_SNAPSHOT)
     # On the driver's node: on another, that node's end would be the run's.
-    here = _on_node(ray.get_runtime_context().get_node_id())
+    here = cluster.on_node(ray.get_runtime_context().get_node_id())
     queue = Queue(actor_options={"num_cpus": 0, "scheduling_strategy": here})
-    trainer = _trainer(run, plan, queue)
+    trainer = _trainer(run, plan, queue, pauses)
+    silence = _Silence(plan, emit)
+
+    def meanwhile() -> None:
+        silence.look(events=_drain(queue, emit))
+        if pauses:
+            pauses.look()
+
     try:
-        ended = _in_thread(trainer.fit, meanwhile=lambda: _drain(queue, emit))
+        ended = _in_thread(trainer.fit, meanwhile=meanwhile)
     except ray.exceptions.RayError as error:
         raise TrainingFailed(f"Ray failed: {_last_line(error)}; {resume}") from error
     run.folder.remove(RAY_SNAPSHOT)
@@ -219,13 +310,13 @@ def _fit(run: Run, plan: WorkerPlan, emit: Callable[[Event], None]) -> Outcome:
         raise TrainingFailed(f"Ray failed: {_last_line(ended)}; {resume}") from ended
     if isinstance(ended, BaseException):
         raise ended
-    result: Outcome | Diverged = ended.return_value
+    result: Outcome | Paused | Diverged = ended.return_value
     if isinstance(result, Diverged):
         raise TrainingDiverged(result.message)
     return result
 
 
-def _trainer(run: Run, plan: WorkerPlan, queue: Queue) -> TensorflowTrainer:
+def _trainer(run: Run, plan: WorkerPlan, queue: Queue, pauses: Pauses | None) -> TensorflowTrainer:
     settings = WorkerSettings(
         config=run.config,
         dataset=ray.put(run.dataset),
@@ -235,7 +326,10 @@ def _trainer(run: Run, plan: WorkerPlan, queue: Queue) -> TensorflowTrainer:
         num_gpus=plan.gpus,
         cpu_replicas=run.job.cpu_replicas,
         queue=queue,
+        pause_step=pauses.steps if pauses else None,
     )
+    # An elastic run begins anew by itself, with as many workers as are left; Ray would wait for the same number.
+    retries = 0 if pauses else run.job.max_failures
     return TensorflowTrainer(
         functools.partial(train_worker, settings),
         scaling_config=ray.train.ScalingConfig(
@@ -248,7 +342,7 @@ def _trainer(run: Run, plan: WorkerPlan, queue: Queue) -> TensorflowTrainer:
             name=run.folder.name,
             storage_path=run.folder.root,
             storage_filesystem=run.folder.filesystem,
-            failure_config=ray.train.FailureConfig(max_failures=run.job.max_failures),
+            failure_config=ray.train.FailureConfig(max_failures=retries),
             callbacks=[_FailureMessages(queue)],
             logging_config=ray.train.LoggingConfig(log_level="INFO" if run.job.verbose else "ERROR"),
         ),
@@ -275,10 +369,36 @@ def _in_thread(call: Callable[[], Any], *, meanwhile: Callable[[], None]) -> Any
     return ended[0]
 
 
-def _drain(queue: Queue, emit: Callable[[Event], None]) -> None:
-    waiting = queue.qsize()
+def _drain(queue: Queue, emit: Callable[[Event], None]) -> int:
+    """Pass on what waits in the queue; returns how many events that were."""
+    waiting: int = queue.qsize()
     for event in queue.get_nowait_batch(waiting) if waiting else []:
         emit(event)
+    return waiting
+
+
+class _Silence:
+    """Says what a run waits for when nothing comes from its workers, as after the loss of a node."""
+
+    def __init__(self, plan: WorkerPlan, emit: Callable[[Event], None]) -> None:
+        self._plan, self._emit = plan, emit
+        self._last, self._interval = time.monotonic(), SILENCE_S
+
+    def look(self, *, events: int) -> None:
+        """Tell it that `events` came since the last look."""
+        now = time.monotonic()
+        if events:
+            self._last, self._interval = now, SILENCE_S
+        elif now - self._last > self._interval:
+            self._interval *= 2
+            nodes = cluster.node_resources()
+            there, free = (int(sum(node.get("CPU", 0) for node in nodes)), ray.available_resources())
+            self._emit(
+                Message(
+                    f"nothing from the workers for {now - self._last:.0f} s: the run needs {self._plan}; the cluster "
+                    f"has {len(nodes)} node(s) with {there} CPUs, of which {free.get('CPU', 0):g} are free"
+                )
+            )
 
 
 def _explain(error: ray.train.TrainingFailedError) -> str:
@@ -311,7 +431,7 @@ _MISSING_GPUS = (
 )
 
 
-def train_worker(settings: WorkerSettings) -> Outcome | Diverged:
+def train_worker(settings: WorkerSettings) -> Outcome | Paused | Diverged:
     """What Ray runs on every worker."""
     config, queue = settings.config, settings.queue
     place = ray.train.get_context()
@@ -334,6 +454,10 @@ def train_worker(settings: WorkerSettings) -> Outcome | Diverged:
         written = ray.train.Checkpoint(f"{folder.path}/{path}", folder.filesystem) if path else None
         ray.train.report(metrics, checkpoint=written, checkpoint_upload_mode=ray.train.CheckpointUploadMode.NO_UPLOAD)
 
+    def pause_at(step: int) -> int | None:
+        found: int | None = ray.get(settings.pause_step.ask.remote(step, config.log_every_steps))
+        return found
+
     try:
         return loop.train(
             config,
@@ -342,6 +466,7 @@ def train_worker(settings: WorkerSettings) -> Outcome | Diverged:
             folder,
             emit=queue.put,
             on_checkpoint=on_checkpoint,
+            pause_at=pause_at if settings.pause_step else None,
         )
     except TrainingDiverged as error:
         return Diverged(str(error))

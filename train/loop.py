@@ -22,7 +22,7 @@ from .data import Dataset
 from .data.example_order import ExampleOrder
 from .data.pipeline import training_batches
 from .evaluate import Evaluation, make_predict
-from .precise_batch_norm import NUM_IMAGES, NUM_IMAGES_BETWEEN, make_recalibrate
+from .network.precise_batch_norm import NUM_IMAGES, NUM_IMAGES_BETWEEN, make_recalibrate
 from .progress import Advance, Event, Message
 from .step import StepMetrics, TrainState, make_run_steps
 from .storage import RunFolder
@@ -42,6 +42,13 @@ class Outcome:
     training_seconds: float  # in steps, in this process; the first ones compile
 
 
+@dataclass(frozen=True, slots=True)
+class Paused:
+    """A run that was asked to stop, with a checkpoint at just this step."""
+
+    step: int
+
+
 def train(
     config: TrainConfig,
     dataset: Dataset,
@@ -51,7 +58,8 @@ def train(
     emit: Callable[[Event], None],
     on_checkpoint: Callable[[str | None, dict[str, float]], None],
     make_state: Callable[..., TrainState] = TrainState,
-) -> Outcome:
+    pause_at: Callable[[int], int | None] | None = None,
+) -> "Outcome | Paused":
     """Train to the end, from the beginning or from the run's last checkpoint.
 
     Args:
@@ -61,6 +69,8 @@ def train(
         on_checkpoint: called on every worker at every checkpoint with the checkpoint's folder, relative to the run's
             (None on all but the chief), and its metrics.
         make_state: makes the state that is trained, with the arguments of `TrainState`.
+        pause_at: asked before every call of steps, with the step: at which later step to pause, the same one on all
+            workers; None goes on.
 
     Raises: TrainingDiverged.
     """
@@ -85,13 +95,18 @@ def train(
     clock = _Clock(total_steps, config.global_batch_size)
     tensorboard = _TensorBoard(folder) if chief else None
     step = state.step
+    paused_at: int | None = None
     while step < total_steps:
+        paused_at = pause_at(step) if pause_at else None
+        if paused_at is not None and step >= paused_at:
+            break
         epoch = step * config.global_batch_size // order.num_examples
         epoch_end = order.first_step_after(epoch + 1)
         until = min(
             (step // config.log_every_steps + 1) * config.log_every_steps,
             (step // config.checkpoint_every_steps + 1) * config.checkpoint_every_steps,
             epoch_end,
+            *([] if paused_at is None else [paused_at]),
         )
         results = run_steps(batches, until - step)  # moves the state on to step `until`
         _check_finite(results, step, state, folder)
@@ -106,13 +121,15 @@ def train(
             lines.append({"step": step, "epoch": advance.epoch, **metrics})
             emit(Message(_epoch_line(epoch + 1, config.epochs, advance, metrics)))
         history += lines
-        if step == epoch_end or step % config.checkpoint_every_steps == 0:
+        if step in (epoch_end, paused_at) or step % config.checkpoint_every_steps == 0:
             score = metrics if step == epoch_end else {}
             saved = _save(folder, state, score, history, keep=config.keep_checkpoints, strategy=strategy)
             on_checkpoint(saved, {"step": step, "loss": advance.loss, **score})
             clock.pause()
         if tensorboard:
             tensorboard.write(lines)
+    if step < total_steps:
+        return Paused(step)
     return Outcome(step, predict(dataset.test_images), clock.seconds)
 
 
@@ -253,7 +270,8 @@ def _figures(advance: Advance) -> dict[str, float]:
 def _epoch_line(epoch: int, epochs: int, advance: Advance, metrics: dict[str, float]) -> str:
     return (
         f"epoch {epoch:>{len(str(epochs))}}/{epochs}  loss {advance.loss:.4f}  "
-        f"validation loss {metrics['validation_loss']:.4f}  accuracy {metrics['validation_accuracy']:.2%}"
+        f"validation loss {metrics['validation_loss']:.4f}  "
+        f"validation accuracy {metrics['validation_accuracy']:.2%}"
     )
 
 

@@ -45,6 +45,12 @@ def predict(model: keras.Model, images: NDArray[np.uint8]) -> NDArray[np.float32
     return _in_batches(_forward_of(model), images)
 
 
+def predictor_of(model: keras.Model) -> Predictor:
+    """A model in memory as a predictor: compiled once for all that it is asked."""
+    height, width = model.input_shape[1:3]
+    return Predictor("the model", (height, width), _forward_of(model))
+
+
 def load_predictor(source: str) -> Predictor:
     """Open a SavedModel (or the folder of its versions: the highest is taken), an .h5 or a .keras file.
 

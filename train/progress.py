@@ -7,7 +7,7 @@ from types import TracebackType
 
 from rich.console import Console, Group
 from rich.live import Live
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 from rich.text import Text
 
 PLAIN_INTERVAL_S = 15.0  # between two plain lines
@@ -47,7 +47,6 @@ class Display:
             TextColumn("{task.description}"),
             BarColumn(bar_width=None),
             TaskProgressColumn(),
-            TimeRemainingColumn(compact=True),
             console=self.console,
             expand=True,
         )
@@ -90,5 +89,5 @@ def describe(event: Advance) -> str:
     minutes, seconds = divmod(round(event.seconds_left), 60)
     return (
         f"step {event.step:,}/{event.total_steps:,}  {event.images_per_s:,.0f} images/s  loss {event.loss:.4f}  "
-        f"accuracy {event.accuracy:.2%}  learning rate {event.learning_rate:.1e}  {minutes}:{seconds:02d} left"
+        f"training accuracy {event.accuracy:.2%}  learning rate {event.learning_rate:.1e}  {minutes}:{seconds:02d} left"
     )

@@ -6,6 +6,7 @@ import os
 import platform
 import subprocess
 import tomllib
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,12 +15,18 @@ import keras
 
 from . import plots
 from .checkpoint import Checkpoint
+from .corruptions import Robustness
+from .data import Dataset
 from .evaluate import Evaluation
 from .loop import Outcome
-from .model import build_model
+from .network.model import build_model
+from .predictor import predictor_of
+from .progress import Event, Message
 from .publishing import export
 from .runs import Run
+from .storage import RunFolder
 
+ROBUSTNESS_IMAGES = 500
 PACKAGES = ("tensorflow", "keras", "ray", "numpy")
 
 
@@ -32,22 +39,23 @@ def model_of(run: Run, state: Checkpoint) -> keras.Model:
     return model
 
 
-def write_results(run: Run, state: Checkpoint, outcome: Outcome) -> Evaluation:
+def write_results(run: Run, state: Checkpoint, outcome: Outcome, emit: Callable[[Event], None]) -> Evaluation:
     """Write `report.json`, the pictures and `<model_name>.h5` into the run's folder.
 
     Args:
         state: the run's last checkpoint.
+        emit: takes a message for each picture that cannot be drawn; a run does not fail over one.
     """
     dataset, folder, probabilities = run.dataset, run.folder, outcome.test_probabilities
     evaluation = Evaluation.of(probabilities, dataset.test_labels)
     title = f"{folder.name}: {evaluation.accuracy:.2%} on {evaluation.num_examples:,} test images"
-    folder.write("learning_curve.png", plots.learning_curve(state.history, title))
-    folder.write("confusion_matrix.png", plots.confusion_matrix(evaluation, dataset.class_names))
-    folder.write(
-        "mistakes.png",
-        plots.mistakes(dataset.test_images, dataset.test_labels, probabilities, dataset.class_names),
+    _write_picture(folder, "learning_curve.png", lambda: plots.learning_curve(state.history, title), emit)
+    _write_picture(
+        folder, "confusion_matrix.png", lambda: plots.confusion_matrix(evaluation, dataset.class_names), emit
     )
-    folder.write(f"{run.job.model_name}.h5", export.h5_bytes(model_of(run, state)))
+    _write_picture(folder, "mistakes.png", lambda: plots.mistakes(dataset, probabilities), emit)
+    model = model_of(run, state)
+    folder.write(f"{run.job.model_name}.h5", export.h5_bytes(model))
     folder.write_json(
         "report.json",
         {
@@ -55,27 +63,55 @@ def write_results(run: Run, state: Checkpoint, outcome: Outcome) -> Evaluation:
             "training_seconds": round(outcome.training_seconds, 1),
             "class_names": dataset.class_names,
             "test": dataclasses.asdict(evaluation),
+            "robustness": dataclasses.asdict(measure_robustness(model, dataset)),
         },
     )
     return evaluation
 
 
+def measure_robustness(model: keras.Model, dataset: Dataset) -> Robustness:
+    """On a part of the test set, so that a run ends in seconds; `train evaluate --suite robust` takes all of it."""
+    return Robustness.of(predictor_of(model), dataset, most=ROBUSTNESS_IMAGES)
+
+
+def _robustness_of(run: Run, state: Checkpoint, model: keras.Model) -> dict[str, Any]:
+    """What the run's report says of this checkpoint, measured now if it says nothing."""
+    told = run.folder.read_json("report.json") if run.folder.exists("report.json") else {}
+    if told.get("step") == state.step and "robustness" in told:
+        return dict(told["robustness"])
+    return dataclasses.asdict(measure_robustness(model, run.dataset))
+
+
+def _write_picture(folder: RunFolder, name: str, draw: Callable[[], bytes], emit: Callable[[Event], None]) -> None:
+    try:
+        content = draw()
+    except Exception as error:  # hours of training weigh more than a picture, whatever is wrong with it
+        emit(Message(f"{name} cannot be drawn ({type(error).__name__}: {error}); everything else is written"))
+        return
+    folder.write(name, content)
+
+
 def model_card(run: Run, state: Checkpoint, evaluation: Evaluation, model: keras.Model) -> dict[str, Any]:
     """What a later user of the model must know, as JSON values."""
     dataset = run.dataset
+    ink = "dark ink on light paper" if dataset.is_dark_on_light else "white ink on black"
     return {
-        "description": f"Reads one handwritten character from a {dataset.image_size} image, white ink on black.",
+        "description": f"Reads one handwritten character from a {dataset.image_size} image, {ink}.",
+        "polarity": "dark on light" if dataset.is_dark_on_light else "light on dark",
+        "background": dataset.background,
         "run": run.folder.name,
         "step": state.step,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "parameters": model.count_params(),
         "class_names": dataset.class_names,
         "metrics": dataclasses.asdict(evaluation),
+        "robustness": _robustness_of(run, state, model),
         "data": {
             "source": Path(dataset.source).name,
             "sha256": dataset.checksum(),
             "train_images": len(dataset.train_labels),
             "test_images": len(dataset.test_labels),
+            "read_as": dataset.notes,
         },
         "seed": run.config.seed,
         "config": run.config.to_json(),

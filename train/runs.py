@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from . import data
-from .config import JobConfig, TrainConfig
+from .config import JobConfig, ReadOptions, TrainConfig
 from .data import Dataset
 from .progress import Event, Message
 from .storage import RunFolder
+
+READ_OPTIONS = tuple(field.name for field in dataclasses.fields(ReadOptions))
 
 
 class RunError(RuntimeError):
@@ -28,21 +30,37 @@ class Run:
     folder: RunFolder
 
 
-def begin(config: TrainConfig, job: JobConfig, emit: Callable[[Event], None], *, precision_given: bool = True) -> Run:
+def begin(
+    config: TrainConfig,
+    job: JobConfig,
+    emit: Callable[[Event], None],
+    *,
+    by_machine: frozenset[str] = frozenset(),
+    fit: Callable[[TrainConfig, Dataset], TrainConfig] | None = None,
+) -> Run:
     """Open the run `job.name` to train it: a new one, or one that was begun before and goes on.
 
     Args:
         emit: takes messages for the display.
-        precision_given: whether `config.precision` was asked for; if the machine chose it, a run that was begun in
-            another one goes on in that.
+        by_machine: the fields of `config` that this machine chose and nobody asked for; a run that was begun with other
+            values of these goes on with those.
+        fit: settles the config of a new run once its data are read.
 
     Raises: RunError, data.DataError.
     """
     _check_kept(job)
     folder = RunFolder(job.storage, job.name)
-    config, job = _settle(folder, config, job, emit, precision_given=precision_given)
+    if job.begin_anew:
+        _forget(folder)
+    is_new = not folder.exists("config.json")
+    config, job = _settle(folder, config, job, emit, by_machine=by_machine)
+    dataset = data.load(job.data, job)
+    for note in dataset.notes:
+        emit(Message(f"{dataset.source}: {note}"))
+    if is_new and fit:
+        config = fit(config, dataset)
     emit(Message(f"run {folder.name}: recipe {config.recipe}, {config.epochs} epochs, files in {folder}/"))
-    run = Run(config, job, data.load(job.data), folder)
+    run = Run(config, job, dataset, folder)
     _claim(run)
     return run
 
@@ -57,7 +75,7 @@ def reopen(name: str, storage: str) -> Run:
         raise RunError(f"there is no run {name!r} in {storage}; it has: {', '.join(folder.siblings()) or 'none'}")
     stored = folder.read_json("config.json")
     job = _as_begun(JobConfig(name=name, storage=storage), stored["job"])
-    dataset = data.load(job.data)
+    dataset = data.load(job.data, job)
     if dataset.checksum() != stored["job"]["data_sha256"]:
         raise RunError(
             f"{job.data or 'MNIST'} is not what run {name!r} was trained on any more; put the old data back there"
@@ -77,8 +95,18 @@ def _check_kept(job: JobConfig) -> None:
             )
 
 
+def _forget(folder: RunFolder) -> None:
+    """Delete the settings of a run that has no checkpoint; raises RunError if it has one."""
+    if folder.names("checkpoints"):
+        raise RunError(
+            f"run {folder.name!r} has checkpoints, which --begin-anew would leave without their settings; delete "
+            f"{folder}/ if nobody needs them, or choose another --name"
+        )
+    folder.remove("config.json")
+
+
 def _settle(
-    folder: RunFolder, config: TrainConfig, job: JobConfig, emit: Callable[[Event], None], *, precision_given: bool
+    folder: RunFolder, config: TrainConfig, job: JobConfig, emit: Callable[[Event], None], *, by_machine: frozenset[str]
 ) -> tuple[TrainConfig, JobConfig]:
     """The settings that count: the run's own if it was begun before."""
     if not folder.exists("config.json"):
@@ -95,8 +123,7 @@ def _settle(
         )
     if job.resume:
         return began, _as_begun(job, stored["job"])
-    if not precision_given:
-        config = dataclasses.replace(config, precision=began.precision)
+    config = dataclasses.replace(config, **{name: getattr(began, name) for name in by_machine})
     different = [
         f"{field.name}={getattr(began, field.name)!r} then, {getattr(config, field.name)!r} now"
         for field in dataclasses.fields(TrainConfig)
@@ -105,21 +132,32 @@ def _settle(
     if different:
         raise RunError(
             f"run {folder.name!r} was begun with other settings ({'; '.join(different)}); "
-            f"go on with them by `{job.resume_command()}`, or choose another --name"
+            f"go on with them by `{job.resume_command()}`, or choose another --name{_or_anew(folder)}"
         )
     emit(Message(f"run {folder.name} was begun before; going on"))
     return config, job
+
+
+def _or_anew(folder: RunFolder) -> str:
+    no_step = not folder.names("checkpoints")
+    return "; it has no checkpoint, so --begin-anew forgets it, unless it still runs somewhere" if no_step else ""
 
 
 def _as_begun(job: JobConfig, stored: dict[str, Any]) -> JobConfig:
     """`job` with what the run was begun with, but for another --model-dir that was asked for now."""
     return dataclasses.replace(
         job,
-        data=Path(stored["data"]) if stored["data"] else None,
+        data=stored["data"],
+        **{name: stored[name] for name in READ_OPTIONS if name in stored},  # version 0.1 had none
         model_name=stored["model_name"],
         model_dir=stored["model_dir"] if job.model_dir == JobConfig().model_dir else job.model_dir,
         publish=stored["publish"] and job.publish,
     )
+
+
+def _whole(path: str | Path) -> str:
+    """A path that means the same from every folder; a URI as it is."""
+    return str(path) if "://" in str(path) else str(Path(path).expanduser().absolute())
 
 
 def _claim(run: Run) -> None:
@@ -127,10 +165,11 @@ def _claim(run: Run) -> None:
     config, job, name = run.config, run.job, run.folder.name
     held_out = run.dataset.held_out(config.validation_size, config.seed)
     settings = {
-        "data": str(job.data.absolute()) if job.data else None,
+        "data": _whole(job.data) if job.data else None,
+        **{name: getattr(job, name) for name in READ_OPTIONS},
         "data_sha256": run.dataset.checksum(),
         "held_out_sha256": hashlib.sha256(held_out.astype("<i8").tobytes()).hexdigest(),
-        "model_dir": job.model_dir if "://" in job.model_dir else str(Path(job.model_dir).absolute()),
+        "model_dir": _whole(job.model_dir),
         "model_name": job.model_name,
         "publish": job.publish,
     }
@@ -140,7 +179,10 @@ def _claim(run: Run) -> None:
     if TrainConfig.from_json(stored["train"]) != config:
         raise RunError(f"run {name!r} was begun with other settings just now; choose another --name")
     if stored["job"]["data_sha256"] != settings["data_sha256"]:
-        raise RunError(f"run {name!r} was begun with other data; give the same --data, or choose another --name")
+        raise RunError(
+            f"run {name!r} was begun with other data; give the same --data, or choose another --name"
+            f"{_or_anew(run.folder)}"
+        )
     # Version 0.1 drew the held-out images by NumPy's generator, and did not write down which.
     if len(held_out) and stored["job"].get("held_out_sha256") != settings["held_out_sha256"]:
         raise RunError(

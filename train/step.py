@@ -14,7 +14,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from .config import TrainConfig
-from .model import build_model, logits_model
+from .network.model import build_model, logits_model
 from .strategy import runs_on_gpus
 
 

@@ -1,20 +1,33 @@
 """Runs' folders and models' versions, on a local or shared disk or in an object store.
 
 A run's files appear whole or not at all: on a disk by a rename, in an object store because a write commits when it
-closes.
+closes. A storage that fails is asked again for a minute: an outage of seconds costs a run seconds.
 """
 
 import json
+import logging
 import os
+import threading
+import time
 import uuid
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow.fs
 
 from .config import NAME
 
+logger = logging.getLogger(__name__)
+
 MARKER = "saved_model.pb"  # a version of a model without it does not exist
+RETRY_S = 60.0  # for how long a storage that fails is asked again
+PAUSES_S = (1.0, 2.0, 4.0, 8.0)  # between two tries; the last one again and again
+POLL_S = 0.2  # between two looks whether a storage has answered, so that Ctrl-C and SIGTERM are heard
+# What another try does not change.
+FINAL_ERRORS = (FileNotFoundError, FileExistsError, PermissionError, NotADirectoryError, IsADirectoryError)
+
+T = TypeVar("T")
 
 
 def open_storage(storage: str) -> tuple[pyarrow.fs.FileSystem, str]:
@@ -25,7 +38,7 @@ def open_storage(storage: str) -> tuple[pyarrow.fs.FileSystem, str]:
     if "://" not in storage:
         return pyarrow.fs.LocalFileSystem(), str(Path(storage).absolute())
     try:
-        return pyarrow.fs.FileSystem.from_uri(storage)
+        return _in_thread(lambda: _from_uri(storage))  # it may ask the store where the bucket lies
     except pyarrow.ArrowInvalid:
         import fsspec  # only for schemes that pyarrow does not know
 
@@ -34,6 +47,59 @@ def open_storage(storage: str) -> tuple[pyarrow.fs.FileSystem, str]:
         except (ValueError, ImportError) as error:
             raise ValueError(f"storage {storage!r} cannot be opened: {error}") from error
         return pyarrow.fs.PyFileSystem(pyarrow.fs.FSSpecHandler(filesystem)), path
+
+
+def _from_uri(uri: str) -> tuple[pyarrow.fs.FileSystem, str]:
+    if uri.startswith(("gs://", "gcs://")) and "retry_limit_seconds=" not in uri:
+        # Google's client tries for 15 minutes by itself, without a word.
+        uri += ("&" if "?" in uri else "?") + f"retry_limit_seconds={int(RETRY_S)}"
+    filesystem, path = pyarrow.fs.FileSystem.from_uri(uri)
+    return filesystem, str(path)
+
+
+def persistently(act: Callable[[], T], what: str, *, interruptible: bool = True, retry_s: float = RETRY_S) -> T:
+    """What `act` returns; while a storage fails, it is asked again for `retry_s` seconds.
+
+    Args:
+        act: may be called several times.
+        what: the path, for messages.
+        interruptible: call it in a thread, so that a call that hangs in C++ does not keep signals waiting.
+
+    Raises: what `act` raises, of what another try does not change; OSError that names `what` when the time is over.
+    """
+    deadline = time.monotonic() + retry_s
+    for attempt in range(1_000_000):
+        try:
+            return _in_thread(act) if interruptible else act()
+        except FINAL_ERRORS:
+            raise
+        except OSError as error:
+            pause = PAUSES_S[min(attempt, len(PAUSES_S) - 1)]
+            if time.monotonic() + pause > deadline:
+                raise OSError(error.errno, f"{what}: {error} (tried for {retry_s:g} s)") from error
+            if not attempt:
+                logger.warning("%s: %s; trying again for %g s", what, error, retry_s)
+            time.sleep(pause)
+    raise AssertionError  # the deadline comes first
+
+
+def _in_thread(act: Callable[[], T]) -> T:
+    results: list[T] = []
+    errors: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            results.append(act())
+        except BaseException as error:  # handed over to the thread that asked
+            errors.append(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    while thread.is_alive():
+        thread.join(POLL_S)
+    if errors:
+        raise errors[0]
+    return results[0]
 
 
 def versions_in(filesystem: pyarrow.fs.FileSystem, folder: str) -> dict[int, str]:
@@ -50,12 +116,13 @@ def is_savedmodel(filesystem: pyarrow.fs.FileSystem, folder: str) -> bool:
 class RunFolder:
     """`<storage>/<name>/`, wherever `storage` is. Paths below are relative to it."""
 
-    def __init__(self, storage: str, name: str) -> None:
+    def __init__(self, storage: str, name: str, *, retry_s: float = RETRY_S) -> None:
         """Open the folder of a run; it need not exist.
 
         Args:
             storage: a folder or URI, which holds one folder for each run.
             name: the run's: letters, digits, '.', '_' and '-'.
+            retry_s: for how many seconds a storage that fails is asked again.
 
         Raises: ValueError.
         """
@@ -63,6 +130,7 @@ class RunFolder:
             raise ValueError(f"run name {name!r} is not usable: letters, digits, '.', '_' and '-', 100 at most")
         self.storage = storage if "://" in storage else str(Path(storage).absolute())
         self.name = name
+        self._retry_s = retry_s
         self.filesystem, self.root = open_storage(storage)
         self.path = f"{self.root}/{name}"
         # Now, not when asked: a submitted Ray job's working directory is gone once it has left Ray.
@@ -82,24 +150,25 @@ class RunFolder:
 
     def exists(self, path: str = "") -> bool:
         """Whether there is a file or folder at `path`."""
-        return bool(self.filesystem.get_file_info(self._at(path)).type != pyarrow.fs.FileType.NotFound)
+        return self._kind(path) != pyarrow.fs.FileType.NotFound
 
     def names(self, path: str) -> list[str]:
         """The names in the folder at `path`, sorted; none if there is no such folder."""
-        selector = pyarrow.fs.FileSelector(self._at(path), allow_not_found=True)
-        return sorted(info.base_name for info in self.filesystem.get_file_info(selector))
+        return sorted(info.base_name for info in self._infos(self._at(path)))
 
     def siblings(self) -> list[str]:
         """The names of the runs in the same storage, sorted."""
-        selector = pyarrow.fs.FileSelector(self.root, allow_not_found=True)
-        infos = self.filesystem.get_file_info(selector)
-        return sorted(info.base_name for info in infos if info.type == pyarrow.fs.FileType.Directory)
+        return sorted(info.base_name for info in self._infos(self.root) if info.type == pyarrow.fs.FileType.Directory)
 
     def read(self, path: str) -> bytes:
         """The file at `path`; raises FileNotFoundError."""
-        with self.filesystem.open_input_stream(self._at(path)) as stream:
-            content: bytes = stream.read()
-        return content
+
+        def read() -> bytes:
+            with self.filesystem.open_input_stream(self._at(path)) as stream:
+                content: bytes = stream.read()
+            return content
+
+        return self._persistently(read, path)
 
     def read_json(self, path: str) -> dict[str, Any]:
         """The JSON object at `path`; raises FileNotFoundError or ValueError."""
@@ -110,7 +179,9 @@ class RunFolder:
 
     def write(self, path: str, content: bytes) -> None:
         """Put `content` at `path`, whole or not at all, over what was there."""
-        target = self._at(path)
+        self._persistently(lambda: self._write(self._at(path), content), path)
+
+    def _write(self, target: str, content: bytes) -> None:
         self.filesystem.create_dir(target.rpartition("/")[0])
         if self.local is None:
             with self.filesystem.open_output_stream(target) as stream:
@@ -152,11 +223,22 @@ class RunFolder:
 
     def remove(self, path: str) -> None:
         """Delete the file or folder at `path`, if there is one."""
-        kind = self.filesystem.get_file_info(self._at(path)).type
+        kind = self._kind(path)
         if kind == pyarrow.fs.FileType.Directory:
-            self.filesystem.delete_dir(self._at(path))
+            self._persistently(lambda: self.filesystem.delete_dir(self._at(path)), path)
         elif kind == pyarrow.fs.FileType.File:
-            self.filesystem.delete_file(self._at(path))
+            self._persistently(lambda: self.filesystem.delete_file(self._at(path)), path)
+
+    def _kind(self, path: str) -> Any:
+        return self._persistently(lambda: self.filesystem.get_file_info(self._at(path)).type, path)
+
+    def _infos(self, folder: str) -> list[Any]:
+        selector = pyarrow.fs.FileSelector(folder, allow_not_found=True)
+        found: list[Any] = self._persistently(lambda: self.filesystem.get_file_info(selector), folder)
+        return found
+
+    def _persistently(self, act: Callable[[], T], path: str) -> T:
+        return persistently(act, f"{self}/{path}", interruptible=self.local is None, retry_s=self._retry_s)
 
     def _at(self, path: str) -> str:
         return f"{self.path}/{path}" if path else self.path

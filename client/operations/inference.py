@@ -21,12 +21,14 @@ from ..protocol.status import rows_limit
 from ..results import Classification, Outputs, Prediction
 from ..settings import Settings
 from .effects import Operation, SendAll, Work
+from .images import as_images, refuse_unlike_mnist
 from .models import ModelOperations
 from .options import VersionOptions
 from .signature_check import find_problem
 from .splitting import Inputs, as_arrays, join_parts, num_rows, plan_parts, replan_parts, take_rows
 
 if TYPE_CHECKING:
+    from ..reading.page import Page
     from ..reading.picture import PictureSource
     from ..reading.result import Reading
 
@@ -71,10 +73,13 @@ class Operations(ModelOperations):
         *,
         model: str | None = None,
         check: bool | None = None,
+        as_is: bool = False,
         **options: Unpack[VersionOptions],
     ) -> Operation[Prediction]:
         """See `Client.predict`."""
         array = as_images(images)
+        if not as_is:
+            refuse_unlike_mnist(array)
         spec, deadline = self._asked(model, **options)
         call = _PredictCall(spec, {"images": array}, (), deadline)
         several = len(array) > 1  # one image needs no plan for its parts
@@ -83,7 +88,7 @@ class Operations(ModelOperations):
 
     def read(
         self,
-        picture: "PictureSource",
+        picture: "PictureSource | Page",
         *,
         model: str | None = None,
         check: bool | None = None,
@@ -91,22 +96,27 @@ class Operations(ModelOperations):
     ) -> "Operation[Reading]":
         """See `Client.read`."""
         # Not at the top: many users of the client never read a picture.
-        from ..reading.page import find_digits
+        from ..reading.page import Page, find_digits
         from ..reading.result import Reading
+        from ..reading.rounds import advance, by_version, reading_rounds
 
         self._asked(model, **options)  # refuses options that make no sense before the work on the picture
-        page = yield Work(lambda: find_digits(picture))
-        if not len(page.images):
-            return Reading.of(page, np.empty((0, 10), np.float32))
-        prediction = yield from self.predict(page.images, model=model, check=check, **options)
+        page = picture if isinstance(picture, Page) else (yield Work(lambda: find_digits(picture)))
+        rounds = reading_rounds(page)
+        step = advance(rounds, None)
+        prediction: Prediction | None = None
 
-        def reading() -> Reading:
+        def next_step() -> "NDArray[np.uint8] | Reading":
+            assert prediction is not None
             try:
-                return Reading.of(page, prediction.probabilities, model_version=prediction.version)
+                return advance(rounds, prediction.probabilities)
             except ValueError as error:
                 raise InvalidResponse(str(error), address=self._settings.server, model=prediction.model_name) from error
 
-        return (yield Work(reading))
+        while not isinstance(step, Reading):
+            prediction = yield from self.predict(step, model=model, check=check, as_is=True, **options)
+            step = yield Work(next_step)
+        return by_version(step, prediction.version) if prediction else step
 
     def run(
         self,
@@ -223,44 +233,3 @@ class Operations(ModelOperations):
         examples = [examples] if isinstance(examples, Mapping) else examples
         response = yield Call(CLASSIFY, classify_request(spec, examples, context), deadline, spec)
         return self._parse(classifications_of, response, spec, num_examples=len(examples))
-
-
-def as_images(images: Any) -> NDArray[np.uint8]:
-    """Images as they are sent.
-
-    Args:
-        images: one image or several: an array [n, height, width], [n, height, width, 1] or [height, width], Pillow's
-            greyscale images, or lists of either; integers, 0 (paper) to 255 (ink).
-
-    Returns: uint8 [n, height, width].
-
-    Raises: InvalidInput if they are not of one size, or hold other values.
-    """
-    try:
-        array = images if isinstance(images, np.ndarray) else np.asarray(images)
-    except ValueError as error:
-        raise InvalidInput(f"the images are not all of one size ({error}); expected one array of them") from error
-    if array.dtype != np.uint8:
-        array = _whole_grey_values(array)
-    if array.ndim == 2:
-        return array[np.newaxis]
-    if array.ndim == 4 and array.shape[3] == 1:
-        return array[:, :, :, 0]
-    if array.ndim != 3:
-        raise InvalidInput(
-            f"images of shape {list(array.shape)}; expected [n, 28, 28], or [28, 28] for one; "
-            "read() takes pictures of any size and colour"
-        )
-    return array
-
-
-def _whole_grey_values(array: NDArray[Any]) -> NDArray[np.uint8]:
-    """Other integers are taken if they are grey values; floats are not, as their scale would be a guess."""
-    if array.dtype.kind in "iu":
-        if array.size == 0 or (array.min() >= 0 and array.max() <= 255):
-            return array.astype(np.uint8)
-        raise InvalidInput(f"images with values from {array.min()} to {array.max()}; expected 0 (paper) to 255 (ink)")
-    raise InvalidInput(
-        f"images of dtype {array.dtype}; expected uint8, 0 (paper) to 255 (ink): "
-        "for values from 0 to 1, (images * 255).round().astype(np.uint8)"
-    )

@@ -12,11 +12,17 @@ class VersionOptions(TypedDict, total=False):
     timeout_s: float | None  # deadline of the whole call; if None the client's own, for each request by itself
 
 
-class PredictOptions(VersionOptions, total=False):
-    """The keywords of `predict` and `read`."""
+class ReadOptions(VersionOptions, total=False):
+    """The keywords of `read`."""
 
     model: str | None  # the model's name on the server; the client's own if None
     check: bool | None  # compare inputs with the model's metadata before sending; as the client's settings if None
+
+
+class PredictOptions(ReadOptions, total=False):
+    """The keywords of `predict`."""
+
+    as_is: bool  # send images that look inverted, or far too faint, instead of refusing them
 
 
 class RunOptions(VersionOptions, total=False):
@@ -25,12 +31,12 @@ class RunOptions(VersionOptions, total=False):
     signature: str  # its name; `serving_default` if empty
     outputs: Sequence[str]  # names of the outputs to be sent back; all if empty
     batched: bool  # the first axis of all inputs and outputs is one batch, which may be sent in parts
-    check: bool | None  # as in PredictOptions
+    check: bool | None  # as in ReadOptions
 
 
 class ClassifyOptions(VersionOptions, total=False):
     """The keywords of `classify`."""
 
-    model: str | None  # as in PredictOptions
+    model: str | None  # as in ReadOptions
     signature: str  # its name; "" is the model's default
     context: Mapping[str, Any] | None  # features that all examples share

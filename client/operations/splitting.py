@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from ..errors import InvalidInput, InvalidResponse
 from ..protocol import wire_pb2 as wire
 from ..protocol.dtypes import name_of
-from ..protocol.tensors import to_array, to_tensor
+from ..protocol.tensors import check_copied, to_array, to_tensor
 from ..results import Outputs
 
 Inputs = Mapping[str, ArrayLike | wire.TensorProto]
@@ -116,7 +116,7 @@ def join_parts(results: Sequence[Outputs], rows: Sequence[int]) -> Outputs:
         results: of the parts, in order.
         rows: the number of rows of each part.
 
-    Raises: InvalidResponse if an output does not have its part's number of rows.
+    Raises: InvalidResponse if an output does not have its part's number of rows, or would be large by repetition.
     """
     first = results[0]
     joined = {}
@@ -128,6 +128,7 @@ def join_parts(results: Sequence[Outputs], rows: Sequence[int]) -> Outputs:
                 f"output {name!r} is not a batch: its parts for {list(rows)[:3]}... rows have the shapes "
                 f"{[list(piece.shape) for piece in pieces[:3]]}...; call run() with batched=False"
             )
+        check_copied(name, pieces)
         joined[name] = np.concatenate(pieces)
     outputs = Outputs(model_name=first.model_name, version=first.version, signature=first.signature)
     outputs.update(joined)

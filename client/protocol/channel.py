@@ -4,12 +4,13 @@ import json
 import socket
 import time
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 import grpc
 
-from ..errors import InvalidInput, ServerUnavailable
+from ..errors import DeadlineExceeded, InvalidInput, ServerUnavailable
 from ..settings import Settings, bearer, host_and_port
+from .proxies import options_for_list
 from .rpc import Call
 
 # Not only the services: with names alone, gRPC would take a server's own config from DNS for the rest.
@@ -19,17 +20,25 @@ KEEPALIVE_TIMEOUT_S = 5
 MAX_RECONNECT_BACKOFF_S = 5
 
 
+class Target(NamedTuple):
+    """What gRPC connects to, and the channel's arguments that go with it."""
+
+    name: str
+    options: list[tuple[str, Any]]
+
+
 def connect(
-    api: ModuleType, settings: Settings, target: str, trusted: grpc.ChannelCredentials | None, **arguments: Any
+    api: ModuleType, settings: Settings, target: Target, trusted: grpc.ChannelCredentials | None, **arguments: Any
 ) -> Any:
     """A channel of one of gRPC's two APIs: `grpc` or `grpc.aio`. Nothing is sent before the first call."""
-    arguments = {"options": options(settings), "compression": compression(settings), **arguments}
+    every_option = options(settings) + target.options
+    arguments = {"options": every_option, "compression": compression(settings), **arguments}
     if trusted is None:
-        return api.insecure_channel(target, **arguments)
-    return api.secure_channel(target, trusted, **arguments)
+        return api.insecure_channel(target.name, **arguments)
+    return api.secure_channel(target.name, trusted, **arguments)
 
 
-def find_target(settings: Settings) -> str:
+def find_target(settings: Settings) -> Target:
     """The target that gRPC connects to.
 
     Host names of a list are resolved here, since gRPC's list targets take IP addresses only:
@@ -39,15 +48,17 @@ def find_target(settings: Settings) -> str:
     """
     addresses = settings.addresses
     if len(addresses) == 1:
-        return addresses[0].strip()
-    pairs = [pair for address in addresses for pair in _resolve(address.strip(), settings.server)]
-    if all(":" not in host for host, _ in pairs):
-        return "ipv4:" + ",".join(f"{host}:{port}" for host, port in pairs)
-    return "ipv6:" + ",".join(f"[{host if ':' in host else f'::ffff:{host}'}]:{port}" for host, port in pairs)
+        return Target(addresses[0].strip(), [])
+    servers = [server for address in addresses for server in _resolve(address.strip(), settings.server)]
+    proxied = options_for_list([(name, ip) for name, ip, _ in servers], address=settings.server)
+    if all(":" not in ip for _, ip, _ in servers):
+        return Target("ipv4:" + ",".join(f"{ip}:{port}" for _, ip, port in servers), proxied)
+    listed = ",".join(f"[{ip if ':' in ip else f'::ffff:{ip}'}]:{port}" for _, ip, port in servers)
+    return Target(f"ipv6:{listed}", proxied)
 
 
-def _resolve(address: str, server: str) -> list[tuple[str, int]]:
-    """The IP addresses that `host:port` means, with the port."""
+def _resolve(address: str, server: str) -> list[tuple[str, str, int]]:
+    """The IP addresses that `host:port` means, each with the host's name before it and the port after it."""
     host, port = host_and_port(address)
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
@@ -60,7 +71,7 @@ def _resolve(address: str, server: str) -> list[tuple[str, int]]:
             hint="is the server's name right? `inkling wait` waits until it is known",
         ) from error
     # One family a host is enough, or a server on both loopbacks would get two shares of the calls.
-    return [(str(info[4][0]), port) for info in found if info[0] is found[0][0]]
+    return [(host, str(info[4][0]), port) for info in found if info[0] is found[0][0]]
 
 
 def options(settings: Settings) -> list[tuple[str, Any]]:
@@ -137,13 +148,26 @@ def compression(settings: Settings) -> grpc.Compression:
 def call_arguments(settings: Settings, call: Call) -> dict[str, Any]:
     """The keyword arguments that gRPC takes beside a call's request.
 
-    Raises: InvalidInput for a token that cannot be sent, and what a function that gives tokens raises.
+    Raises: InvalidInput for a token that cannot be sent, what a function that gives tokens raises, and DeadlineExceeded
+        if nothing is left of the call's time.
     """
     return {
-        "timeout": settings.timeout_s if call.deadline is None else max(call.deadline - time.monotonic(), 0.0),
+        "timeout": settings.timeout_s if call.deadline is None else _time_left(call.deadline, settings, call),
         "metadata": _metadata(settings) if settings.token else None,
         "wait_for_ready": call.wait_for_ready,
     }
+
+
+def _time_left(deadline: float, settings: Settings, call: Call) -> float:
+    left = deadline - time.monotonic()
+    if left > 0:
+        return left
+    raise DeadlineExceeded(
+        f"it was not sent: its time had passed {-left:.2g} s before its turn came",
+        address=settings.server,
+        model=call.model,
+        hint="give a longer timeout_s, which covers all parts of a batch, or more max_in_flight",
+    )
 
 
 def _metadata(settings: Settings) -> tuple[tuple[str, str], ...]:

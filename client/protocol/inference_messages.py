@@ -1,6 +1,7 @@
 """Requests and results of inference: arrays and examples in, outputs, predictions and classifications out."""
 
 import functools
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeGuard
 
@@ -13,10 +14,15 @@ from . import wire_pb2 as wire
 from .dtypes import STRING, of_array
 from .examples import to_example
 from .model_messages import not_unicode, of_unicode
-from .tensors import content_of, fill, to_array
+from .tensors import check_copied, content_of, fill, to_array
 
 # Bytes of an array up to which parsing a request, all but the array prepared, is quicker than setting its fields.
 SMALL = 1 << 16
+
+# How far the probabilities of an image may add up to something else than 1: a quantised model's are multiples of 1/256,
+# each rounded by half of that at most, which for ten classes makes 0.02.
+SUM_TOLERANCE = 0.05
+SHOWN = 10  # values in a message
 
 
 def predict_request(
@@ -84,7 +90,8 @@ def outputs_of(response: wire.PredictResponse) -> Outputs:
 def prediction_of(outputs: Outputs, *, num_images: int) -> Prediction:
     """The prediction that `outputs` are: classes, integers [n], and probabilities, real numbers [n, number of classes].
 
-    Raises: InvalidResponse if they are not the outputs of an image classifier for `num_images` images.
+    Raises: InvalidResponse if they are not the outputs of an image classifier for `num_images` images, or no image has
+        such probabilities: NaN, negative ones, or some that do not add up to 1.
     """
     classes, probabilities = outputs.get("classes"), outputs.get("probabilities")
     if classes is None or probabilities is None:
@@ -102,7 +109,38 @@ def prediction_of(outputs: Outputs, *, num_images: int) -> Prediction:
             f"the model gave classes of dtype {classes.dtype} and probabilities of dtype {probabilities.dtype}; "
             "expected integers and real numbers"
         )
+    check_copied("probabilities", [probabilities])
+    _check_values(classes, probabilities)
     return Prediction(classes, probabilities, outputs.model_name, outputs.version)
+
+
+def _check_values(classes: NDArray[Any], probabilities: NDArray[Any]) -> None:
+    """Refuse what no classifier computes."""
+    if not len(classes) or (len(classes) == 1 and _is_plausible(int(classes[0]), probabilities[0].tolist())):
+        return
+    count = probabilities.shape[1]
+    if not count or classes.min() < 0 or classes.max() >= count:
+        raise InvalidResponse(
+            f"the model gave classes from {classes.min()} to {classes.max()}; "
+            f"expected those of its {count} probabilities, from 0 to {count - 1}"
+        )
+    sums = probabilities.sum(axis=1, dtype=np.float64)
+    if not np.isfinite(sums).all():
+        raise InvalidResponse(
+            "some probabilities are NaN or infinite; were the model's weights finite when it was exported?"
+        )
+    wrong = np.flatnonzero((abs(sums - 1) > SUM_TOLERANCE) | (probabilities.min(axis=1) < 0))
+    if len(wrong):
+        values = ", ".join(f"{value:.4g}" for value in probabilities[wrong[0]][:SHOWN].tolist())
+        raise InvalidResponse(
+            f"the model gave the probabilities {values}{', ...' if count > SHOWN else ''} for image {wrong[0]}, "
+            f"which add up to {sums[wrong[0]]:.4g}; expected 0 to 1 each, and 1 together"
+        )
+
+
+def _is_plausible(best: int, values: list[float]) -> bool:
+    """As the checks above, for the one image of the usual call, in less time than NumPy takes."""
+    return 0 <= best < len(values) and min(values) >= 0 and abs(sum(values) - 1) <= SUM_TOLERANCE
 
 
 @of_unicode
@@ -128,11 +166,15 @@ def classify_request(
 def classifications_of(response: wire.ClassificationResponse, *, num_examples: int) -> list[Classification]:
     """One classification for each example, in order.
 
-    Raises: InvalidResponse if there are more or fewer.
+    Raises: InvalidResponse if there are more or fewer, or one has no scores to compare.
     """
     spec, count = response.model_spec, len(response.result.classifications)
     if count != num_examples:
         raise InvalidResponse(f"the model gave {count} classifications for {num_examples} examples")
+    for number, found in enumerate(response.result.classifications):
+        if not found.classes or any(math.isnan(one.score) for one in found.classes):
+            given = "a score that is no number" if found.classes else "no classes"
+            raise InvalidResponse(f"the model gave {given} for example {number}; expected a score for each class")
     return [
         Classification(tuple(ClassScore(one.label, one.score) for one in found.classes), spec.name, spec.version.value)
         for found in response.result.classifications

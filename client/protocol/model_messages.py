@@ -96,7 +96,8 @@ def _signature(name: str, signature: wire.SignatureDef) -> Signature:
 
 
 def _tensor_spec(info: wire.TensorInfo) -> TensorSpec:
-    shape = None if info.tensor_shape.unknown_rank else tuple(dim.size for dim in info.tensor_shape.dim)
+    is_open = info.tensor_shape.unknown_rank or not info.HasField("tensor_shape")
+    shape = None if is_open else tuple(dim.size for dim in info.tensor_shape.dim)
     return TensorSpec(name_of(info.dtype), shape)
 
 

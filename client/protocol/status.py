@@ -20,6 +20,7 @@ from ..errors import (
     SignatureNotFound,
     VersionNotFound,
 )
+from .proxies import proxy_of
 from .rpc import HEALTH, Call, Unreadable
 
 OTHER_SERVER = "the server is of another kind or version than this client expects"
@@ -27,6 +28,8 @@ _MODEL_TAKES = "`inkling metadata` shows what the model takes"
 _SIGNATURES = "`inkling metadata` lists the model's signatures"
 _BUSY = "send fewer calls at once, or give the server more replicas or a longer queue"
 _HEALTH_IS_OFF = "switch it on with --enable_grpc_healthcheck_service=true, or use status()"
+
+_TURNS = "all parts of a batch share it and take turns, max_in_flight of them at once: give a longer timeout_s"
 
 _ROWS_LIMIT = re.compile(r"larger than maximum input batch size (\d+)")
 
@@ -116,6 +119,11 @@ def from_rpc_error(error: grpc.RpcError, call: Call, address: str) -> InklingErr
             break
     if kind is MessageTooLarge:
         return _too_large(details, call, address)
+    if kind is DeadlineExceeded and call.rows is not None and call.deadline is not None:
+        hint = _TURNS
+    proxy = proxy_of(address) if kind is ServerUnavailable else None
+    if proxy is not None:
+        hint += f"; it is asked through the proxy {proxy}, unless no_proxy names it"
     return kind(details, address=address, model=call.model, status=status, hint=hint)
 
 
@@ -128,6 +136,15 @@ def rows_limit(error: InvalidInput) -> int | None:
 def client_closed_error(address: str, call: Call) -> InklingError:
     """The error of a call that `close()` ended, or came before."""
     return InklingError("the client was closed", address=address, model=call.model, hint="make a new one")
+
+
+def not_to_be_pickled(client: object) -> TypeError:
+    """The error of a client that is to be sent to another process, or copied."""
+    name = type(client).__name__
+    return TypeError(
+        f"{client!r} cannot be pickled or copied: it holds a connection, and perhaps a token; give the other process "
+        f"the address and the settings, and have it make a {name} of its own"
+    )
 
 
 def raise_invalid_response(response: object, call: Call, address: str) -> NoReturn:

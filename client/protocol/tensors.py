@@ -10,7 +10,7 @@ out, read-only, wherever their form allows it: `.copy()` makes one to write to.
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,12 @@ TensorProto = wire.TensorProto
 # A list may stand for a tensor far larger than the message that carries it. Nothing larger than a message can be is
 # believed (protobuf's own limit).
 MAX_TENSOR_BYTES = (1 << 31) - 1
+
+# Of a tensor that its message does not hold whole: the last of its values stands for the rest. A message that claims
+# more would cost the reader what it did not cost the sender. As many as the largest message holds by default.
+MAX_REPEATED_BYTES = 1 << 26
+
+MAX_RANK = 64 if int(np.__version__.partition(".")[0]) >= 2 else 32  # NumPy's own limit
 
 POINTER_BYTES = 8  # what an element of an object array takes
 FEW = 32  # up to here, making a Python object of each number is quicker than not making it
@@ -160,10 +166,11 @@ def to_array(tensor: TensorProto) -> Array:
     content = tensor.tensor_content
     if content:
         array = _from_content(content, number, dtype, shape, size)
-    else:
-        array = read_list(tensor, dtype)
-        array = array.reshape(shape) if len(array) == size else _expand(array, shape, size)
-    return _bfloat16(array) if number == wire.DT_BFLOAT16 else array
+        return _bfloat16(array) if number == wire.DT_BFLOAT16 else array
+    array = read_list(tensor, dtype)
+    if number == wire.DT_BFLOAT16:  # before it is expanded, as this may copy
+        array = _bfloat16(array)
+    return array.reshape(shape) if len(array) == size else _expand(array, shape, size)
 
 
 @functools.lru_cache(maxsize=1024)
@@ -182,7 +189,7 @@ def _form(
         dtype = _BITS if number == wire.DT_BFLOAT16 else to_numpy(number)
     except InvalidInput as error:
         raise InvalidResponse(error.details) from error
-    if size * dtype.itemsize > MAX_TENSOR_BYTES:
+    if _extent(shape) * dtype.itemsize > MAX_TENSOR_BYTES:
         raise InvalidResponse(f"a tensor claims to be {name_of(number)} {list(shape)}: more than a message can hold")
     return shape, size, dtype, _LISTS.get(number, _int_list)
 
@@ -193,7 +200,14 @@ def _read_shape(data: bytes) -> tuple[tuple[int, ...], int]:
     if proto.unknown_rank or any(size < 0 for size in shape):
         known = "unknown" if proto.unknown_rank else list(shape)
         raise InvalidResponse(f"a tensor has the shape {known}; expected a fully known one")
+    if len(shape) > MAX_RANK:
+        raise InvalidResponse(f"a tensor has {len(shape):,} dimensions; expected {MAX_RANK} at most, as NumPy holds")
     return shape, math.prod(shape)
+
+
+def _extent(shape: tuple[int, ...]) -> int:
+    """Its number of elements, were no dimension 0: NumPy refuses one that is too large even if there are none."""
+    return math.prod(size for size in shape if size)
 
 
 def _from_content(
@@ -268,7 +282,29 @@ def _expand(values: Array, shape: tuple[int, ...], size: int) -> Array:
     if count <= 1:  # a view that repeats one element
         one = values.reshape(()) if count else np.zeros((), values.dtype)
         return np.broadcast_to(one, shape)
+    if size * values.itemsize > MAX_REPEATED_BYTES:
+        raise InvalidResponse(
+            f"a tensor of shape {list(shape)} has {count} values, the last of which stands for the rest; "
+            f"expected {MAX_REPEATED_BYTES // values.itemsize:,} elements at most in this form"
+        )
     return np.concatenate([values, np.repeat(values[-1:], size - count)]).reshape(shape)
+
+
+def check_copied(name: str, arrays: Sequence[Array]) -> None:
+    """Refuse to copy what is large only because one value stands for many.
+
+    Args:
+        name: of the output, for the error.
+        arrays: what `to_array` gave for it, in one response or in several.
+
+    Raises: InvalidResponse.
+    """
+    repeated = sum(array.nbytes for array in arrays if 0 in array.strides)
+    if repeated > MAX_REPEATED_BYTES:
+        raise InvalidResponse(
+            f"output {name!r} has the shape {list(arrays[0].shape)}, and one value that stands for all; "
+            f"expected {MAX_REPEATED_BYTES:,} bytes at most in this form"
+        )
 
 
 def _bfloat16(bits: Array) -> Array:
@@ -280,7 +316,7 @@ def _bfloat16(bits: Array) -> Array:
 
 
 def _strings(tensor: TensorProto, shape: tuple[int, ...], size: int) -> Array:
-    if size * POINTER_BYTES > MAX_TENSOR_BYTES:
+    if _extent(shape) * POINTER_BYTES > MAX_TENSOR_BYTES:
         raise InvalidResponse(f"a tensor claims to be string {list(shape)}: more than a message can hold")
     values = _unpack_strings(tensor.tensor_content, size) if tensor.tensor_content else list(tensor.string_val)
     array = np.empty(len(values), dtype=object)

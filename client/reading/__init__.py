@@ -6,13 +6,15 @@
     reading = read_page(page, classify)  # classify: uint8 [n, 28, 28] -> probabilities float [n, 10]
     print(reading.text)
 
-The way, a module for each step: `picture` opens it, `ink` and `ruled_lines` tell ink from paper, `text_lines` sorts the
-ink into lines, `cuts` cuts the lines into segments, `mnist_form` brings candidates into the classifier's form, `page`
-is all of that in order; `novelty` and `best_path` weigh the candidates, `result` chooses and marks, `draw` shows it.
+The way, a module for each step: `picture` opens it, `sheet` finds the paper and flattens it, `skew` turns it level,
+`ink`, `frames` and `ruled_lines` tell ink from paper, `text_lines` sorts the ink into lines, `signs` tells the signs in
+them, `cuts` cuts the lines into segments, `mnist_form` brings candidates into the classifier's form, `page` is all of
+that in order; `novelty`, `strangers` and `best_path` weigh the candidates, `result` chooses and marks, `rounds` and
+`turn` ask again about a page that may lie on its side, `draw` shows it.
 
 The words:
 
-    component    ink that hangs together, by its pixels (8-connected); `text_lines.InkPatch` is ink with its place
+    component    ink that hangs together, by its pixels (8-connected); `patches.InkPatch` is ink with its place
     segment      a part of a line that is not cut any further: a component, or what lies between two cuts of one
     span         neighbouring segments, taken together
     candidate    a span as one digit: a hypothesis, of which a line has more than it has digits
@@ -23,6 +25,7 @@ This package needs of the client the error class `InvalidInput` and nothing else
 """
 
 from .page import find_digits
-from .result import ReadDigit, Reading, read_page
+from .result import ReadDigit, Reading, ReadSign
+from .rounds import read_page
 
-__all__ = ["ReadDigit", "Reading", "find_digits", "read_page"]
+__all__ = ["ReadDigit", "ReadSign", "Reading", "find_digits", "read_page"]

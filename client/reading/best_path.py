@@ -39,11 +39,14 @@ class Costs:
     cut: float = 0.3  # of a stroke's width of ink cut
     gap: float = 1.15  # of paper between the parts of one digit
     skip: float = 5.0  # of leaving out a blot, of its height
+    sign: float = 0.5  # of taking for a sign what looks like one
+    stranger: float = 0.15  # of a stranger's logit beyond USUAL_LOGIT
 
 
 BLOT_HEIGHT = 0.5  # of the line's height: what is larger is read, or marked, but never left out
 LEAST_BLOT = 0.3  # of the line's height: leaving out a smaller blot costs as much as leaving out one so high
 USUAL_SCORE = 0.7  # outlier score; nearly nine in ten training images are under it
+USUAL_LOGIT, MOST_LOGIT = 3.0, 8.0  # of a stranger (`strangers`): less is a digit, more costs no more
 SMALL = 0.6  # of the line's height: a digit seldom is smaller
 LEAST_PROBABILITY = 1e-6  # less counts as this, so that no candidate costs infinitely much
 DEFAULT = Costs()
@@ -67,16 +70,24 @@ class _Edge:
     candidate: Candidate | None
 
 
-def best_path(line: PageLine, probabilities: Floats, scores: Floats, costs: Costs = DEFAULT) -> list[Choice]:
+def best_path(
+    line: PageLine,
+    probabilities: Floats,
+    scores: Floats,
+    costs: Costs = DEFAULT,
+    *,
+    strangers: Floats | None = None,
+) -> list[Choice]:
     """Find the cheapest path through a line.
 
     Args:
         probabilities: float64 [n, 10], of candidate number i in row i.
         scores: float64 [n, 10], its outlier score as each digit (`novelty.outlier_scores`).
+        strangers: float64 [n], its logit of being no digit (`strangers.stranger_logits`); not considered if left out.
 
     Returns: the candidates on the path, from left to right.
     """
-    edges = _edges(line, probabilities, scores, costs)
+    edges = _edges(line, probabilities, scores, costs, strangers)
     end = len(line.cuts)
     forward, arrived = _cheapest(edges, end)
     mirrored = [_Edge(end - edge.stop, end - edge.start, edge.cost, edge.candidate) for edge in edges]
@@ -125,11 +136,19 @@ def aspect_z_score(candidate: Candidate, label: int) -> float:
     return float((np.log(candidate.aspect) - ASPECT_MEAN[label]) / ASPECT_SPREAD[label])
 
 
-def _edges(line: PageLine, probabilities: Floats, scores: Floats, costs: Costs) -> list[_Edge]:
+def _edges(
+    line: PageLine, probabilities: Floats, scores: Floats, costs: Costs, strangers: Floats | None
+) -> list[_Edge]:
     edges = []
     for candidate in line.candidates:
+        if candidate.sign:  # by its shape and place, of which the classifier sees the shape only
+            sign = costs.sign + costs.cut * line.cuts[candidate.start]
+            edges.append(_Edge(candidate.start, candidate.stop, sign, candidate))
+            continue
         row = candidate.number
         cost = candidate_cost(candidate, line, probabilities[row], scores[row], costs)
+        if strangers is not None:
+            cost += costs.stranger * float(np.clip(strangers[row] - USUAL_LOGIT, 0.0, MOST_LOGIT))
         edges.append(_Edge(candidate.start, candidate.stop, cost, candidate))
         if candidate.stop - candidate.start == 1 and candidate.height < BLOT_HEIGHT:
             blot = costs.skip * max(candidate.height, LEAST_BLOT) + costs.cut * line.cuts[candidate.start]

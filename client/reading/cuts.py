@@ -15,7 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from .text_lines import InkPatch, TextLine, joined
+from .patches import InkPatch, joined
+from .text_lines import TextLine
 
 Floats = NDArray[np.float32]
 Columns = NDArray[np.int64]  # of a path: a column for each row
@@ -60,7 +61,8 @@ def segments(line: TextLine, stroke: float) -> list[Segment]:
     """
     result: list[Segment] = []
     for patch in line.patches:
-        if patch.width <= MAY_BE_TWO * line.height or patch.height < LEAST_CUT_HEIGHT * line.height:
+        low = patch.height < LEAST_CUT_HEIGHT * line.height
+        if patch.sign or low or patch.width <= MAY_BE_TWO * line.height:
             result.append(Segment(patch, 0.0))
         else:
             result += _split(patch, _cuts(patch, line.height, stroke))

@@ -1,5 +1,8 @@
 """Draws labelled boxes into a picture: where each digit is and, above it, what it was read as."""
 
+import base64
+import html
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -14,6 +17,7 @@ Colour = tuple[int, int, int]  # RGB
 LEAST_SIDE = 480  # px; smaller pictures are enlarged, so that the labels can be read
 USUAL_HEIGHT = 40  # px of a digit, for the size of the label where there is none
 LABEL_HEIGHT, SMALLEST_LABEL, LARGEST_LABEL = 0.36, 11, 48  # of the digits' height; px
+NOTEBOOK_SIDE = 1000  # px of a picture in a notebook, which is kept with it
 BOXES_LINE = 1 / 45  # of the digits' height
 
 
@@ -67,3 +71,12 @@ def _draw_box(
     y = max(top - label_height, 0)
     draw.rectangle((x, y, x + label_width, y + label_height), fill=colour)
     draw.text((x + pad - text_left, y + pad - text_top), label, fill="white", font=font)
+
+
+def notebook_html(picture: Image.Image, text: str) -> str:
+    """A picture, shrunk to what a notebook shows, with a text below it."""
+    picture.thumbnail((NOTEBOOK_SIDE, NOTEBOOK_SIDE))
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG")
+    encoded = base64.b64encode(buffer.getvalue()).decode("ascii")
+    return f'<img src="data:image/png;base64,{encoded}" alt=""><pre>{html.escape(text)}</pre>'

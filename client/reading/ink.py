@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from . import ruled_lines
+from . import frames, ruled_lines
 from .picture import LUMA
 
 Floats = NDArray[np.float32]
@@ -76,6 +76,7 @@ class Ink:
     mask: NDArray[np.bool_]  # bool [height, width], where there is ink
     scale: float  # working pixels for each pixel of the picture, at most 1
     angle: float  # of the ruled lines, radians, clockwise in the picture; 0 without
+    walls: tuple[frames.Wall, ...] = ()  # between the cells of forms and tables
 
 
 def find_ink(picture: NDArray[np.uint8]) -> Ink | None:
@@ -98,6 +99,7 @@ def find_ink(picture: NDArray[np.uint8]) -> Ink | None:
     contrast = _contrast(strength, noise)
     if contrast is None:
         return None
+    strength, walls = frames.remove_frames(strength, noise=noise, contrast=contrast)
     strength, angle = ruled_lines.remove_ruled_lines(strength, noise=noise, contrast=contrast)
     contrast = _contrast(strength, noise)
     if contrast is None:
@@ -109,7 +111,7 @@ def find_ink(picture: NDArray[np.uint8]) -> Ink | None:
     if not mask.any():
         return None
     amount = np.clip((strength - PAPER_UP_TO * local) / (FULL_INK_AFTER * local), 0, 1).astype(np.float32)
-    return Ink(amount, mask, scale, angle)
+    return Ink(amount, mask, scale, angle, walls)
 
 
 def _ink_strength(picture: Floats) -> Floats:

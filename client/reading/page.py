@@ -1,6 +1,6 @@
 """Finds the handwritten digits in a picture: `find_digits(picture)`.
 
-    picture -> ink (and ruled_lines) -> text_lines -> cuts -> mnist_form
+    picture -> sheet -> ink (and frames, ruled_lines) -> text_lines (and signs) -> cuts -> mnist_form
 
 A picture of 28 x 28 pixels is one digit and needs Pillow and NumPy only; for any other, OpenCV does the image work
 (the extra `image`). Nothing here knows what the digits are: `result` asks the classifier about `Page.images` and
@@ -8,7 +8,7 @@ chooses.
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,9 +18,12 @@ from .picture import LUMA, PictureSource, UnreadablePicture, open_picture
 
 if TYPE_CHECKING:  # they need OpenCV
     from .cuts import Span
-    from .text_lines import TextLine
+    from .ink import Ink
+    from .patches import InkPatch
+    from .sheet import Sheet
+    from .text_lines import Stray, TextLine
 
-__all__ = ["Box", "Candidate", "ImageExtraMissing", "Page", "PageLine", "UnreadablePicture", "find_digits"]
+__all__ = ["Box", "Candidate", "ImageExtraMissing", "LeftOut", "Page", "PageLine", "UnreadablePicture", "find_digits"]
 
 VIEWS = 2  # of each candidate: as it is written, and with its slant taken out
 MAX_CANDIDATES = 3000  # of one page, that the classifier is asked about
@@ -36,7 +39,7 @@ class ImageExtraMissing(ImportError):
 
 @dataclass(frozen=True, slots=True)
 class Box:
-    """Pixels of the upright picture; right and bottom are exclusive."""
+    """Pixels of the picture, turned as its EXIF says; right and bottom are exclusive."""
 
     left: int
     top: int
@@ -55,6 +58,9 @@ class Candidate:
     aspect: float  # width over height
     height: float  # over the line's
     solidity: float  # share of its box that is ink
+    extent: tuple[float, float] = (0.0, 0.0)  # from where to where it lies along its line, in the line's heights
+    sign: str = ""  # what it is by its shape and place, if it is no digit
+    like: str = ""  # the sign that it may be as well as a digit
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,26 +69,39 @@ class PageLine:
 
     cuts: tuple[float, ...]  # for each segment, stroke widths of ink between it and the one before; 0: paper
     candidates: tuple[Candidate, ...]
+    walls: tuple[float, ...] = ()  # places along it, in its heights, of the upright lines between cells
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """Ink that is in no line of the reading."""
+
+    box: Box
+    why: str
+    may_be_digit: bool  # as large as the digits of the line nearest to it
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Page:
     """A picture, and everything in it that might be a digit."""
 
-    picture: NDArray[np.uint8]  # uint8 [height, width, 3] RGB, upright
+    picture: NDArray[np.uint8]  # uint8 [height, width, 3] RGB, turned as its EXIF says
     images: NDArray[np.uint8]  # uint8 [n, 28, 28] in MNIST's form, VIEWS for each candidate of each line
     lines: tuple[PageLine, ...]
+    left_out: tuple[LeftOut, ...] = ()
+    quarters: int = 0  # right angles by which it was turned clockwise to be read
 
 
-def find_digits(source: PictureSource) -> Page:
+def find_digits(source: PictureSource, *, quarters: int = 0) -> Page:
     """Find what might be digits, in reading order.
 
     Args:
         source: path, bytes or open binary file of a PNG, JPEG, WebP, GIF, BMP, TIFF or PPM; a PIL image; or an array
             uint8 [h, w], [h, w, 3] RGB or [h, w, 4] RGBA. Dark on light or light on dark.
+        quarters: right angles by which the picture is turned clockwise before it is read.
 
     Returns: the page, its `images` uint8 [n, 28, 28] ready for the classifier; with no images and no lines if there is
-    nothing on it.
+    nothing on it. Boxes are in the picture as it was given.
 
     Raises:
         UnreadablePicture: the source is not a picture, or not one that can be read.
@@ -93,22 +112,21 @@ def find_digits(source: PictureSource) -> Page:
     if picture.shape[:2] == (SIDE, SIDE):
         return _single_digit(picture)
     try:  # here, as single digits are to be read without OpenCV
-        from . import ink as ink_map
-        from . import text_lines
+        from . import sheet
     except ImportError as error:
         raise ImageExtraMissing(
             f"a picture of {picture.shape[1]} x {picture.shape[0]} pixels needs OpenCV to find its digits ({error}); "
             "pip install opencv-python-headless, or give single digits of 28 x 28 pixels"
         ) from error
-    ink = ink_map.find_ink(picture)
-    if ink is None:
-        return _empty_page(picture)
-    lines, stroke = text_lines.find_lines(ink)
-    return _page(picture, lines, stroke=stroke, scale=ink.scale)
+    sheets = sheet.find_sheets(picture)
+    page = _page(picture, [each.turned(quarters) for each in sheets], quarters) if sheets else None
+    if page is None or not page.lines:
+        page = _page(picture, [sheet.whole(picture).turned(quarters)], quarters)
+    return page
 
 
-def _empty_page(picture: NDArray[np.uint8]) -> Page:
-    return Page(picture, np.empty((0, SIDE, SIDE), np.uint8), ())
+def _empty_page(picture: NDArray[np.uint8], left_out: tuple[LeftOut, ...] = ()) -> Page:
+    return Page(picture, np.empty((0, SIDE, SIDE), np.uint8), (), left_out)
 
 
 def _single_digit(picture: NDArray[np.uint8]) -> Page:
@@ -124,41 +142,103 @@ def _single_digit(picture: NDArray[np.uint8]) -> Page:
     return Page(picture, np.stack([digit, upright(digit)]), (PageLine((0.0,), (candidate,)),))
 
 
-def _page(picture: NDArray[np.uint8], lines: list["TextLine"], *, stroke: float, scale: float) -> Page:
-    from . import cuts  # needs OpenCV, as above
+def _page(picture: NDArray[np.uint8], sheets: "list[Sheet]", quarters: int) -> Page:
+    from . import ink as ink_map  # these need OpenCV, as above
+    from . import text_lines
+    from .skew import text_angle
 
     images: list[NDArray[np.uint8]] = []
-    page_lines = []
-    for line in lines:
-        segments = cuts.segments(line, stroke)
-        spans = cuts.spans(segments, line.height)
-        if len(images) // VIEWS + len(spans) > MAX_CANDIDATES:
-            raise UnreadablePicture(
-                f"the picture has too much in it to be handwritten numbers: over {MAX_CANDIDATES} shapes; "
-                "cut out the part to be read"
-            )
-        candidates = []
-        for span in spans:
-            candidates.append(_candidate(span, line, picture.shape, scale=scale, number=len(images) // VIEWS))
-            form = _form(span.patch.ink, angle=line.angle, stroke=stroke)
-            images += [form, upright(form)]
-        page_lines.append(PageLine(tuple(segment.cut_before for segment in segments), tuple(candidates)))
-    return Page(picture, np.stack(images), tuple(page_lines)) if images else _empty_page(picture)
+    lines: list[PageLine] = []
+    left_out: list[LeftOut] = []
+    for each in sheets:
+        sheet, ink = each, ink_map.find_ink(each.pixels)
+        angle = text_angle(ink.mask) if ink else 0.0
+        if angle:
+            sheet = each.levelled(angle)
+            ink = ink_map.find_ink(sheet.pixels)
+        if ink is None:
+            continue
+        place = _Place(sheet, ink.scale, picture.shape)
+        found = text_lines.find_lines(ink)
+        left_out += [_left_out(stray, place) for stray in found.strays]
+        for line in found.lines:
+            lines.append(_page_line(line, ink, place, images))
+    if not images:
+        return _empty_page(picture, tuple(left_out))
+    return Page(picture, np.stack(images), tuple(lines), tuple(left_out), quarters)
 
 
-def _candidate(span: "Span", line: "TextLine", shape: tuple[int, ...], *, scale: float, number: int) -> Candidate:
-    patch = span.patch
-    left, top = (max(int(np.floor(v / scale)), 0) for v in (patch.left, patch.top))
-    right = min(int(np.ceil(patch.right / scale)), shape[1])
-    bottom = min(int(np.ceil(patch.bottom / scale)), shape[0])
+class _Place(NamedTuple):
+    """From a sheet's working pixels to the picture's."""
+
+    sheet: "Sheet"
+    scale: float
+    picture: tuple[int, ...]
+
+    def box(self, patch: "InkPatch") -> Box:
+        corners = np.array(
+            [(x, y, 1) for x in (patch.left, patch.right) for y in (patch.top, patch.bottom)], np.float64
+        )
+        corners[:, :2] /= self.scale
+        if np.array_equal(self.sheet.to_picture, np.eye(3)):
+            points = corners[:, :2]
+        else:
+            # Pixels have their centres at whole numbers in a homography, boxes their edges.
+            corners[:, :2] -= 0.5
+            moved = corners @ self.sheet.to_picture.T
+            points = moved[:, :2] / moved[:, 2:] + 0.5
+        (left, top), (right, bottom) = points.min(axis=0).round(6), points.max(axis=0).round(6)
+        height, width = self.picture[:2]
+        return Box(
+            min(max(int(np.floor(left)), 0), width - 1),
+            min(max(int(np.floor(top)), 0), height - 1),
+            max(min(int(np.ceil(right)), width), 1),
+            max(min(int(np.ceil(bottom)), height), 1),
+        )
+
+
+def _left_out(stray: "Stray", place: _Place) -> LeftOut:
+    return LeftOut(place.box(stray.patch), stray.why, stray.may_be_digit)
+
+
+def _page_line(line: "TextLine", ink: "Ink", place: _Place, images: list[NDArray[np.uint8]]) -> PageLine:
+    """The line's candidates; their views are appended to the page's images."""
+    from . import cuts  # needs OpenCV, as above
+
+    segments = cuts.segments(line, line.stroke)
+    spans = cuts.spans(segments, line.height)
+    if len(images) // VIEWS + len(spans) > MAX_CANDIDATES:
+        raise UnreadablePicture(
+            f"the picture has too much in it to be handwritten numbers: over {MAX_CANDIDATES} shapes; "
+            "cut out the part to be read"
+        )
+    candidates = []
+    for span in spans:
+        candidates.append(_candidate(span, line, place, number=len(images) // VIEWS))
+        form = _form(span.patch.ink, angle=line.angle, stroke=line.stroke)
+        images += [form, upright(form)]
+    return PageLine(tuple(segment.cut_before for segment in segments), tuple(candidates), _walls(line, ink))
+
+
+def _walls(line: "TextLine", ink: "Ink") -> tuple[float, ...]:
+    """The places of the upright lines between cells that the line of writing runs through."""
+    middle = float(np.median([patch.centre[1] for patch in line.patches]))
+    return tuple(sorted(wall.x / line.height for wall in ink.walls if wall.top < middle < wall.bottom))
+
+
+def _candidate(span: "Span", line: "TextLine", place: _Place, *, number: int) -> Candidate:
+    patch, single = span.patch, span.stop - span.start == 1
     return Candidate(
         span.start,
         span.stop,
-        Box(left, top, right, bottom),
+        place.box(patch),
         number,
         aspect=patch.width / patch.height,
         height=patch.height / line.height,
         solidity=float((patch.ink > 0.5).mean()),
+        extent=(patch.left / line.height, patch.right / line.height),
+        sign=patch.sign if single else "",
+        like=patch.like if single else "",
     )
 
 

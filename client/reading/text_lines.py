@@ -4,6 +4,9 @@ A patch begins as a connected component: ink that hangs together. Specks are dro
 stroke are joined to the patch they belong to if that is plain to see. What remains unclear (one wide patch: one digit
 or two? two near patches: two digits or one?) is left to the classifier, see `cuts` and `best_path`.
 
+The largest writing is sorted first, then what it leaves, by its own height: small lines beside large ones are lines.
+What could be writing and is in no line is handed back, with the reason.
+
 The numbers were found as those of `ink` were: by hand, by looking at composed pages. Lengths are in digit heights
 where nothing else is said: the page's (`_digit_height`) until there are lines, then the line's own.
 """
@@ -14,12 +17,17 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from . import signs
 from .ink import Ink
+from .patches import InkPatch, joined, stroke_width
 
 Floats = NDArray[np.float32]
 
 # What is dirt: specks, and what comes in from outside the page.
-SPECK_AREA, SPECK_PIXELS = 0.9, 4  # of a stroke's width squared, and px: a pen's shortest touch has one width squared
+HALF_INK = 0.5  # of full ink: an edge
+# Of a stroke's width squared: less may be a dot where dots stand, and is dirt elsewhere; less is dirt. Of its width:
+# what is longer is a thinner pen's. Pixels, at least.
+SPECK_AREA, LEAST_SPECK, SPECK_LENGTH, SPECK_PIXELS = 0.9, 0.2, 1.6, 4
 RIM_LENGTH = 0.6  # of the page's side: what touches two sides and is so long is the page's edge or the table
 ACROSS_WIDTH, ACROSS_HEIGHT = 0.9, 0.97  # of the page's sides: what touches one and runs through; a 1 may be that high
 
@@ -33,6 +41,7 @@ LEAST_DIGIT_HEIGHT = 2  # stroke widths
 FRAGMENT_HEIGHT = 0.42  # of the digits' height: less is a part of a digit, or dirt
 FRAGMENT_INK = 1.2  # stroke widths squared: less is dirt
 LONG_REACH, SHORT_REACH, FAR = 0.5, 1.5, 0.4  # of a fragment's size; stroke widths; digit heights: see `_attach`
+SIGN_BELOW, SIGN_REACH, SIGN_SIZE = 0.15, 0.8, 1.1  # heights: a dot, dash or comma lies so far off its line and digit
 FRAGMENT_SHARE = 0.65  # of its width over or under a body, from which a fragment is part of that body
 
 # Which bodies follow each other on a line.
@@ -41,43 +50,24 @@ WIDEST_GAP = 4  # digit heights, to link neighbours; wider gaps are closed by `_
 FALL_COST = 0.7  # of a pixel of distance, for each that the neighbour lies higher or lower
 SAME_LEVEL = 0.4  # digit heights between the levels of two chains that are one line
 
+# Smaller writing beside larger.
+ONE_SIZE = 0.62  # of the largest line's height: lower lines are sorted by their own
+ROUNDS = 4  # of sorting what is left: a height each
+LEAST_LINE_HEIGHT = 8  # px: lower writing cannot be told from dirt
+LEAST_OF_PAGE = 0.3  # of the largest line's height, from which a single patch is a line
+LEAST_STROKES = 3.0  # stroke widths that a line of smaller writing is high: less is dots and dashes
+
+# What is too large for its place.
+HOLDS_MARKS = 2  # other patches that lie in a patch's box, from which it is no digit
+OVER_HELD, LEAST_HELD = 1.6, 8.0  # times as high as those, at least; at most
+OVER_LINE = 2.2  # times as high as its line
+ONE_MARK = 0.5  # of the nearest line's height: what is left out and so large may be a digit
+
+WITHIN, SMALL_IN_LINE = 0.75, 0.75  # of its height; of the height of the patch beside it: see `_within_lines`
+
 # The line's own height and angle.
-TALL_IN_LINE = 0.6  # of the line's highest: lower ones are parts or blots, and have no say
+SOMETHING_IN_LINE, TALL_IN_LINE = 0.4, 0.6  # of the line's highest, of its typical: lower ones are parts or blots
 BODIES_FOR_ANGLE, LENGTH_FOR_ANGLE = 4, 4  # at least, the length in digit heights: of fewer the slope is chance
-
-
-@dataclass(frozen=True, slots=True)
-class InkPatch:
-    """Ink and its place on the page, in working pixels: a connected component, several, or a part of one."""
-
-    left: int
-    top: int
-    ink: Floats  # float32 [height, width], 0 to 1; 0 where the ink is another patch's
-
-    @property
-    def right(self) -> int:
-        """The first column to the right of it."""
-        return self.left + int(self.ink.shape[1])
-
-    @property
-    def bottom(self) -> int:
-        """The first row below it."""
-        return self.top + int(self.ink.shape[0])
-
-    @property
-    def width(self) -> int:
-        """Columns."""
-        return int(self.ink.shape[1])
-
-    @property
-    def height(self) -> int:
-        """Rows."""
-        return int(self.ink.shape[0])
-
-    @property
-    def centre(self) -> tuple[float, float]:
-        """The middle of its box: x, y."""
-        return (self.left + self.right) / 2, (self.top + self.bottom) / 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,63 +77,151 @@ class TextLine:
     patches: tuple[InkPatch, ...]
     height: float  # of its digits, typically; working pixels
     angle: float  # by which the line falls to the right, radians
+    stroke: float = 0.0  # width of its pen, working pixels
 
 
-def joined(patches: list[InkPatch] | tuple[InkPatch, ...]) -> InkPatch:
-    """Several patches as one."""
-    if len(patches) == 1:
-        return patches[0]
-    left, top = min(p.left for p in patches), min(p.top for p in patches)
-    right, bottom = max(p.right for p in patches), max(p.bottom for p in patches)
-    ink = np.zeros((bottom - top, right - left), np.float32)
-    for patch in patches:
-        place = ink[patch.top - top : patch.bottom - top, patch.left - left : patch.right - left]
-        np.maximum(place, patch.ink, out=place)
-    return InkPatch(left, top, ink)
+@dataclass(frozen=True, slots=True)
+class Stray:
+    """Ink that is in no line."""
+
+    patch: InkPatch
+    why: str
+    may_be_digit: bool  # as large as the digits of the line nearest to it
 
 
-def find_lines(ink: Ink) -> tuple[list[TextLine], float]:
-    """Sort a page's ink into lines.
+@dataclass(frozen=True, slots=True)
+class Lines:
+    """A page's ink, sorted."""
 
-    Returns: the lines from top to bottom, and the width of a stroke in working pixels.
-    """
-    stroke = _stroke_width(ink.mask)
-    components = _components(ink, stroke)
-    if not components:
-        return [], stroke
-    height = _digit_height(components, stroke)
-    bodies, fragments = _bodies_and_fragments(components, height=height, stroke=stroke)
+    lines: tuple[TextLine, ...]  # from top to bottom
+    strays: tuple[Stray, ...]
+
+
+def find_lines(ink: Ink) -> Lines:
+    """Sort a page's ink into lines."""
+    stroke = stroke_width([ink.mask])
+    components, specks = _components(ink, stroke)
+    patches, strays = _without_drawings(components)
+    lines: list[TextLine] = []
+    for number in range(ROUNDS):
+        found, left = _sorted_once(patches, specks, stroke, ink.angle)
+        if number:
+            found, too_small = _large_enough(found, lines[0].height)
+            left += too_small
+        if not found:
+            break
+        lines += found
+        patches = left
+    strays += [Stray(patch, "too small or too far off for the lines", False) for patch in patches]
+    ordered = sorted(lines, key=lambda line: _level(line.patches, ink.angle))
+    return Lines(tuple(ordered), tuple(_weighed(strays, lines)))
+
+
+def _sorted_once(
+    patches: list[InkPatch], specks: list[InkPatch], stroke: float, angle: float
+) -> tuple[list[TextLine], list[InkPatch]]:
+    """The lines of the largest writing among the patches, the largest first, and the patches in none of them."""
+    if not patches:
+        return [], []
+    height = _digit_height(patches, stroke)
+    bodies, fragments = _bodies_and_fragments(patches, height=height)
     if not bodies:
-        return [], stroke
-    lines = _chained(bodies, height=height, angle=ink.angle)
+        return [], patches
+    tiny = [each for each in fragments if _is_tiny(each, stroke)]
+    fragments = [each for each in fragments if not _is_tiny(each, stroke)]
+    lines, smaller = _of_one_size(_chained(bodies, height=height, angle=angle))
     heights = [_line_height(line) for line in lines]
-    for fragment in fragments:
-        _attach(fragment, lines, heights, stroke)
-    lines = [_with_fragments_joined(line, line_height) for line, line_height in zip(lines, heights, strict=True)]
-    result = [
-        TextLine(tuple(line), line_height, _line_angle(line, line_height, ink.angle))
+    left = smaller + [fragment for fragment in fragments if not _attach(fragment, lines, heights, stroke)]
+    lines = [
+        _with_fragments_joined(signs.marked(line, line_height, angle, specks + tiny), line_height)
         for line, line_height in zip(lines, heights, strict=True)
     ]
-    return sorted(result, key=lambda line: _level(line.patches, ink.angle)), stroke
+    found = [
+        TextLine(
+            tuple(line),
+            line_height,
+            _line_angle(line, line_height, angle),
+            stroke_width([patch.ink > HALF_INK for patch in line]),
+        )
+        for line, line_height in zip(lines, heights, strict=True)
+    ]
+    return sorted(found, key=lambda line: -line.height), left
 
 
-def _stroke_width(mask: NDArray[np.bool_]) -> float:
-    """Of the page's pens, typically: in a strip of width w the distance to its edge is w/4 on average.
+def _of_one_size(chains: list[list[InkPatch]]) -> tuple[list[list[InkPatch]], list[InkPatch]]:
+    """The chains of the largest writing, and the patches of smaller ones, whose neighbours may be fragments to it."""
+    heights = [_line_height(chain) for chain in chains]
+    large = [chain for chain, height in zip(chains, heights, strict=True) if height >= ONE_SIZE * max(heights)]
+    small = [chain for chain, height in zip(chains, heights, strict=True) if height < ONE_SIZE * max(heights)]
+    return large, [patch for chain in small for patch in chain]
 
-    The 1 is for OpenCV's measuring to the centre of the nearest pixel outside, which lies beyond the edge.
-    """
-    distance = cv2.distanceTransform(mask.astype(np.uint8), cv2.DIST_L2, 3)
-    return max(1.0, 4 * float(distance[mask].mean()) - 1.0)
+
+def _is_tiny(patch: InkPatch, stroke: float) -> bool:
+    """Whether it is too little for a part of a stroke; a dot at most."""
+    return (
+        float(patch.ink.sum()) < FRAGMENT_INK * stroke**2 and max(patch.width, patch.height) < SPECK_LENGTH * stroke + 2
+    )
 
 
-def _components(ink: Ink, stroke: float) -> list[InkPatch]:
-    """The connected components that are not dirt."""
+def _large_enough(found: list[TextLine], page_height: float) -> tuple[list[TextLine], list[InkPatch]]:
+    """Lines that are smaller writing, and the patches of those that are dirt."""
+    kept, dropped = [], []
+    for line in found:
+        single = len(line.patches) == 1 and line.height < LEAST_OF_PAGE * page_height
+        if single or line.height < max(LEAST_LINE_HEIGHT, LEAST_STROKES * line.stroke):
+            dropped += list(line.patches)
+        else:
+            kept.append(line)
+    return kept, dropped
+
+
+def _without_drawings(patches: list[InkPatch]) -> tuple[list[InkPatch], list[Stray]]:
+    """The patches, and those apart that hold marks of their own: frames, circles, drawings."""
+    kept, strays = [], []
+    for patch in patches:
+        held = [other for other in patches if OVER_HELD * other.height <= patch.height and _surrounds(patch, other)]
+        if len([other for other in held if other.height * LEAST_HELD >= patch.height]) >= HOLDS_MARKS:
+            strays.append(Stray(patch, "holds marks of its own: a frame or a drawing", True))
+        else:
+            kept.append(patch)
+    return kept, strays
+
+
+def _surrounds(patch: InkPatch, other: InkPatch) -> bool:
+    """Whether it has ink on all four sides of the other's middle."""
+    x, y = (int(middle) - edge for middle, edge in zip(other.centre, (patch.left, patch.top), strict=True))
+    if not (0 < x < patch.width and 0 < y < patch.height):
+        return False
+    inked = patch.ink > HALF_INK
+    return bool(inked[y, :x].any() and inked[y, x:].any() and inked[:y, x].any() and inked[y:, x].any())
+
+
+def _weighed(strays: list[Stray], lines: list[TextLine]) -> list[Stray]:
+    """The strays that are large enough for writing, and whether each may be a digit of the line nearest to it."""
+    if not lines:
+        return strays
+    result = []
+    for stray in strays:
+        nearest = min(lines, key=lambda line: _distance(stray.patch, line))
+        if stray.may_be_digit or max(stray.patch.height, stray.patch.width) >= FRAGMENT_HEIGHT * nearest.height:
+            may_be_digit = stray.may_be_digit or stray.patch.height >= ONE_MARK * nearest.height
+            result.append(Stray(stray.patch, stray.why, may_be_digit))
+    return result
+
+
+def _distance(patch: InkPatch, line: TextLine) -> float:
+    return min(float(np.hypot(p.centre[0] - patch.centre[0], p.centre[1] - patch.centre[1])) for p in line.patches)
+
+
+def _components(ink: Ink, stroke: float) -> tuple[list[InkPatch], list[InkPatch]]:
+    """The connected components that come from within the page: those that may be strokes, and specks."""
     count, labels, stats, _ = cv2.connectedComponentsWithStats(ink.mask.astype(np.uint8), connectivity=8)
     page_height, page_width = ink.mask.shape
-    patches = []
+    patches: list[InkPatch] = []
+    specks: list[InkPatch] = []
     for label in range(1, count):
         left, top, width, height, area = (int(value) for value in stats[label])
-        if area < max(SPECK_AREA * stroke**2, SPECK_PIXELS) or min(page_width, page_height) < 4:
+        if area < max(LEAST_SPECK * stroke**2, SPECK_PIXELS) or min(page_width, page_height) < 4:
             continue
         if _comes_from_outside(left=left, top=top, width=width, height=height, page=ink.mask.shape):
             continue
@@ -152,8 +230,10 @@ def _components(ink: Ink, stroke: float) -> list[InkPatch]:
         x0, x1 = max(left - 1, 0), min(left + width + 1, page_width)
         own = (labels[y0:y1, x0:x1] == label).astype(np.uint8)
         near = cv2.dilate(own, np.ones((3, 3), np.uint8)) > 0
-        patches.append(InkPatch(x0, y0, np.where(near, ink.amount[y0:y1, x0:x1], 0).astype(np.float32)))
-    return patches
+        patch = InkPatch(x0, y0, np.where(near, ink.amount[y0:y1, x0:x1], 0).astype(np.float32))
+        is_speck = area < SPECK_AREA * stroke**2 and max(width, height) < SPECK_LENGTH * stroke
+        (specks if is_speck else patches).append(patch)
+    return patches, specks
 
 
 def _comes_from_outside(*, left: int, top: int, width: int, height: int, page: tuple[int, ...]) -> bool:
@@ -172,17 +252,10 @@ def _digit_height(patches: list[InkPatch], stroke: float) -> float:
     return max(float(np.median(heights[tall])), LEAST_DIGIT_HEIGHT * stroke)
 
 
-def _bodies_and_fragments(
-    patches: list[InkPatch], *, height: float, stroke: float
-) -> tuple[list[InkPatch], list[InkPatch]]:
-    """Bodies of digits, and fragments that may belong to one; smaller ones are dropped."""
-    bodies, fragments = [], []
-    for patch in patches:
-        if patch.height >= FRAGMENT_HEIGHT * height:
-            bodies.append(patch)
-        elif float(patch.ink.sum()) >= FRAGMENT_INK * stroke**2:
-            fragments.append(patch)
-    return bodies, fragments
+def _bodies_and_fragments(patches: list[InkPatch], *, height: float) -> tuple[list[InkPatch], list[InkPatch]]:
+    """Bodies of digits, and fragments that may belong to one."""
+    bodies = [patch for patch in patches if patch.height >= FRAGMENT_HEIGHT * height]
+    return bodies, [patch for patch in patches if patch.height < FRAGMENT_HEIGHT * height]
 
 
 def _chained(bodies: list[InkPatch], *, height: float, angle: float) -> list[list[InkPatch]]:
@@ -209,7 +282,30 @@ def _chained(bodies: list[InkPatch], *, height: float, angle: float) -> list[lis
     chains: dict[int, list[InkPatch]] = {}
     for i in order:
         chains.setdefault(root(i), []).append(bodies[i])
-    return _same_level(list(chains.values()), height=height, angle=angle)
+    return _within_lines(_same_level(list(chains.values()), height=height, angle=angle), height=height)
+
+
+def _within_lines(chains: list[list[InkPatch]], *, height: float) -> list[list[InkPatch]]:
+    """Chains, those apart that lie within the height of another beside them: raised and lowered parts of its line."""
+    ordered = sorted(chains, key=lambda chain: -max(patch.height for patch in chain))
+    kept: list[list[InkPatch]] = []
+    for chain in ordered:
+        home = next((line for line in kept if all(_lies_within(patch, line, height) for patch in chain)), None)
+        if home is None:
+            kept.append(list(chain))
+        else:
+            home.extend(chain)
+    return [sorted(chain, key=lambda patch: patch.centre[0]) for chain in kept]
+
+
+def _lies_within(patch: InkPatch, line: list[InkPatch], height: float) -> bool:
+    """Whether a small patch is level with a larger one near it."""
+    return any(
+        patch.height <= SMALL_IN_LINE * each.height
+        and min(patch.bottom, each.bottom) - max(patch.top, each.top) >= WITHIN * patch.height
+        and max(patch.left - each.right, each.left - patch.right) <= height
+        for each in line
+    )
 
 
 def _link_cost(left: InkPatch, right: InkPatch, *, height: float, angle: float) -> float:
@@ -239,39 +335,44 @@ def _same_level(chains: list[list[InkPatch]], *, height: float, angle: float) ->
 
 
 def _share_columns(one: list[InkPatch], other: list[InkPatch]) -> bool:
-    left, right = max(one[0].left, other[0].left), min(max(p.right for p in one), max(p.right for p in other))
-    return right > left
+    return any(min(a.right, b.right) > max(a.left, b.left) for a in one for b in other)
 
 
 def _line_height(line: list[InkPatch]) -> float:
+    """The typical height, without the lower ones; signs that reach further have no more say than digits."""
     heights = np.array([patch.height for patch in line], np.float64)
-    tall = heights[heights >= TALL_IN_LINE * heights.max()]
-    return float(np.median(tall))
+    usual = float(np.median(heights[heights >= SOMETHING_IN_LINE * heights.max()]))
+    return float(np.median(heights[heights >= TALL_IN_LINE * usual]))
 
 
-def _attach(fragment: InkPatch, lines: list[list[InkPatch]], heights: list[float], stroke: float) -> None:
-    """Put a fragment into the line it lies in, if it lies near a body there."""
-    best, best_distance = None, np.inf
+def _attach(fragment: InkPatch, lines: list[list[InkPatch]], heights: list[float], stroke: float) -> bool:
+    """Put a fragment into the line it lies in, if it lies near a body there; whether it was put."""
+    best, best_distance, nearest = None, np.inf, fragment
     for number, line in enumerate(lines):
         for patch in line:
             across = max(patch.left - fragment.right, fragment.left - patch.right, 0)
             down = max(patch.top - fragment.bottom, fragment.top - patch.bottom, 0)
             distance = float(np.hypot(across, down))
             if distance < best_distance:
-                best, best_distance = number, distance
+                best, best_distance, nearest = number, distance, patch
     if best is None:
-        return
+        return False
     size = max(fragment.width, fragment.height)
-    # A long stroke may be far off (the bar of a 5); a dot must be close.
-    if best_distance <= max(LONG_REACH * size, SHORT_REACH * stroke) and best_distance < FAR * heights[best]:
+    height = heights[best]
+    # A long stroke may be far off (the bar of a 5); a dot must be close, unless it stands on the line, as signs do.
+    near = best_distance <= max(LONG_REACH * size, SHORT_REACH * stroke) and best_distance < FAR * height
+    level = nearest.top - SIGN_BELOW * height < fragment.centre[1] < nearest.bottom + SIGN_BELOW * height
+    if near or (level and best_distance < SIGN_REACH * height and size < SIGN_SIZE * height):
         lines[best].append(fragment)
+        return True
+    return False
 
 
 def _with_fragments_joined(line: list[InkPatch], height: float) -> list[InkPatch]:
     """Fragments that lie over or under a body become part of it; the others stay patches of their own."""
-    bodies = [patch for patch in line if patch.height >= FRAGMENT_HEIGHT * height]
-    loose = []
-    for fragment in (patch for patch in line if patch.height < FRAGMENT_HEIGHT * height):
+    bodies = [patch for patch in line if patch.height >= FRAGMENT_HEIGHT * height and not patch.sign]
+    loose = [patch for patch in line if patch.sign]
+    for fragment in (patch for patch in line if patch.height < FRAGMENT_HEIGHT * height and not patch.sign):
         shares = [_shared_width(fragment, body) / fragment.width for body in bodies]
         if shares and max(shares) > FRAGMENT_SHARE:
             place = int(np.argmax(shares))

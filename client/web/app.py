@@ -2,7 +2,7 @@
 
     GET  /          the page; its scripts and styles lie beside it under fixed names
     POST /read      a picture's bytes in, its reading out, with each digit's 28 x 28 pixels as the model saw it
-    GET  /status    whether the model server responds, and with which version
+    GET  /status    whether the model server responds, or is slow, and with which version
     GET  /healthz   whether this process does
 
 A page of its own rather than Gradio: that brings pandas, FastAPI and a telemetry switch, sends a sketch when the
@@ -27,8 +27,9 @@ from starlette.routing import Route
 
 from ..aio import AsyncClient
 from ..errors import DeadlineExceeded, InklingError, InvalidInput, ModelNotFound, ServerUnavailable
-from ..reading.picture import open_header
 from ..reading.result import Reading
+from .decoding import Decoder, TooLarge
+from .uploads import Room, Stalled, TooBusy, announced_bytes, read_body
 
 # Every file that is served; nothing is looked up by a name that a browser sends.
 FILES = {
@@ -50,7 +51,7 @@ SECURITY_HEADERS = {
     "Permissions-Policy": "camera=(), microphone=(), geolocation=()",
     "Cache-Control": "no-cache",
 }
-UNAVAILABLE_ERRORS = (ServerUnavailable, DeadlineExceeded, ModelNotFound)
+UNAVAILABLE_ERRORS = (ServerUnavailable, ModelNotFound)
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
@@ -61,9 +62,17 @@ class WebConfig:
     host: str = "127.0.0.1"
     port: int = 8600
     max_upload_bytes: int = 20 * 2**20
-    max_pixels: int = 16_000_000  # the page itself sends 4 million at most; decoded, these take 150 MB while it is read
-    max_concurrent_readings: int = 2  # each takes a thread and some tens of milliseconds of a core
-    max_waiting_readings: int = 32  # beyond these, a browser is asked to come again
+    max_pixels: int = 16_000_000  # the page itself sends 4 million at most
+    # Memory, which together stays under the 512 MiB of k8s/base/client-web: 70 MB for this process and as much for the
+    # decoder, 48 MiB of uploads, 300 MiB for the one picture that is decoded.
+    decoder_memory_bytes: int = 300 * 2**20  # 4 megapixels and more take 280 MiB
+    large_uploads_bytes: int = 40 * 2**20  # of uploads over `small_upload_bytes`: two of the largest
+    small_uploads_bytes: int = 8 * 2**20  # of all others, drawings above all, which large ones do not hold up
+    small_upload_bytes: int = 2**20
+    decoder_cpu_s: int = 15  # of one picture; 16 megapixels take 2
+    decoder_wall_s: float = 60.0
+    max_concurrent_readings: int = 2  # while one is decoded, another one asks the model server
+    max_waiting_readings: int = 32  # beyond these, of each size, a browser is asked to come again
 
     @property
     def url(self) -> str:
@@ -84,7 +93,11 @@ def make_app(client: AsyncClient, config: WebConfig) -> Starlette:
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         async with client:
             app.state.reader = _Reader(client, config)
-            yield
+            await app.state.reader.decoder.start()
+            try:
+                yield
+            finally:
+                await app.state.reader.decoder.stop()
 
     folder = resources.files(__package__) / "page"
     routes = [Route(path, _file(folder.joinpath(name).read_bytes(), kind)) for path, (name, kind) in FILES.items()]
@@ -98,35 +111,36 @@ def make_app(client: AsyncClient, config: WebConfig) -> Starlette:
 
 
 class _Reader:
-    """The model server, and how many pictures may be on their way to it."""
+    """The model server, the decoder, and the room that pictures have on their way to them."""
 
     def __init__(self, client: AsyncClient, config: WebConfig) -> None:
         self.client = client
         self.config = config
+        self.decoder = Decoder(
+            max_pixels=config.max_pixels,
+            memory_bytes=config.decoder_memory_bytes,
+            cpu_s=config.decoder_cpu_s,
+            wall_s=config.decoder_wall_s,
+        )
+        present = config.max_concurrent_readings + config.max_waiting_readings
+        self._large = Room(max_bytes=config.large_uploads_bytes, max_present=present)
+        self._small = Room(max_bytes=config.small_uploads_bytes, max_present=present)
         self._turns = asyncio.Semaphore(config.max_concurrent_readings)
-        self._present = 0
 
-    async def read(self, picture: bytes) -> Reading:
-        """As `AsyncClient.read`, when it is the picture's turn.
+    async def read(self, request: Request) -> dict[str, Any]:
+        """What the picture in a request's body says, for JSON.
 
-        Raises: _TooBusy if too many wait already.
+        Raises: TooLarge, TooBusy, Stalled, ClientDisconnect, and what `AsyncClient.read` raises.
         """
-        if self._present >= self.config.max_concurrent_readings + self.config.max_waiting_readings:
-            raise _TooBusy
-        self._present += 1
-        try:
-            async with self._turns:
-                return await self.client.read(picture)
-        finally:
-            self._present -= 1
-
-
-class _TooBusy(Exception):
-    pass
-
-
-class _TooLarge(Exception):
-    pass
+        limit = self.config.max_upload_bytes
+        size = announced_bytes(request, limit=limit)
+        room = self._small if size <= self.config.small_upload_bytes else self._large
+        async with room.taken(size):
+            body = await read_body(request, limit=limit)
+            async with self._turns:  # also over what is found in a picture, which may be 5 MB
+                found = await self.decoder.find_digits(body)
+                reading = await self.client.read(found.page)
+        return _enlarged(_with_images(reading), found.enlarge)
 
 
 def _file(content: bytes, kind: str) -> Any:
@@ -138,50 +152,43 @@ def _file(content: bytes, kind: str) -> Any:
 
 async def _read(request: Request) -> Response:
     reader: _Reader = request.app.state.reader
-    # A page of another site could send pictures here, though not see what they say: refused all the same.
-    if request.headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
+    if not _is_own_page(request):
         return _json({"error": "only Inkling's own page may ask"}, 403)
     try:
-        body = await _body(request, reader.config.max_upload_bytes)
-        if _pixels(body) > reader.config.max_pixels:
-            raise _TooLarge
-        reading = await reader.read(body)
+        reading = await reader.read(request)
     except ClientDisconnect:
         return Response(status_code=499)
-    except _TooLarge:
+    except TooLarge:
         megabytes = reader.config.max_upload_bytes // 2**20
         megapixels = reader.config.max_pixels // 10**6
         message = f"the picture is larger than {megabytes} MB or {megapixels} megapixels; shrink it"
         return _json({"error": message}, 413)
-    except _TooBusy:
+    except Stalled:
+        return _json({"error": "the picture did not arrive in time; send it again"}, 408)
+    except TooBusy:
         return _json({"error": "too many pictures at once; try again in a moment"}, 429)
+    except DeadlineExceeded as error:
+        return _json({"error": str(error)}, 504)  # slow, and perhaps quick the next time
     except UNAVAILABLE_ERRORS as error:
         return _json({"error": str(error), "away": True}, 503)
     except InvalidInput as error:
         return _json({"error": str(error)}, 422)
     except InklingError as error:
         return _json({"error": str(error)}, 502)
-    return _json(_with_images(reading))
+    return _json(reading)
 
 
-async def _body(request: Request, limit: int) -> bytes:
-    if int(request.headers.get("content-length") or 0) > limit:
-        raise _TooLarge
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > limit:
-            raise _TooLarge
-    return bytes(body)
+def _is_own_page(request: Request) -> bool:
+    """Whether no page of another site asks: it could send pictures here, though not see what they say.
 
-
-def _pixels(body: bytes) -> int:
-    """The size by the picture's header, before anything is decoded; 0 if it has none, which `read` complains of."""
-    try:
-        with open_header(body) as image:
-            return image.width * image.height
-    except Exception:  # any: each of Pillow's decoders raises its own kinds
-        return 0
+    Browsers say whose page it is by `Origin`, newer ones by `Sec-Fetch-Site` too; who says nothing is no browser.
+    """
+    if request.headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
+        return False
+    origin = request.headers.get("origin")
+    # A gateway may have put its own name for this server in `Host`; a page cannot set either header.
+    own = (request.headers.get("host"), request.headers.get("x-forwarded-host"))
+    return origin is None or origin.partition("://")[2] in filter(None, own)
 
 
 def _with_images(reading: Reading) -> dict[str, Any]:
@@ -192,12 +199,26 @@ def _with_images(reading: Reading) -> dict[str, Any]:
     return described
 
 
+def _enlarged(described: dict[str, Any], by: float) -> dict[str, Any]:
+    """The same with the sizes and places of a picture that was larger."""
+    if by == 1:
+        return described
+    for side in ("width", "height"):
+        described[side] = round(described[side] * by)
+    for line in described["lines"]:
+        for digit in line["digits"]:
+            digit["box"] = [round(edge * by) for edge in digit["box"]]
+    return described
+
+
 async def _status(request: Request) -> Response:
     reader: _Reader = request.app.state.reader
     settings = reader.client.settings
     about = {"server": settings.server, "model": settings.model}
     try:
         status = await reader.client.status(timeout_s=min(2.0, settings.timeout_s))
+    except DeadlineExceeded as error:
+        return _json({**about, "available": None, "slow": True, "reason": str(error)})
     except InklingError as error:
         return _json({**about, "available": False, "reason": str(error)})
     versions = status.available

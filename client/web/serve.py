@@ -4,6 +4,7 @@ import uvicorn
 
 from ..aio import AsyncClient
 from .app import WebConfig, make_app
+from .connections import MAX_CONNECTIONS, BoundedConnection
 
 
 def serve(client: AsyncClient, *, host: str, port: int) -> int:
@@ -19,6 +20,8 @@ def serve(client: AsyncClient, *, host: str, port: int) -> int:
             port=port,
             log_level="warning",
             ws="none",
+            http=BoundedConnection,
+            backlog=MAX_CONNECTIONS,
             server_header=False,
             timeout_graceful_shutdown=5,
         )

@@ -4,20 +4,20 @@
 FROM python:3.11-slim AS build
 RUN python -m venv --without-pip /opt/inkling
 WORKDIR /build
-COPY constraints.txt client/pyproject.toml k8s/images/requirements.py ./
-RUN python requirements.py web > requirements.txt
+COPY k8s/images/locks/client.txt .
 RUN --mount=type=cache,target=/root/.cache/pip \
-    pip --python /opt/inkling/bin/python install --constraint constraints.txt --requirement requirements.txt
+    pip --python /opt/inkling/bin/python install --require-hashes --requirement client.txt
 
 # The program, alone in an environment that the last stage lays over the other; a change of it is this layer's.
 FROM python:3.11-slim AS program
-RUN python -m venv --without-pip /opt/inkling
+RUN python -m venv --without-pip /opt/inkling \
+    && python -m venv --without-pip /opt/build
 WORKDIR /build
-COPY constraints.txt .
+COPY k8s/images/locks/build.txt .
+RUN pip --python /opt/build/bin/python install --no-cache-dir --require-hashes --requirement build.txt
 COPY client client
-# The setuptools that pip builds with is pinned too: by the first variable for pip before 26, by the second after.
-RUN PIP_CONSTRAINT=/build/constraints.txt PIP_BUILD_CONSTRAINT=/build/constraints.txt \
-    pip --python /opt/inkling/bin/python install --no-cache-dir --no-deps ./client
+RUN pip --python /opt/build/bin/python wheel --no-cache-dir --no-build-isolation --no-deps --wheel-dir /wheels ./client \
+    && pip --python /opt/inkling/bin/python install --no-cache-dir --no-deps /wheels/*.whl
 
 FROM python:3.11-slim
 ARG VERSION=0.2.0

@@ -13,10 +13,10 @@ RUN apt-get update \
     && rm -rf /var/lib/apt/lists/*
 RUN python -m venv --without-pip /opt/inkling
 WORKDIR /build
-COPY constraints.txt .
+COPY k8s/images/locks/${TENSORFLOW}.txt .
 # Headers and libclang serve those who compile against TensorFlow, symbol tables those who debug it: 0.7 GB.
 RUN --mount=type=cache,target=/root/.cache/pip \
-    pip --python /opt/inkling/bin/python install --constraint constraints.txt "${TENSORFLOW}" tensorflow-serving-api \
+    pip --python /opt/inkling/bin/python install --require-hashes --requirement "${TENSORFLOW}.txt" \
     && rm -r /opt/inkling/lib/python3.11/site-packages/tensorflow/include /opt/inkling/lib/python3.11/site-packages/clang \
     && strip --strip-unneeded /opt/inkling/lib/python3.11/site-packages/tensorflow/*.so.2
 
@@ -27,12 +27,11 @@ RUN groupadd --gid 10001 inkling \
 COPY --from=tensorflow /opt/inkling /opt/inkling
 
 FROM tensorflow AS build
-COPY train/pyproject.toml k8s/images/requirements.py ./
-RUN touch /built-tensorflow \
-    && python requirements.py > requirements.txt
+COPY k8s/images/locks/train.txt .
+RUN touch /built-tensorflow
 # Ray's Java, tests and headers: 0.1 GB that nothing here runs.
 RUN --mount=type=cache,target=/root/.cache/pip \
-    pip --python /opt/inkling/bin/python install --constraint constraints.txt --requirement requirements.txt \
+    pip --python /opt/inkling/bin/python install --require-hashes --requirement train.txt \
     && rm -r /opt/inkling/lib/python3.11/site-packages/ray/jars \
         /opt/inkling/lib/python3.11/site-packages/pandas/tests \
         /opt/inkling/lib/python3.11/site-packages/pyarrow/tests \
@@ -46,13 +45,14 @@ RUN mkdir /added \
 
 # The program, alone in an environment that the last stage lays over the other; a change of it is this layer's.
 FROM python:3.11-slim AS program
-RUN python -m venv --without-pip /opt/inkling
+RUN python -m venv --without-pip /opt/inkling \
+    && python -m venv --without-pip /opt/build
 WORKDIR /build
-COPY constraints.txt .
+COPY k8s/images/locks/build.txt .
+RUN pip --python /opt/build/bin/python install --no-cache-dir --require-hashes --requirement build.txt
 COPY train train
-# The setuptools that pip builds with is pinned too: by the first variable for pip before 26, by the second after.
-RUN PIP_CONSTRAINT=/build/constraints.txt PIP_BUILD_CONSTRAINT=/build/constraints.txt \
-    pip --python /opt/inkling/bin/python install --no-cache-dir --no-deps ./train
+RUN pip --python /opt/build/bin/python wheel --no-cache-dir --no-build-isolation --no-deps --wheel-dir /wheels ./train \
+    && pip --python /opt/inkling/bin/python install --no-cache-dir --no-deps /wheels/*.whl
 
 FROM runtime
 ARG VERSION=0.2.0
@@ -60,11 +60,6 @@ LABEL org.opencontainers.image.title="inkling-train" \
       org.opencontainers.image.description="Trains the digit CNN on Ray and publishes a SavedModel" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.licenses="MIT"
-# For the probes that KubeRay gives its pods.
-# hadolint ignore=DL3008
-RUN apt-get update \
-    && apt-get install --yes --no-install-recommends wget \
-    && rm -rf /var/lib/apt/lists/*
 COPY --from=build /added /opt/inkling
 COPY --from=program /opt/inkling /opt/inkling
 # For the model cards: there is no checkout to ask here.

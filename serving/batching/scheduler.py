@@ -23,12 +23,15 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import grpc
+
+from .. import deadlines
 from ..arrays import Array, Function
 from ..errors import ServingError, internal
 from ..load_shedding import KnownFullQueues, QueueFull
 from ..monitoring.events import ServerEvents
 from ..names import ModelKey
-from .padding import Task, check_rows, groups, run_together
+from .padding import Task, check_rows, groups, run_together, seconds_left
 from .parameters import BatchingParameters
 from .threads import RuntimeThreads
 
@@ -139,7 +142,7 @@ class Batcher:
 
     def _enqueue(self, inputs: Sequence[Array], num_rows: int | None) -> "asyncio.Future[list[Array]]":
         now = time.perf_counter()
-        task = Task(inputs, num_rows or 0, self._loop.create_future(), now)
+        task = Task(inputs, num_rows or 0, self._loop.create_future(), now, deadlines.ends_at())
         last = self._batches[-1] if self._batches else None
         joins = self._is_shared and task.num_rows > 0
         limit = self._parameters.execution_batch_size
@@ -235,9 +238,10 @@ class Batcher:
         try:
             results = self._run_together(group)
         except Exception as error:  # the runtime is third-party code: whatever it raises is this group's error alone
-            if len(group) > 1:
+            if len(group) > 1 and not _is_too_late(error):
                 return [result for task in group for result in self._run_group([task])]
-            return [error if isinstance(error, ServingError) else internal(f"{type(error).__name__}: {error}")]
+            failure = error if isinstance(error, ServingError) else internal(f"{type(error).__name__}: {error}")
+            return [failure] * len(group)
         num_rows = sum(task.num_rows for task in group)
         self._context.events.batch_executed(
             **self._context.key,
@@ -251,12 +255,17 @@ class Batcher:
     def _run_together(self, group: list[Task]) -> Sequence[list[Array]]:
         num_rows = sum(task.num_rows for task in group)
         surplus = self._parameters.padded_size(num_rows) - num_rows if num_rows else 0
+        deadlines.begin(seconds_left(group))
         if len(group) > 1 or surplus:
             return run_together(self._function, group, surplus=surplus)
         outputs = self._function(group[0].inputs)
         if self._is_checked and num_rows:
             check_rows(outputs, num_rows)
         return [outputs]
+
+
+def _is_too_late(error: Exception) -> bool:
+    return isinstance(error, ServingError) and error.code is grpc.StatusCode.DEADLINE_EXCEEDED
 
 
 def _still_wanted(tasks: list[Task]) -> list[Task]:

@@ -6,19 +6,17 @@ import posixpath
 import tempfile
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import TypeVar
 
 import grpc
 import tensorflow as tf
-from google.protobuf.message import DecodeError, Message
 
 from ..errors import ServingError, invalid_argument, unavailable
 from ..model.saved_model import serving_error
 from ..proto.profiler_pb2 import ProfileRequest, ProfileResponse, TerminateRequest
+from .parsing import parse
 
 SERVICE = "tensorflow.ProfilerService"
 
-Request = TypeVar("Request", bound=Message)
 Method = Callable[[bytes], Awaitable[bytes]]
 Behaviour = Callable[[bytes, "grpc.aio.ServicerContext[bytes, bytes]"], Awaitable[bytes]]
 
@@ -38,7 +36,7 @@ class Profiler:
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
 
     async def _profile(self, content: bytes) -> bytes:
-        request = _parse(content, ProfileRequest)
+        request = parse(content, ProfileRequest)
         # Of the caller's making, and part of a path.
         for name, value in (("session_id", request.session_id), ("host_name", request.host_name)):
             if "/" in value or value in (".", ".."):
@@ -74,7 +72,7 @@ class Profiler:
             return b"".join(path.read_bytes() for path in Path(folder).rglob("*.xplane.pb"))
 
     async def _terminate(self, content: bytes) -> bytes:
-        request = _parse(content, TerminateRequest)
+        request = parse(content, TerminateRequest)
         if request.session_id in self._stops:
             self._stops[request.session_id].set()
         return b""
@@ -85,13 +83,6 @@ def _write(request: ProfileRequest, trace: bytes) -> None:
     tf.io.gfile.makedirs(folder)
     with tf.io.gfile.GFile(posixpath.join(folder, f"{request.host_name}.xplane.pb"), "wb") as file:
         file.write(trace)
-
-
-def _parse(content: bytes, request_class: type[Request]) -> Request:
-    try:
-        return request_class.FromString(content)
-    except DecodeError as error:
-        raise invalid_argument(f"cannot parse the request as {request_class.DESCRIPTOR.name}: {error}") from error
 
 
 def _behaviour(method: Method) -> Behaviour:

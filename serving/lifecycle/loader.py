@@ -7,7 +7,6 @@ import posixpath
 import time
 from dataclasses import dataclass
 
-import tensorflow as tf
 from tensorflow.core.protobuf import config_pb2
 from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
 
@@ -18,8 +17,8 @@ from ..model.inspection import make_signatures
 from ..model.model import ModelOptions
 from ..model.saved_model import Runtime, SavedModel
 from ..model.signatures import Signature
+from ..model.version_files import LITE_FILE, check_graph_files, size_of
 from . import warmup
-from .versions import LITE_FILE
 
 PER_MODEL_BATCHING_FILE = "batching_params.pbtxt"
 
@@ -78,6 +77,7 @@ def load(path: str, options: LoadOptions) -> Loaded:
     Raises: ServingError.
     """
     started = time.perf_counter()
+    check_graph_files(path)
     batching = _batching(path, options)
     records = warmup.read(path) if options.warm_up else []
     runtime = _runtime(path, options)
@@ -91,7 +91,7 @@ def load(path: str, options: LoadOptions) -> Loaded:
 
 
 def _runtime(path: str, options: LoadOptions) -> Runtime:
-    if options.prefer_lite and tf.io.gfile.exists(posixpath.join(path, LITE_FILE)):
+    if options.prefer_lite and size_of(path, LITE_FILE) is not None:
         from ..model.tflite import LiteModel  # an optional extra
 
         return LiteModel(posixpath.join(path, LITE_FILE), interpreters=options.lite_interpreters)
@@ -101,8 +101,9 @@ def _runtime(path: str, options: LoadOptions) -> Runtime:
 def _batching(path: str, options: LoadOptions) -> BatchingParameters | None:
     if not options.per_model_batching:
         return options.batching
-    file = posixpath.join(path, PER_MODEL_BATCHING_FILE)
-    return read_batching(file) if tf.io.gfile.exists(file) else None
+    if size_of(path, PER_MODEL_BATCHING_FILE) is None:
+        return None
+    return read_batching(posixpath.join(path, PER_MODEL_BATCHING_FILE))
 
 
 def session_config(config: ServerConfig) -> config_pb2.ConfigProto:

@@ -1,13 +1,14 @@
 """Which versions of which models are live.
 
-One task polls the base paths; each load is a task of its own. All state changes on the event loop, so there is no lock.
-The rules, for every model:
+Each look at a base path (looks.py) and each load is a task of its own, so that no model waits for another's. All state
+changes on the event loop, so there is no lock. The rules, for every model:
 
 - A version is loaded when the policy wants it and it is whole (base_path.py, versions.py), and served once it is loaded
   and warm (transitions.py).
 - A version that the policy does not want any more goes once one that it wants serves; what is in flight on it ends
   first.
 - After a change of the base path the former one's versions serve until something of the new one does.
+- A base path that has no versions any more, where a mount has gone, say, leaves the last ones in service for a while.
 - A version that does not load is reported with its error and tried again, after the retry interval or when its files
   change; meanwhile the policy chooses among the others. It never takes the place of one that works.
 """
@@ -16,16 +17,15 @@ import asyncio
 import logging
 import time
 from collections.abc import Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-import tensorflow as tf
 from tensorflow_serving.config.model_server_config_pb2 import ModelConfig
 
 from ..errors import failed_precondition, invalid_argument, not_found
 from ..model.model import Model, ServerParts
-from .base_path import BasePath, Known, Listing
+from .base_path import Known, Listing
 from .loader import LoadOptions
+from .looks import Looks, settling
 from .servables import AVAILABLE, END, LOADING, START, UNLOADING, Servable, Version
 from .transitions import Transitions
 from .versions import Snapshot, aspired_versions
@@ -33,8 +33,8 @@ from .versions import Snapshot, aspired_versions
 logger = logging.getLogger(__name__)
 
 MAX_ENDED = 64  # versions that are gone, kept for GetModelStatus
+MAX_REMOVED = 64  # models that are not configured any more, kept for the same
 RETRY_CHECK_S = 1.0  # how often to see whether a load is due again, where base paths are not polled
-SETTLE_POLL_S = 0.25  # between two polls while a version that is there still changes
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -46,6 +46,8 @@ class ManagerOptions:
     retry_interval_s: float = 60.0
     num_load_threads: int = 0
     labels_for_unavailable: bool = False
+    look_patience_s: float = 30.0  # for a look at a base path; longer ones are logged, and not waited for
+    empty_grace_s: float = 30.0  # for which the last versions serve on whose base path has become empty
 
 
 class Manager:
@@ -55,6 +57,7 @@ class Manager:
         self._options = options
         self._events = parts.events
         self._servables: dict[str, Servable] = {}
+        self._removed: dict[str, Servable] = {}  # models that were configured once, the last one last
         self._unloading: set[asyncio.Task[None]] = set()
         self._transitions = Transitions(
             options.load,
@@ -63,14 +66,23 @@ class Manager:
             max_retries=options.max_retries,
             retry_interval_s=options.retry_interval_s,
         )
-        self._poll_thread = ThreadPoolExecutor(1, thread_name_prefix="poll")
-        self._poll_lock = asyncio.Lock()
+        self._looks = Looks(
+            self._act,
+            self._known,
+            prefer_lite=options.load.prefer_lite,
+            patience_s=options.look_patience_s,
+        )
         self.changed = asyncio.Condition()
 
     @property
     def servables(self) -> Mapping[str, Servable]:
         """The configured models by name."""
         return self._servables
+
+    def versions(self, name: str) -> dict[int, Version]:
+        """What there is to tell about the versions of a model, configured now or once; empty for an unknown one."""
+        servable = self._servables.get(name) or self._removed.get(name)
+        return servable.known_versions() if servable else {}
 
     def find(self, name: str, *, version: int | None = None, label: str = "") -> Model:
         """The loaded model that a request means.
@@ -108,22 +120,33 @@ class Manager:
         """
         chosen = {config.name: config for config in configs}
         for name in set(self._servables) - set(chosen):
-            gone = self._servables.pop(name)
-            for version in (*gone.versions.values(), *gone.former):
-                self._retire(name, version)
+            self._remove(name)
         for name, config in chosen.items():
             self._configure_model(name, config)
+        await self.announce()
         await self.poll_once()
         await self._settle(chosen)
         await self.announce()
         self._assign_labels({name: dict(config.version_labels) for name, config in chosen.items()})
+
+    def _remove(self, name: str) -> None:
+        gone = self._servables.pop(name)
+        for version in (*gone.versions.values(), *gone.former):
+            self._retire(name, version)
+        gone.versions, gone.former = gone.known_versions(), []
+        self._removed.pop(name, None)
+        self._removed[name] = gone
+        if len(self._removed) > MAX_REMOVED:
+            del self._removed[next(iter(self._removed))]
+        self._events.model_removed(model_name=name)
 
     def _configure_model(self, name: str, config: ModelConfig) -> None:
         before = self._servables.get(name)
         config = ModelConfig.FromString(config.SerializeToString())
         config.version_labels.clear()
         if before is None:
-            self._servables[name] = Servable(config)
+            removed = self._removed.pop(name, None)
+            self._servables[name] = Servable(config, versions=removed.ended() if removed else {})
             return
         config.version_labels.update(before.config.version_labels)  # until the new ones are known to hold
         if before.config.base_path != config.base_path:
@@ -161,13 +184,12 @@ class Manager:
                 version.task
                 for servable in servables
                 for version in servable.versions.values()
-                if version.task is not None and not version.task.done()
+                if version.state == LOADING and version.task is not None and not version.task.done()
             ]
             if tasks:
                 await asyncio.wait(tasks)
                 await self.poll_once()  # a version that failed makes room for another
-            elif any(servable.listing.is_settling and not servable.loaded() for servable in servables):
-                await asyncio.sleep(SETTLE_POLL_S)
+            elif settling(servables):
                 await self.poll_once()
             else:
                 return
@@ -176,43 +198,32 @@ class Manager:
         """Poll the base paths every `interval_s` seconds; 0: for nothing new, only to load again what failed."""
         while True:
             await asyncio.sleep(interval_s or RETRY_CHECK_S)
-            try:
-                if interval_s or self._is_retry_due():
-                    await self.poll_once(for_new=bool(interval_s))
-            except Exception:
-                logger.exception("looking for versions failed; trying again")
+            if interval_s:
+                self._looks.begin(self._servables)
+            elif self._is_retry_due():
+                await self.poll_once(for_new=False)
 
     async def poll_once(self, *, for_new: bool = True) -> None:
         """Look at all base paths once and act on what is there; without `for_new`, on versions known before only."""
-        async with self._poll_lock:
-            for name, servable in list(self._servables.items()):
-                try:
-                    listing = await self._look(name, servable, for_new=for_new)
-                except tf.errors.OpError as error:  # files that go while they are looked at
-                    logger.warning("looking for versions of %s failed: %s", name, error.message)
-                    continue
-                _log_changes(servable.listing, listing)
-                servable.listing = listing
-                if listing.listed is not None and self._servables.get(name) is servable:
-                    self._reconcile(name, servable, listing.listed)
+        await self._looks.at(self._servables, for_new=for_new)
 
-    async def _look(self, name: str, servable: Servable, *, for_new: bool) -> Listing:
-        base_path = BasePath(
-            model_name=name,
-            path=servable.config.base_path,
-            policy=servable.config.model_version_policy,
-            prefer_lite=self._options.load.prefer_lite,
-        )
+    def _known(self, servable: Servable) -> Known:
         every, now = servable.versions.values(), time.monotonic()
-        known = Known(
+        return Known(
             live={version.number for version in every if version.state in (LOADING, AVAILABLE)},
             failed={version.number: version.failed_snapshot for version in every if version.error is not None},
             due={version.number for version in self._failed_versions(servable) if now >= version.retry_at},
         )
-        only = None if for_new else frozenset(servable.versions)
-        return await asyncio.get_running_loop().run_in_executor(
-            self._poll_thread, lambda: base_path.look(servable.listing, known, only=only)
-        )
+
+    def _act(self, name: str, servable: Servable, listing: Listing) -> None:
+        """Act on what a look at the base path of `servable` has shown."""
+        if self._servables.get(name) is not servable:
+            return
+        self._events.look_finished(model_name=name)
+        _log_changes(servable.listing, listing)
+        servable.listing = listing
+        if listing.listed is not None:
+            self._reconcile(name, servable, listing.listed)
 
     def next_retry(self) -> float | None:
         """When, by `time.monotonic`, a model of which no version serves is loaded again; None: never."""
@@ -254,8 +265,19 @@ class Manager:
                 self._load(name, servable, version, listing.snapshots[number])
             )
         servable.aspired = frozenset(aspired)
-        self._sweep(name, servable, everything=not listed)
+        self._sweep(name, servable, everything=not listed and self._has_stayed_empty(name, servable))
+        if listed:
+            servable.empty_since = None
         servable.forget(listed, max_ended=MAX_ENDED)
+
+    def _has_stayed_empty(self, name: str, servable: Servable) -> bool:
+        """Whether the base path has been without versions for so long that it is meant, and no mount that has gone."""
+        now, grace_s = time.monotonic(), self._options.empty_grace_s
+        if servable.empty_since is None:
+            servable.empty_since = now
+            if servable.loaded() and grace_s:
+                logger.warning("the versions of %s are gone; what is loaded serves for another %g s", name, grace_s)
+        return now - servable.empty_since >= grace_s
 
     async def _load(self, name: str, servable: Servable, version: Version, files: Snapshot) -> None:
         if await self._transitions.load(name, version, files):
@@ -275,6 +297,7 @@ class Manager:
         if available:
             for version in servable.former:
                 self._retire(name, version)
+                servable.versions.setdefault(version.number, version)
             servable.former.clear()
 
     def _retire(self, name: str, version: Version) -> None:
@@ -306,4 +329,8 @@ def _log_changes(before: Listing, now: Listing) -> None:
         logger.warning("%s", now.notice)
     for number, file in now.lacks.items():
         if before.lacks.get(number) != file:
-            logger.info("version %s is not whole yet: it has no %s", (now.listed or {}).get(number, number), file)
+            logger.info(
+                "version %s is not whole yet: it has no %s (only regular files count, and no links out of the folder)",
+                (now.listed or {}).get(number, number),
+                file,
+            )

@@ -45,6 +45,15 @@ class Servable:
     listing: Listing = field(default_factory=Listing)  # its base path at the last look
     aspired: frozenset[int] = frozenset()  # what the policy chose of it
     former: list[Version] = field(default_factory=list)  # of its base path before, until one of this path serves
+    look: "asyncio.Task[None] | None" = None  # at its base path, the one under way or the last one
+    next_look: "asyncio.Task[None] | None" = None  # begins when that one has ended
+    look_is_late: bool = False  # the one under way has taken so long that nobody waits for it any more
+    looked_at: float = 0.0  # by time.monotonic: when the last look has ended
+    empty_since: float | None = None  # by time.monotonic: when its base path was first seen without any version
+
+    def known_versions(self) -> dict[int, Version]:
+        """All versions that there is something to tell about, by number."""
+        return {version.number: version for version in (*self.former, *self.versions.values())}
 
     def available(self) -> list[Version]:
         """The versions that serve, newest first."""
@@ -57,6 +66,12 @@ class Servable:
     def serving(self, number: int) -> Version | None:
         """The version of this number, if it serves."""
         return next((version for version in self.available() if version.number == number), None)
+
+    def ended(self) -> dict[int, Version]:
+        """The versions that served once and are gone, by number."""
+        return {
+            number: version for number, version in self.versions.items() if version.state == END and not version.error
+        }
 
     def forget(self, listed: Container[int], *, max_ended: int) -> None:
         """Drop versions that have ended: all but the newest `max_ended`, and broken ones that are not `listed` now."""

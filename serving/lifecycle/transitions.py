@@ -5,10 +5,10 @@ manager decides which version makes which transition.
 """
 
 import asyncio
+import contextlib
 import logging
 import time
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncIterator, Callable, Sequence
 
 import grpc
 from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
@@ -18,10 +18,38 @@ from ..errors import ServingError
 from ..model.model import Model, ServerParts
 from . import loader
 from .loader import LoadOptions
+from .own_thread import in_own_thread
 from .servables import AVAILABLE, END, Version
 from .versions import Snapshot
 
 logger = logging.getLogger(__name__)
+
+PLACE_S = 30.0  # for which a load keeps others from beginning
+
+
+class LoadPlaces:
+    """How many loads begin at once. One that takes very long, or hangs, gives its place up and holds no other."""
+
+    def __init__(self, number: int) -> None:
+        self._free = asyncio.Semaphore(number)
+
+    @contextlib.asynccontextmanager
+    async def take(self) -> AsyncIterator[None]:
+        """A place for the length of the block, or for PLACE_S if that is shorter."""
+        await self._free.acquire()
+        give_up = _once(self._free.release)
+        timer = asyncio.get_running_loop().call_later(PLACE_S, give_up)
+        try:
+            yield
+        finally:
+            timer.cancel()
+            give_up()
+
+
+def _once(work: Callable[[], None]) -> Callable[[], None]:
+    """Does `work` when it is called first, and nothing after that."""
+    left = [work]
+    return lambda: left.pop()() if left else None
 
 
 class Transitions:
@@ -40,18 +68,18 @@ class Transitions:
         self._parts = parts
         self._max_retries = max_retries
         self._retry_interval_s = retry_interval_s
-        self._threads = ThreadPoolExecutor(max(1, num_load_threads), thread_name_prefix="load")
+        self._places = LoadPlaces(max(1, num_load_threads))
 
     async def load(self, name: str, version: Version, files: Snapshot) -> bool:
         """Load and warm up `version`, whose folder holds `files`.
 
         Returns: whether it is available now; if not, `version` knows the error and when to try again.
         """
-        loop = asyncio.get_running_loop()
-        logger.info("loading %s version %d from %s", name, version.number, version.path)
         model = None
         try:
-            loaded = await loop.run_in_executor(self._threads, loader.load, version.path, self._options)
+            async with self._places.take():
+                logger.info("loading %s version %d from %s", name, version.number, version.path)
+                loaded = await in_own_thread(lambda: loader.load(version.path, self._options), name=f"load-{name}")
             model = Model(
                 name,
                 version.number,
@@ -63,7 +91,7 @@ class Transitions:
             await self._warm_up(model, loaded.warmup_records, version.path)
         except Exception as error:
             if model is not None:
-                await loop.run_in_executor(self._threads, model.close)
+                await in_own_thread(model.close, name=f"unload-{name}")
             self._failed(name, version, error, files)
             return False
         version.model = model
@@ -117,6 +145,6 @@ class Transitions:
         assert model is not None
         await model.idle.wait()
         version.model = None
-        await asyncio.get_running_loop().run_in_executor(self._threads, model.close)
+        await in_own_thread(model.close, name=f"unload-{name}")
         version.state = END
         logger.info("unloaded %s version %d", name, version.number)

@@ -1,8 +1,8 @@
 """The versions of a model on disk: which are there, which are whole, which a policy aspires to.
 
 A version is a folder named by an integer. It is loaded once it is whole: `saved_model.pb` is there, so are all shards
-of its variables and its assets, and nothing changed between two looks at it. Everything goes through TensorFlow's
-file systems, so that base paths may be URIs.
+of its variables and its assets, and nothing changed between two looks at it. Only regular files count
+(model/version_files.py). Base paths may be URIs, of which TensorFlow's file systems take care.
 """
 
 import posixpath
@@ -17,13 +17,13 @@ from tensorflow_serving.config.file_system_storage_path_source_pb2 import (
     FileSystemStoragePathSourceConfig,
 )
 
-SAVED_MODEL_FILES = ("saved_model.pb", "saved_model.pbtxt", "saved_model.cpb")
-LITE_FILE = "model.tflite"
+from ..model.version_files import GRAPH_FILES, LITE_FILE, MAX_GRAPH_BYTES, File, files_below
+
 SETTLED_AFTER_S = 2.0  # a folder that nobody touched for this long is taken as it is at first sight
 LARGEST_VERSION = 2**63 - 1
 VARIABLE_OPERATIONS = frozenset({"VarHandleOp", "VariableV2", "Variable"})
 
-Snapshot = tuple[tuple[str, int, int], ...]  # path, bytes, time of change in ns; of every file
+Snapshot = tuple[File, ...]
 
 
 def list_versions(base_path: str) -> dict[int, str]:
@@ -54,16 +54,7 @@ def aspired_versions(
 
 def snapshot(path: str) -> Snapshot:
     """All files below `path` with size and time of change."""
-    files = []
-    for folder, _, names in tf.io.gfile.walk(path):
-        for name in names:
-            file = posixpath.join(folder, name)
-            try:
-                stat = tf.io.gfile.stat(file)
-            except tf.errors.OpError:  # gone since
-                continue
-            files.append((file, int(stat.length), int(stat.mtime_nsec)))
-    return tuple(sorted(files))
+    return tuple(sorted(files_below(path)))
 
 
 def has_settled(now: Snapshot, before: Snapshot | None) -> bool:
@@ -90,12 +81,14 @@ def missing_file(path: str, files: Snapshot, *, prefer_lite: bool) -> str | None
     sizes = {file.removeprefix(path).lstrip("/"): size for file, size, _ in files}
     if prefer_lite and LITE_FILE in sizes:
         return None
-    model_file = next((name for name in SAVED_MODEL_FILES if name in sizes), None)
+    model_file = next((name for name in GRAPH_FILES if name in sizes), None)
     if model_file is None:
         return "saved_model.pb"
     shards = _missing_shards(sizes)
     if shards is not None or model_file != "saved_model.pb":
         return shards
+    if sizes[model_file] > MAX_GRAPH_BYTES:
+        return None  # which loading it reports
     return _missing_by_graph(posixpath.join(path, model_file), sizes)
 
 

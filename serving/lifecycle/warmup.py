@@ -16,6 +16,7 @@ from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
 
 from ..arrays import Array
 from ..errors import ServingError, invalid_argument
+from ..model.version_files import size_of
 from ..monitoring.request_log import MAX_WARMUP_RECORDS
 from ..names import DEFAULT_SIGNATURE
 from ..tensors import serialized_examples, to_array
@@ -29,7 +30,7 @@ def read(path: str) -> list[PredictionLog]:
     Raises: ServingError.
     """
     file = posixpath.join(path, WARMUP_FILE)
-    if not tf.io.gfile.exists(file):
+    if size_of(path, WARMUP_FILE) is None:
         return []
     records: list[PredictionLog] = []
     try:

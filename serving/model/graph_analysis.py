@@ -1,8 +1,7 @@
 """What reading a signature's graph tells: whether it keeps state, and whether it works value by value.
 
 Both decide what may be done to a request before it runs: requests are batched only where running changes nothing
-(model/row_independence.py), and a shape that the signature does not announce is let through only where no operation
-cares (model/input_checks.py).
+(model/row_independence.py), and where no operation cares about shapes, none is looked at (unannounced_shapes.py).
 """
 
 from collections.abc import Container, Iterator, Sequence
@@ -88,6 +87,20 @@ def subgraph(graph: GraphDef, inputs: Sequence[str], outputs: Sequence[str]) -> 
     part = GraphDef(versions=graph.versions, library=graph.library)
     part.node.extend(node for node in graph.node if node.name in kept)
     return part
+
+
+def dtype_of(graph: GraphDef, name: str) -> int | None:
+    """The dtype, TensorFlow's number, of the tensor `name`, as `x:0`; None where the graph does not tell."""
+    node = next((node for node in graph.node if node.name == _node_name(name)), None)
+    definition = op_def_registry.get(node.op) if node is not None else None
+    if node is None or definition is None:
+        return None
+    outputs = list(definition.output_arg)
+    index = int(name.partition(":")[2] or 0)
+    if index >= len(outputs) or any(output.number_attr or output.type_list_attr for output in outputs):
+        return None  # outputs that are lists are not counted one by one
+    output = outputs[index]
+    return int(node.attr[output.type_attr].type if output.type_attr else output.type) or None
 
 
 def _is_stateful(operation: str) -> bool:

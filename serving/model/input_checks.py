@@ -4,9 +4,8 @@ TensorFlow Serving has no such check, and TensorFlow does not forgive its absenc
 the wrong rank ends the process, by a failed CHECK in oneDNN's layout code
 (https://github.com/tensorflow/tensorflow/issues/111453).
 
-One thing is let through that the signature does not announce: where every operation works value by value, trailing
-dimensions of size one may be missing. TensorFlow Serving's best known example, `half_plus_two`, has the signature
-[-1, 1] and gets [1.0, 2.0, 5.0].
+Names and dtypes are held to here, and ranks where a signature leaves them open. A shape that the signature does not
+announce is no error by itself: unannounced_shapes.py decides about those.
 """
 
 from collections.abc import Mapping, Sequence
@@ -37,23 +36,38 @@ class InputSpec:
     ranks: frozenset[int] | None = None  # where any rank is announced: those that the graph can take
 
     @classmethod
-    def of(cls, alias: str, info: TensorInfo, signature: SignatureDef) -> "InputSpec":
+    def of(
+        cls, alias: str, info: TensorInfo, signature: SignatureDef, *, graph_dtype: int | None = None
+    ) -> "InputSpec":
         """The spec of the input `alias`.
+
+        Args:
+            alias: the input's name in requests.
+            info: what `signature` says of it.
+            signature: the signature.
+            graph_dtype: the tensor's dtype in the graph, TensorFlow's number. It is what the runtime goes by; old
+                exports write none into the signature, or another one.
 
         Raises: ServingError if requests cannot carry such a tensor.
         """
-        shape = None if info.tensor_shape.unknown_rank else tuple(dim.size for dim in info.tensor_shape.dim)
+        number = graph_dtype or info.dtype
         default = to_array(alias, signature.defaults[alias]) if alias in signature.defaults else None
-        return cls(alias, info.name, info.dtype, numpy_dtype(info.dtype), shape, default)
+        return cls(alias, info.name, number, numpy_dtype(number), announced_shape(info), default)
 
 
-def check(specs: Sequence[InputSpec], inputs: Mapping[str, Array], *, trailing_ones_optional: bool) -> list[Array]:
-    """Hold a request's inputs against their specs.
+def announced_shape(info: TensorInfo) -> tuple[int, ...] | None:
+    """The shape in `info`, -1 for any size; None for any rank, which is also what no shape at all means."""
+    if not info.HasField("tensor_shape") or info.tensor_shape.unknown_rank:
+        return None
+    return tuple(dim.size for dim in info.tensor_shape.dim)
+
+
+def check(specs: Sequence[InputSpec], inputs: Mapping[str, Array]) -> list[Array]:
+    """Hold a request's inputs against their specs, but for the shapes that these announce.
 
     Args:
         specs: the signature's inputs.
         inputs: arrays by alias; strings as object arrays of bytes.
-        trailing_ones_optional: whether inputs may leave out last dimensions of size 1.
 
     Returns: the arrays in the order of `specs`, defaults in place of those that are left out.
 
@@ -66,35 +80,19 @@ def check(specs: Sequence[InputSpec], inputs: Mapping[str, Array], *, trailing_o
         assert array is not None, spec.alias
         if array.dtype != spec.dtype:
             raise _wrong_dtype(index, spec, array)
-        _check_shape(spec, array, trailing_ones_optional=trailing_ones_optional)
+        if spec.ranks is not None and array.ndim not in spec.ranks:
+            raise wrong_shape(spec, array.shape)
         arrays.append(array)
     return arrays
 
 
-def _check_shape(spec: InputSpec, array: Array, *, trailing_ones_optional: bool) -> None:
-    if spec.shape is None:
-        if spec.ranks is not None and array.ndim not in spec.ranks:
-            raise invalid_argument(
-                f"Input {spec.alias} has the wrong shape: expected rank {' or '.join(map(str, sorted(spec.ranks)))}, "
-                f"got {list(array.shape)}"
-            )
-        return
-    if fits(array.shape, spec.shape):
-        return
-    missing = (1,) * (len(spec.shape) - array.ndim)
-    if trailing_ones_optional and missing and fits(array.shape + missing, spec.shape):
-        return
-    raise invalid_argument(
-        f"Input {spec.alias} has the wrong shape: expected {list(spec.shape)}, got {list(array.shape)}"
-    )
-
-
-def check_shape(spec: InputSpec, shape: tuple[int, ...], *, trailing_ones_optional: bool) -> None:
-    """Hold the shape of an input against its spec, before there is an array.
-
-    Raises: ServingError INVALID_ARGUMENT.
-    """
-    _check_shape(spec, np.broadcast_to(np.zeros((), np.bool_), shape), trailing_ones_optional=trailing_ones_optional)
+def wrong_shape(spec: InputSpec, shape: tuple[int, ...]) -> ServingError:
+    """The refusal of an array for its shape."""
+    if spec.shape is not None:
+        expected = str(list(spec.shape))
+    else:
+        expected = f"rank {' or '.join(map(str, sorted(spec.ranks or ())))}"
+    return invalid_argument(f"Input {spec.alias} has the wrong shape: expected {expected}, got {list(shape)}")
 
 
 def fits(shape: tuple[int, ...], expected: tuple[int, ...]) -> bool:

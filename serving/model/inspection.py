@@ -6,14 +6,14 @@ model out.
 
 import dataclasses
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from tensorflow.core.protobuf.meta_graph_pb2 import SignatureDef
 
 from ..arrays import Array
 from ..errors import ServingError
 from . import rank_inference, row_independence
-from .graph_analysis import analyse
+from .graph_analysis import analyse, dtype_of
 from .input_checks import InputSpec
 from .saved_model import Runtime
 from .signatures import Signature
@@ -35,12 +35,18 @@ def make_signatures(runtime: Runtime, samples: Mapping[str, Sequence[Mapping[str
         if not definition.outputs or name.startswith(HIDDEN):
             continue
         try:
-            inputs = tuple(InputSpec.of(alias, info, definition) for alias, info in sorted(definition.inputs.items()))
+            inputs = tuple(_specs(definition, runtime))
         except ServingError as error:
             logger.warning("signature %s cannot be served: %s", name, error)
             continue
         signatures[name] = _make_signature(name, definition, inputs, runtime, samples.get(name, ()))
     return signatures
+
+
+def _specs(definition: SignatureDef, runtime: Runtime) -> Iterator[InputSpec]:
+    for alias, info in sorted(definition.inputs.items()):
+        dtype = dtype_of(runtime.graph_def, info.name) if runtime.graph_def is not None else None
+        yield InputSpec.of(alias, info, definition, graph_dtype=dtype)
 
 
 def _make_signature(
@@ -54,7 +60,15 @@ def _make_signature(
     outputs = [definition.outputs[alias].name for alias in aliases]
     if runtime.graph_def is None:
         # TensorFlow Lite's interpreter takes whatever has as many values.
-        return Signature(name, definition, inputs, aliases, trailing_ones_optional=True, rows_independent=False)
+        return Signature(
+            name,
+            definition,
+            inputs,
+            aliases,
+            trailing_ones_optional=True,
+            elementwise=False,
+            rows_independent=False,
+        )
     found = analyse(runtime.graph_def, [spec.tensor_name for spec in inputs], outputs)
     if not found.elementwise:
         inputs = tuple(_with_ranks(spec, runtime, outputs) for spec in inputs)
@@ -64,6 +78,7 @@ def _make_signature(
         inputs,
         aliases,
         trailing_ones_optional=found.elementwise,  # such a graph computes the same without them
+        elementwise=found.elementwise,
         rows_independent=False,
     )
     if found.changing:

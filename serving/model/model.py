@@ -22,6 +22,7 @@ from ..names import DEFAULT_SIGNATURE, ModelKey
 from .input_checks import check, common_rows
 from .saved_model import Runtime
 from .signatures import Signature
+from .unannounced_shapes import ShapeCheck, UnannouncedShapes, have_other_ranks, unannounced
 
 MAX_OUTPUT_SETS = 32  # queues kept for one signature: a client chooses its set of outputs by output_filter
 
@@ -76,6 +77,7 @@ class Model:
         self._options = options
         self._parts = parts
         self._queues: dict[str, SignatureQueues] = {}
+        self._shapes: dict[str, UnannouncedShapes] = {}  # by signature name
 
     def signature(self, name: str) -> Signature:
         """The signature `name`, `serving_default` if empty.
@@ -102,8 +104,12 @@ class Model:
         Raises: ServingError.
         """
         outputs = _chosen_outputs(signature, output_filter)
-        arrays = check(signature.inputs, inputs, trailing_ones_optional=signature.trailing_ones_optional)
+        arrays = check(signature.inputs, inputs)
         num_rows = common_rows(arrays)
+        if found := unannounced(signature, arrays):
+            await self._shapes_of(signature).check(found, arrays)
+            if have_other_ranks(found) and self._options.batching is None:
+                num_rows = None  # runs alone
         if self._options.batching is not None:
             _check_batchable(arrays, num_rows)
         results = signature.no_rows(outputs) if num_rows == 0 else None
@@ -111,6 +117,15 @@ class Model:
             batcher = await self._batcher(signature, outputs)
             results = await batcher.run(arrays, num_rows)
         return dict(zip(outputs, results, strict=True))
+
+    def shape_check(self, signature: Signature) -> ShapeCheck:
+        """What refuses shapes that this signature can never take; it may be called on any thread."""
+        return self._shapes_of(signature).check_early
+
+    def _shapes_of(self, signature: Signature) -> UnannouncedShapes:
+        if signature.name not in self._shapes:
+            self._shapes[signature.name] = UnannouncedShapes(signature, self._runtime.graph_def)
+        return self._shapes[signature.name]
 
     def close(self) -> None:
         """Free the memory; only when no lease is out."""

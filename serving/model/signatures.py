@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from tensorflow.core.framework import types_pb2
 from tensorflow.core.protobuf.meta_graph_pb2 import SignatureDef
 
 from ..arrays import Array
@@ -20,6 +21,7 @@ class Signature:
     inputs: tuple[InputSpec, ...]  # by alias, sorted
     outputs: tuple[str, ...]  # aliases, sorted
     trailing_ones_optional: bool  # inputs may leave out last dimensions of size 1
+    elementwise: bool  # every operation works value by value, so that inputs may have any shape
     rows_independent: bool  # several requests in one run get what each would get alone
 
     def tensor_names(self, outputs: Sequence[str]) -> list[str]:
@@ -36,7 +38,7 @@ class Signature:
         arrays = []
         for info in (self.definition.outputs[alias] for alias in outputs):
             shape = [dim.size for dim in info.tensor_shape.dim][1:]
-            if -1 in shape:
+            if -1 in shape or info.dtype == types_pb2.DT_INVALID:
                 return None
             arrays.append(np.empty((0, *shape), numpy_dtype(info.dtype)))
         return arrays

@@ -52,6 +52,12 @@ class ServerEvents:
     def model_unloaded(self, *, model_name: str, version: int) -> None:
         """A version is gone."""
 
+    def look_finished(self, *, model_name: str) -> None:
+        """A look at a model's base path has ended, whatever it has shown."""
+
+    def model_removed(self, *, model_name: str) -> None:
+        """A model is not configured any more."""
+
     def warmup_finished(self, *, model_path: str, code: grpc.StatusCode, latency_s: float, num_records: int) -> None:
         """The warm-up requests of a version were run."""
 

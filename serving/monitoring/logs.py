@@ -4,25 +4,31 @@ In JSON every line that a request caused carries the request's id, and every req
 the caller's (`x-request-id`, as HTTP header or gRPC metadata) or a new one.
 """
 
+import asyncio
 import contextlib
 import contextvars
+import errno
 import json
 import logging
 import os
 import re
 import sys
+import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
 import grpc
 
+logger = logging.getLogger(__name__)
 request_id: contextvars.ContextVar[str] = contextvars.ContextVar("request_id", default="")
 requests = logging.getLogger("serving.requests")
 
 TEXT_FORMAT = "%(asctime)s.%(msecs)03d %(levelname)s %(name)s: %(message)s"
 USABLE_ID = re.compile(r"[\x21-\x7e]{1,128}")
+COMPLAINT_INTERVAL_S = 60.0  # between two lines about the same trouble
+OUT_OF_RESOURCES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 RESERVED = frozenset({"time", "severity", "logger", "message", "request_id", "exception"})
 
 
@@ -53,6 +59,25 @@ def stderr_silenced() -> Iterator[None]:
         os.dup2(kept, 2)
         os.close(kept)
         os.close(nowhere)
+
+
+def quieten_accept_errors() -> Callable[[asyncio.AbstractEventLoop, dict[str, Any]], None]:
+    """An event loop's exception handler that says once a minute that there are no file descriptors for connections.
+
+    asyncio reports each connection that it cannot take, and tries a thousand times a second.
+    """
+    told_at = -COMPLAINT_INTERVAL_S
+
+    def handle(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        nonlocal told_at
+        error = context.get("exception")
+        if not isinstance(error, OSError) or error.errno not in OUT_OF_RESOURCES:
+            loop.default_exception_handler(context)
+        elif time.monotonic() - told_at >= COMPLAINT_INTERVAL_S:
+            told_at = time.monotonic()
+            logger.warning("REST connections wait to be taken: %s; raise the limit (ulimit -n)", error)
+
+    return handle
 
 
 class JsonFormatter(logging.Formatter):

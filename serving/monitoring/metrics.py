@@ -38,6 +38,7 @@ class Metrics(ServerEvents):
         self._unknown_names: set[str] = set()
         self._gone: deque[tuple[str, str]] = deque()
         self._warmed: deque[str] = deque()
+        self._looked_at: dict[str, float] = {}  # model: when, by time.monotonic
         self._process = CollectorRegistry()
         ProcessCollector(registry=self._process)
         GCCollector(registry=self._process)
@@ -96,6 +97,9 @@ class Metrics(ServerEvents):
             f"{own}model_load_seconds", ("model_name", "version"), "How long a version took to load, not to warm up."
         )
         self._loads = Counter(f"{own}model_loads_total", ("model_name",), "Versions loaded since the start.")
+        self._look_age = Gauge(
+            f"{own}base_path_look_age_seconds", ("model_name",), "How long ago the last look at a base path has ended."
+        )
         self._build = Gauge(f"{own}build_info", ("version", "tensorflow", "python"), "1; the labels say what runs.")
         self._start = Gauge(f"{own}start_time_seconds", (), "When the server started, in Unix time.")
         self._build.set((_version("inkling-serving"), _version("tensorflow"), platform.python_version()), 1)
@@ -104,6 +108,8 @@ class Metrics(ServerEvents):
     def exposition(self) -> bytes:
         """The page in Prometheus' text format."""
         with self._lock:
+            for name, ended in self._looked_at.items():
+                self._look_age.set((name,), time.monotonic() - ended)
             lines = [line for family in self._families for line in family.lines()]
         return ("\n".join(lines) + "\n").encode() + bytes(generate_latest(self._process))
 
@@ -191,6 +197,15 @@ class Metrics(ServerEvents):
                 if oldest not in self._gone and not self._available.has(oldest):
                     for family in self._by_signature:
                         family.forget(oldest)
+
+    def look_finished(self, *, model_name: str) -> None:
+        with self._lock:
+            self._looked_at[model_name] = time.monotonic()
+
+    def model_removed(self, *, model_name: str) -> None:
+        with self._lock:
+            self._looked_at.pop(model_name, None)
+            self._look_age.forget((model_name,))
 
     def warmup_finished(self, *, model_path: str, code: grpc.StatusCode, latency_s: float, num_records: int) -> None:
         with self._lock:

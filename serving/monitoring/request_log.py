@@ -4,27 +4,36 @@ A thread writes, so that requests never wait for the disk; when it cannot keep u
 unlogged, and are counted as such. Files are rotated as `<path>`, `<path>.1`, `<path>.2` and so on, the newest first. No
 file has more records than TensorFlow Serving takes for a warm-up: copy one to a version's
 `assets.extra/tf_serving_warmup_requests`, and that version is warmed with real requests.
+
+A file takes its place among the others, and the oldest one's, only when its first record is on the disk: until then it
+is `<path>.new`. A disk that is full erases nothing. Files hold what callers have sent: nobody but their owner may read
+them.
 """
 
+import contextlib
 import logging
 import os
 import queue
 import random
 import threading
 import time
+from collections.abc import Callable, Iterator
 
 import grpc
 import tensorflow as tf
 from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
 
 from .events import ServerEvents
+from .logs import COMPLAINT_INTERVAL_S
 
 logger = logging.getLogger(__name__)
 
 MAX_WARMUP_RECORDS = 1000  # in one file: TensorFlow Serving refuses longer ones
 MAX_WAITING = 1000  # requests between the server and the disk
+OVERHEAD_BYTES = 16  # of a record: its length and two checksums
+OWNER_ONLY = 0o600
+RETRY_S = 5.0  # after a failure, until the disk is tried again
 MAX_WAITING_BYTES = 64 * 10**6  # of those requests and their responses; one alone may be of any size
-COMPLAINT_INTERVAL_S = 60.0  # between two lines about the same trouble
 
 
 class RequestLog:
@@ -118,57 +127,120 @@ class RequestLog:
 class RotatedFiles:
     """TFRecord files that are begun anew when they are large."""
 
-    def __init__(self, path: str, *, max_bytes: int, max_files: int) -> None:
+    def __init__(
+        self,
+        path: str,
+        *,
+        max_bytes: int,
+        max_files: int,
+        open_writer: Callable[[str], tf.io.TFRecordWriter] = tf.io.TFRecordWriter,
+    ) -> None:
         self.path = path
         self._max_bytes = max_bytes
         self._max_files = max_files
+        self._open_writer = open_writer
+        self._is_rotated = not os.path.exists(path) or os.path.isfile(path)  # a device, such as /dev/stdout, is not
+        self._new = f"{path}.new" if "://" not in path and self._is_rotated else path
         self._writer: tf.io.TFRecordWriter | None = None
         self._records = 0
         self._bytes = 0
+        self._bytes_on_disk = 0
+        self._is_kept = True  # what is at the path now has records
+        self._retry_at = 0.0
+        self._failure = ""
 
     def write(self, record: bytes) -> None:
-        """Append `record`.
+        """Append `record`. After a failure nothing is tried for a while.
 
         Raises: OSError or tf.errors.OpError.
         """
-        if self._writer is None or self._records == MAX_WARMUP_RECORDS or self._bytes + len(record) > self._max_bytes:
-            self._begin()
-        assert self._writer is not None
-        self._writer.write(record)
-        self._records += 1
-        self._bytes += len(record) + 16  # length and two checksums
+        if time.monotonic() < self._retry_at:
+            raise OSError(self._failure)
+        with self._giving_up_on_errors():
+            if self._writer is None or self._is_full(record):
+                self._begin()
+            assert self._writer is not None
+            self._writer.write(record)
+            self._records += 1
+            self._bytes += len(record) + OVERHEAD_BYTES
+            if self._records == 1:
+                self._flush()
+                self._take_place()
 
     def flush(self) -> None:
-        """Let readers see all of it."""
+        """Let readers see all of it.
+
+        Raises: OSError or tf.errors.OpError.
+        """
         if self._writer is not None:
-            try:
-                self._writer.flush()
-            except tf.errors.OpError:
-                self._writer = None  # what it holds back cannot be written: try a new file with the next record
-                raise
+            with self._giving_up_on_errors():
+                self._flush()
 
     def close(self) -> None:
-        """Finish the file."""
+        """Finish the file.
+
+        Raises: OSError or tf.errors.OpError.
+        """
         if self._writer is not None:
-            writer, self._writer = self._writer, None
-            writer.close()
+            with self._giving_up_on_errors():
+                self._flush()
+                writer, self._writer = self._writer, None
+                writer.close()
+
+    def _is_full(self, record: bytes) -> bool:
+        return self._records == MAX_WARMUP_RECORDS or self._bytes + len(record) > self._max_bytes
+
+    @contextlib.contextmanager
+    def _giving_up_on_errors(self) -> Iterator[None]:
+        """After an error, leave the file as it was when it was last flushed: a record that breaks off is not one."""
+        try:
+            yield
+        except (OSError, tf.errors.OpError) as error:
+            self._retry_at, self._failure = time.monotonic() + RETRY_S, str(error)
+            self._give_up()
+            raise
+
+    def _give_up(self) -> None:
+        writer, self._writer = self._writer, None
+        with contextlib.suppress(OSError, tf.errors.OpError):
+            if writer is not None:
+                writer.close()
+        if self._new == self.path:
+            return
+        with contextlib.suppress(OSError):
+            if writer is not None and self._records and not os.path.exists(self._new):
+                os.truncate(self.path, self._bytes_on_disk)
+            else:
+                os.unlink(self._new)
 
     def _begin(self) -> None:
         self.close()
         folder = self.path.rpartition("/")[0]
         if folder:
             tf.io.gfile.makedirs(folder)
-        self._shift()
-        self._writer = tf.io.TFRecordWriter(self.path)
-        self._records = self._bytes = 0
+        if self._new == self.path:
+            if self._is_rotated and self._is_kept:
+                self._shift()
+            self._is_kept = False
+        else:
+            os.close(os.open(self._new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, OWNER_ONLY))
+            os.chmod(self._new, OWNER_ONLY)  # one that is left over may be open to others
+        self._writer = self._open_writer(self._new)
+        self._records = self._bytes = self._bytes_on_disk = 0
+
+    def _flush(self) -> None:
+        assert self._writer is not None
+        self._writer.flush()
+        self._bytes_on_disk = self._bytes
+
+    def _take_place(self) -> None:
+        self._is_kept = True
+        if self._new != self.path:
+            self._shift()
+            os.replace(self._new, self.path)
 
     def _shift(self) -> None:
         names = [self.path] + [f"{self.path}.{number}" for number in range(1, self._max_files)]
         for older, newer in zip(reversed(names), reversed(names[:-1]), strict=False):
-            if _is_file(newer):
+            if tf.io.gfile.exists(newer):
                 tf.io.gfile.rename(newer, older, overwrite=True)
-
-
-def _is_file(path: str) -> bool:
-    """Whether there is a file to move out of the way: not a device, such as /dev/stdout."""
-    return bool(tf.io.gfile.exists(path)) and (os.path.isfile(path) or not os.path.exists(path))

@@ -1,18 +1,21 @@
 """The REST API: HTTP on the server's own event loop, with TensorFlow Serving's routes, bodies and status codes.
 
-`start` opens the port. Beside the API it serves `/healthz`, `/readyz` and, if monitoring is on, the metrics' path.
+`start` opens the port. Beside the API it serves the Open Inference Protocol (v2/api.py), `/healthz`, `/readyz` and, if
+monitoring is on, the metrics' path.
 """
 
 import asyncio
 import contextlib
 import logging
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
 
 import grpc
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
+from tensorflow.core.protobuf.meta_graph_pb2 import TensorInfo
 from tensorflow_serving.apis.classification_pb2 import ClassificationRequest
 from tensorflow_serving.apis.get_model_metadata_pb2 import GetModelMetadataRequest
 from tensorflow_serving.apis.get_model_status_pb2 import GetModelStatusRequest
@@ -21,25 +24,30 @@ from tensorflow_serving.apis.regression_pb2 import RegressionRequest
 
 from ..arrays import Array
 from ..config.files import MonitoringConfig
+from ..deadlines import time_limit
 from ..errors import ServingError, failed_precondition, invalid_argument
 from ..flags import ServerConfig
 from ..load_shedding import Drain
-from ..model.input_checks import check_shape
-from ..model.signatures import Signature
+from ..model.unannounced_shapes import ShapeCheck
 from ..model_service import ModelService
 from ..monitoring import logs
 from ..monitoring.metrics import Metrics
 from ..names import DEFAULT_SIGNATURE
 from ..offload import SHORT, Offload
 from ..prediction_service import PredictionService
+from ..v2.service import V2Service
 from . import responses, routes
 from .body import BodyReader, BodyTooLarge, json_size
+from .connections import HttpServer
 from .examples import examples
 from .long_json import parse_long_object
 from .pieces import release
-from .rapidjson import Document
-from .routes import HTTP_STATUS, Target
-from .tensors import CheckShape, signature_name, tensors
+from .rapidjson import MAX_SHOWN_BYTES, Document
+from .routes import HTTP_STATUS, TIMEOUT_FLAG, Target
+from .tensors import signature_name, tensors
+from .v2 import routes as v2_routes
+from .v2.api import V2Api
+from .v2.responses import Reply
 
 logger = logging.getLogger(__name__)
 
@@ -60,6 +68,7 @@ class Backend:
     models: ModelService
     drain: Drain
     metrics: Metrics
+    v2: V2Service | None = None  # None: without the Open Inference Protocol
     offload: Offload = field(default_factory=Offload)
 
 
@@ -77,6 +86,7 @@ class RestApi:
         self._max_depth = config.rest_api_max_json_depth
         self._cors = CORS_HEADERS if config.rest_api_enable_cors_support else {}
         self._bodies = BodyReader(config.rest_api_max_body_mb * 10**6)
+        self._v2 = self._make_v2(backend.v2) if backend.v2 is not None else None
 
     async def respond(self, request: web.BaseRequest) -> web.StreamResponse:
         """The response to any request."""
@@ -87,30 +97,56 @@ class RestApi:
             return web.Response(text="ok\n")
         if path == "/readyz":
             return self._readiness()
+        if self._v2 is not None and v2_routes.is_v2(path):
+            return await self._respond_v2(self._v2, request, path)
         if not routes.is_api(path):
             return web.Response(status=404, text=NOT_FOUND_PAGE, content_type="text/html")
         return await self._respond_api(request, path)
 
     def _readiness(self) -> web.Response:
         reasons = ["draining: the server is about to end"] if self._drain.has_begun else []
+        reasons += ["loading the first models"] if self._drain.is_loading else []
         reasons += self._models.not_ready()
         return web.Response(status=503 if reasons else 200, text="\n".join(reasons or ["ok"]) + "\n")
 
-    async def _respond_api(self, request: web.BaseRequest, path: str) -> web.Response:
+    def _make_v2(self, service: V2Service) -> V2Api:
+        return V2Api(
+            service,
+            bodies=self._bodies,
+            offload=self._offload,
+            timeout_s=self._timeout_s,
+            max_depth=self._max_depth,
+        )
+
+    async def _respond_v2(self, v2: V2Api, request: web.BaseRequest, path: str) -> web.Response:
+        if request.method == "OPTIONS":
+            return await self._respond_api(request, path)
+        try:
+            target = v2_routes.parse(request.method, path)
+        except v2_routes.NoRoute as error:
+            return web.json_response({"error": error.message}, status=error.status, headers=self._cors)
+        return v2.probe(target) or await self._respond_api(request, path, v2_target=target)
+
+    async def _respond_api(
+        self, request: web.BaseRequest, path: str, v2_target: v2_routes.Target | None = None
+    ) -> web.Response:
         began = time.perf_counter()
         caller_id = request.headers.get("X-Request-Id")
         headers = dict(self._cors)
         if caller_id or logs.request_lines_enabled():
             headers["X-Request-Id"] = logs.begin_request(caller_id)
-        target = Target("")
+        target: Target | v2_routes.Target = v2_target or Target("")
         code = grpc.StatusCode.CANCELLED  # if the caller leaves before there is a response
         message = ""
         try:
             if request.method == "OPTIONS":
-                body = _preflight(request)
+                reply = Reply(_preflight(request))
+            elif v2_target is not None:
+                assert self._v2 is not None
+                reply = await self._v2.serve(request, v2_target)
             else:
                 target = routes.parse(request.method, path)
-                body = await self._serve(request, target)
+                reply = Reply(await self._serve(request, target))
             code, status = grpc.StatusCode.OK, 200
         except ServingError as error:
             code, message = error.code, error.message
@@ -121,19 +157,22 @@ class RestApi:
         finally:
             self._finished(target, code, time.perf_counter() - began, message)
         if code is not grpc.StatusCode.OK:
-            body = responses.error_body(message)
-        response = web.Response(body=body, status=status, headers=headers, content_type="application/json")
+            reply = Reply(responses.error_body(message if v2_target is None else message[:MAX_SHOWN_BYTES]))
+        headers.update(reply.headers)
+        response = web.Response(body=reply.body, status=status, headers=headers, content_type=reply.content_type)
         if self._drain.has_begun or status == 413:
             response.force_close()
         return response
 
-    def _finished(self, target: Target, code: grpc.StatusCode, latency_s: float, message: str) -> None:
+    def _finished(
+        self, target: Target | v2_routes.Target, code: grpc.StatusCode, latency_s: float, message: str
+    ) -> None:
         self._metrics.request_finished(
             model_name=target.model_name, api=target.verb, entrypoint="REST", code=code, latency_s=latency_s
         )
         logs.request_finished(
             entrypoint="REST",
-            api=target.verb or ("metadata" if target.metadata else "status"),
+            api=target.api,
             model_name=target.model_name,
             code=code,
             latency_s=latency_s,
@@ -146,14 +185,8 @@ class RestApi:
         async with self._bodies.read(request) as body:
             size = json_size(body)
             document = await self._offload.run(partial(parse_long_object, body), size=size)
-            try:
-                async with asyncio.timeout(self._timeout_s):
-                    return await self._infer(target, document, size=size)
-            except TimeoutError:
-                raise ServingError(
-                    grpc.StatusCode.DEADLINE_EXCEEDED,
-                    f"Request was not answered within {self._timeout_s} s (--rest_api_timeout_in_ms)",
-                ) from None
+            async with time_limit(self._timeout_s, TIMEOUT_FLAG):
+                return await self._infer(target, document, size=size)
 
     def _describe(self, target: Target) -> bytes:
         if not target.model_name:
@@ -185,29 +218,23 @@ class RestApi:
             except ServingError as error:
                 shown = (name or DEFAULT_SIGNATURE)[:SHOWN_NAME]
                 raise invalid_argument(f'Serving signature name: "{shown}" not found in signature def') from error
-            inputs, row_form = await self._offload.run(partial(self._tensors, document, signature, size), size=size)
+            check_shape = call.model.shape_check(signature) if size > SHORT else None
+            to_tensors = partial(self._tensors, document, signature.definition.inputs, check_shape)
+            inputs, row_form = await self._offload.run(to_tensors, size=size)
             outputs = await self._predictions.predict_arrays(call, name, inputs)
         num_elements = sum(array.size for array in outputs.values())
         return await self._offload.run(partial(responses.predictions, outputs, row_form=row_form), size=num_elements)
 
-    def _tensors(self, document: Document, signature: Signature, size: int) -> tuple[dict[str, Array], bool]:
+    def _tensors(
+        self, document: Document, inputs: Mapping[str, TensorInfo], check_shape: ShapeCheck | None
+    ) -> tuple[dict[str, Array], bool]:
         """A document's tensors; those of a long one are held against the signature by their shapes first."""
-        inputs = signature.definition.inputs
-        if size <= SHORT:
+        if check_shape is None:
             return tensors(document, inputs, max_depth=self._max_depth)
         try:
-            return tensors(document, inputs, max_depth=self._max_depth, check_shape=_shape_check(signature))
+            return tensors(document, inputs, max_depth=self._max_depth, check_shape=check_shape)
         finally:
             release(document.members)
-
-
-def _shape_check(signature: Signature) -> CheckShape:
-    specs = {spec.alias: spec for spec in signature.inputs}
-
-    def check(alias: str, shape: tuple[int, ...]) -> None:
-        check_shape(specs[alias], shape, trailing_ones_optional=signature.trailing_ones_optional)
-
-    return check
 
 
 def _examples(document: Document, size: int) -> Input:
@@ -240,7 +267,7 @@ def _http_logger() -> logging.Logger:
 class RestServer:
     """The open port."""
 
-    def __init__(self, server: web.Server, runner: web.ServerRunner, port: int) -> None:
+    def __init__(self, server: HttpServer, runner: web.ServerRunner, port: int) -> None:
         self.port = port
         self._server = server
         self._runner = runner
@@ -266,7 +293,7 @@ async def start(config: ServerConfig, backend: Backend, monitoring: MonitoringCo
     Raises: OSError if the port is in use.
     """
     api = RestApi(config, backend, monitoring)
-    server = web.Server(
+    server = HttpServer(
         api.respond,
         handler_cancellation=True,
         access_log=None,

@@ -28,11 +28,17 @@ CONTAINER_BYTES = 64  # of an empty list or object
 BYTES_A_VALUE = 16  # of a body in which only a few bytes are looked at one by one
 
 
-def json_size(body: bytes) -> int:
-    """About how many values a body holds, or for a long one how many bytes: its size in the sense of offload.py."""
+def json_size(body: bytes, json_length: int | None = None) -> int:
+    """A body's size in the sense of offload.py: about how many values it holds, or for a long one how many bytes.
+
+    Args:
+        body: the whole of it.
+        json_length: how many bytes at its beginning are JSON; None: all. What follows may be strings.
+    """
     if len(body) > BYTES_A_VALUE * SHORT:
         return len(body)
-    return max(len(body) // BYTES_A_VALUE, body.count(b",") + body.count(b"[") + body.count(b"{"))
+    num_parts = sum(body.count(mark, 0, json_length) for mark in (b",", b"[", b"{"))
+    return max(len(body) // BYTES_A_VALUE, num_parts)
 
 
 class BodyTooLarge(ServingError):
@@ -56,17 +62,18 @@ class BodyReader:
         self._held = 0
 
     @contextlib.asynccontextmanager
-    async def read(self, request: web.BaseRequest) -> AsyncIterator[bytes]:
+    async def read(self, request: web.BaseRequest, *, json_length: int | None = None) -> AsyncIterator[bytes]:
         """The request's body, decompressed. It counts against the budget until the block is left.
+
+        Args:
+            request: whose body has not been read.
+            json_length: how many bytes at its beginning are JSON; None: all.
 
         Raises: ServingError.
         """
         with self._hold() as hold:
-            chunks = [chunk async for chunk in self._chunks(request, hold)]
-            if hold.size > HUGE_BYTES:
-                yield await asyncio.to_thread(b"".join, chunks)
-            else:
-                yield b"".join(chunks)
+            chunks = [chunk async for chunk in self._chunks(request, hold, json_length)]
+            yield await asyncio.to_thread(b"".join, chunks) if hold.size > HUGE_BYTES else b"".join(chunks)
 
     @contextlib.contextmanager
     def _hold(self) -> Iterator["_Hold"]:
@@ -84,7 +91,7 @@ class BodyReader:
         hold.size += size
         self._held += size
 
-    async def _chunks(self, request: web.BaseRequest, hold: "_Hold") -> AsyncIterator[bytes]:
+    async def _chunks(self, request: web.BaseRequest, hold: "_Hold", json_length: int | None) -> AsyncIterator[bytes]:
         if (request.content_length or 0) > self._max_bytes:
             raise BodyTooLarge(
                 f"Request body of {request.content_length} bytes is larger than {self._max_bytes} bytes "
@@ -95,14 +102,16 @@ class BodyReader:
         while chunk := await _next_chunk(request):
             for piece in decode.pieces(chunk):
                 self._take(hold, len(piece))
-                self._check_growth(hold, piece)
+                self._check_growth(hold, piece, json_length)
                 yield piece
                 if len(piece) >= LONG_BYTES or not piece:
                     await asyncio.sleep(0)  # others have their turn between the pieces of a long body
         decode.finish()
 
-    def _check_growth(self, hold: "_Hold", piece: bytes) -> None:
-        hold.grown += ELEMENT_BYTES * piece.count(b",") + CONTAINER_BYTES * (piece.count(b"[") + piece.count(b"{"))
+    def _check_growth(self, hold: "_Hold", piece: bytes, json_length: int | None) -> None:
+        end = None if json_length is None else max(0, json_length - hold.size + len(piece))
+        num_containers = piece.count(b"[", 0, end) + piece.count(b"{", 0, end)
+        hold.grown += ELEMENT_BYTES * piece.count(b",", 0, end) + CONTAINER_BYTES * num_containers
         if hold.grown > GROWTH * self._max_bytes:
             raise BodyTooLarge(
                 f"Request body of {hold.size} bytes or more holds too many lists and values; parsed it would take "
@@ -136,13 +145,17 @@ async def _next_chunk(request: web.BaseRequest) -> bytes:
         raise invalid_argument(f"Request body ends too early or is badly framed: {error}") from error
 
 
-def _decoder(encoding: str) -> "_Plain | _Gzip":
+def _decoder(encoding: str) -> "_Plain | _Inflated":
     match encoding.strip().lower():
         case "" | "identity":
             return _Plain()
         case "gzip" | "x-gzip":
-            return _Gzip()
-    raise invalid_argument(f"Content-Encoding {encoding!r} is not supported; send the body as it is, or with gzip")
+            return _Inflated("gzip", wbits=16 + zlib.MAX_WBITS)
+        case "deflate":
+            return _Inflated("deflate", wbits=zlib.MAX_WBITS)
+    raise invalid_argument(
+        f"Content-Encoding {encoding!r} is not supported; send the body as it is, or with gzip or deflate"
+    )
 
 
 class _Plain:
@@ -155,11 +168,13 @@ class _Plain:
         pass
 
 
-class _Gzip:
-    """A gzip body, unpacked in pieces of bounded size: a small one can unpack to gigabytes, or to nothing."""
+class _Inflated:
+    """A compressed body, unpacked in pieces of bounded size: a small one can unpack to gigabytes, or to nothing."""
 
-    def __init__(self) -> None:
-        self._inflate = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
+    def __init__(self, encoding: str, *, wbits: int) -> None:
+        self._encoding = encoding
+        self._wbits = wbits
+        self._inflate = zlib.decompressobj(wbits=wbits)
 
     def pieces(self, chunk: bytes) -> Iterator[bytes]:
         for start in range(0, len(chunk), PACKED_BYTES):
@@ -169,12 +184,12 @@ class _Gzip:
         more = True
         while more:
             if self._inflate.eof:  # a further member of the file
-                self._inflate = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
+                self._inflate = zlib.decompressobj(wbits=self._wbits)
                 yield b""
             try:
                 piece = self._inflate.decompress(chunk, PIECE_BYTES)
             except zlib.error as error:
-                raise invalid_argument(f"Request body is not valid gzip: {error}") from None
+                raise invalid_argument(f"Request body is not valid {self._encoding}: {error}") from None
             chunk = self._inflate.unused_data if self._inflate.eof else self._inflate.unconsumed_tail
             more = bool(chunk) or len(piece) == PIECE_BYTES
             if piece:
@@ -182,4 +197,4 @@ class _Gzip:
 
     def finish(self) -> None:
         if not self._inflate.eof:
-            raise invalid_argument("Request body is not valid gzip: it ends too early")
+            raise invalid_argument(f"Request body is not valid {self._encoding}: it ends too early")

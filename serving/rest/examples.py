@@ -7,7 +7,7 @@ from tensorflow.core.example.feature_pb2 import Feature
 from tensorflow_serving.apis.input_pb2 import Input
 
 from ..errors import ServingError, invalid_argument
-from .rapidjson import FLOAT_MAX, Document, format_error, type_name, value_text
+from .rapidjson import Document, format_error, type_name, value_text
 from .values import decode_base64, encode_text, is_base64
 
 KIND_WORDS = {"bytes_list": "bytes", "float_list": "float", "int64_list": "int64"}
@@ -67,10 +67,6 @@ def _append(feature: Feature, name: str, value: Any) -> None:
         feature.bytes_list.value.append(decode_base64(value))
     elif isinstance(value, float) or (isinstance(value, int) and not -(1 << 63) <= value < 1 << 64):
         _check_kind(feature, name, "float_list")
-        if FLOAT_MAX < abs(value) < float("inf"):
-            raise invalid_argument(
-                f"Cannot convert JSON value: {value_text(value)} to float without loss of precision."
-            )
         feature.float_list.value.append(value)
     elif isinstance(value, int):
         _check_kind(feature, name, "int64_list")

@@ -1,15 +1,16 @@
 """JSON as TensorFlow Serving reads and writes it: RapidJSON's dialect, its error texts, its pretty printer.
 
-The dialect is JSON plus the tokens NaN, Infinity and -Infinity. `parse_object` reads a request's body; `number_texts`,
+The dialect is JSON plus the tokens NaN, Inf and Infinity, with or without a minus; what follows the document is not
+looked at, and of two equal keys the first one counts. `parse_object` reads a request's body; `number_texts`,
 `string_text` and `nest` are what responses.py builds bodies from.
 """
 
 import functools
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from math import inf, isinf, prod
 from typing import Any
 
@@ -17,24 +18,14 @@ import numpy as np
 import orjson
 
 from ..errors import ServingError, invalid_argument
+from .parse_errors import STRING, error_at, half_pair, parse_error, skip_blanks
 
-MAX_SHOWN = 4096  # characters of a caller's JSON that an error message repeats
+MAX_SHOWN_BYTES = 256  # of a caller's JSON that an error message repeats
 FLOAT_MAX = float(np.finfo(np.float32).max)
-FAR = 1 << 20  # characters: beyond, a comma's mistake is not traced back to its list or object
-
-REASONS = {  # Python's words -> RapidJSON's (rapidjson/error/en.h)
-    "Expecting value": "Invalid value.",
-    "Expecting property name enclosed in double quotes": "Missing a name for object member.",
-    "Illegal trailing comma before end of object": "Missing a name for object member.",
-    "Illegal trailing comma before end of array": "Invalid value.",
-    "Expecting ':' delimiter": "Missing a colon after a name of object member.",
-    "Unterminated string starting at": "Missing a closing quotation mark in string.",
-    "Invalid control character at": "Invalid encoding in string.",
-    "Invalid \\escape": "Invalid escape character in string.",
-    "Invalid \\uXXXX escape": "Incorrect hex digit after \\u escape in string.",
-    "Extra data": "The document root must not be followed by other values.",
-}
-BRACKET = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
+NAMES = re.compile(STRING.encode() + rb"\s*(:?)", re.DOTALL)
+EXTRA_TOKEN = re.compile(r"Inf(?!inity)|-NaN")  # that Python does not know either
+TOKEN = re.compile(rf"{STRING}|-?(?:Inf(?:inity)?|NaN)", re.DOTALL)
+LONG_INTEGER = re.compile(r"\d{19}")
 CONTROL = re.compile(r'["\\\x00-\x1f]')
 ESCAPES = {'"': '\\"', "\\": "\\\\", "\b": "\\b", "\f": "\\f", "\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
@@ -58,61 +49,105 @@ def parse_object(body: bytes) -> Document:
         value = orjson.loads(body)
     except orjson.JSONDecodeError:
         value = _parse_dialect(body)
+    if _repeats_keys(body, value):
+        value = _parse_dialect(body, pairs_hook=_first_of_equal_keys)
     if not isinstance(value, dict):
         raise format_error(value, "Is not object")
     return Document(value, may_hold_booleans=b"true" in body or b"false" in body)
 
 
-def _parse_dialect(body: bytes) -> Any:
+def _repeats_keys(body: bytes, value: Any) -> bool:
+    """Whether an object in `body`, which was read as `value`, has a key twice: a dict keeps the last one's value."""
+    most = body.count(b":")
+    num_members = _num_members(value, most)
+    return num_members < most and NAMES.findall(body).count(b":") > num_members
+
+
+def _num_members(value: Any, most: int) -> int:
+    """The members of all objects in `value`, which are not more than `most`: counted until there are as many."""
+    count = 0
+    level: Iterable[Any] = [value]
+    while count < most:
+        containers = [each for each in level if type(each) is dict or type(each) is list]
+        if not containers:
+            break
+        objects = [each for each in containers if type(each) is dict]
+        count += sum(map(len, objects))
+        lists = (each for each in containers if type(each) is list)
+        level = chain(chain.from_iterable(map(dict.values, objects)), chain.from_iterable(lists))
+    return count
+
+
+def _first_of_equal_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members: dict[str, Any] = {}
+    for name, value in pairs:
+        members.setdefault(name, value)
+    return members
+
+
+def _parse_dialect(body: bytes, *, pairs_hook: Any = None) -> Any:
     """What orjson refuses: the dialect's extra tokens, bytes that are not UTF-8 (passed on as they are), and errors."""
     text = body.removeprefix(b"\xef\xbb\xbf").decode("utf-8", "surrogateescape")
+    readable, constants = _without_extra_tokens(text)
+    decoder = json.JSONDecoder(
+        parse_float=_finite,
+        parse_int=_integer if LONG_INTEGER.search(text) else None,
+        parse_constant=constants,
+        object_pairs_hook=pairs_hook,
+    )
+    start = skip_blanks(text, 0)
+    if text[start : start + 1] in ("", "\0"):
+        raise error_at(text, start, "The document is empty.")
     try:
-        return json.loads(text, parse_float=_finite)
+        value, end = decoder.raw_decode(readable, start)
     except json.JSONDecodeError as error:
-        raise _parse_error(text, error) from None
+        raise parse_error(text, error) from None
     except RecursionError:
         raise invalid_argument("JSON Parse error: lists and objects are nested too deeply") from None
-    except ValueError:
-        # Of thousands of digits; Python would also refuse such an integer.
-        raise invalid_argument("JSON Parse error: Number too big to be stored in double.") from None
+    except _TooBig as error:
+        raise error_at(text, text.find(error.digits), "Number too big to be stored in double.") from None
+    if (half := half_pair(text, end)) is not None:
+        raise half
+    return value
+
+
+class _TooBig(ValueError):
+    """A number beyond all doubles."""
+
+    def __init__(self, digits: str) -> None:
+        super().__init__(digits)
+        self.digits = digits
+
+
+def _without_extra_tokens(text: str) -> tuple[str, Any]:
+    """`text` with NaN in place of the tokens that Python does not know, and what reads its constants in their order."""
+    if not EXTRA_TOKEN.search(text):
+        return text, None
+    values: list[float] = []
+
+    def replace(match: re.Match[str]) -> str:
+        token = match.group()
+        if token[0] == '"' or token.endswith("inity"):
+            return token
+        values.append(float(token))
+        return "NaN".ljust(len(token))  # so that errors are where they were
+
+    readable = TOKEN.sub(replace, text)
+    in_order: Iterator[float] = iter(values)
+    return readable, lambda name: next(in_order) if name == "NaN" else float(name)
 
 
 def _finite(digits: str) -> float:
     number = float(digits)
     if isinf(number):
-        raise ValueError(digits)
+        raise _TooBig(digits)
     return number
 
 
-def _parse_error(text: str, error: json.JSONDecodeError) -> ServingError:
-    if not text.strip(" \t\r\n"):
-        return invalid_argument(f"JSON Parse error: The document is empty. at offset: {len(text)}")
-    if error.msg == "Expecting ',' delimiter":
-        reason = _comma_reason(text, error.pos)
-    else:
-        reason = next((words for start, words in REASONS.items() if error.msg.startswith(start)), "Invalid value.")
-    position = len(text) if error.msg.startswith("Unterminated string") else _skip_blanks(text, error.pos)
-    offset = len(text[:position].encode("utf-8", "surrogateescape"))
-    return invalid_argument(f"JSON Parse error: {reason} at offset: {offset}")
-
-
-def _skip_blanks(text: str, position: int) -> int:
-    while position < len(text) and text[position] in " \t\r\n":
-        position += 1
-    return position
-
-
-def _comma_reason(text: str, position: int) -> str:
-    closers = []
-    if position <= FAR:
-        for token in BRACKET.findall(text[:position]):
-            if token in "[{":
-                closers.append("}" if token == "{" else "]")
-            elif token in "]}" and closers:
-                closers.pop()
-    if closers and closers[-1] == "}":
-        return "Missing a comma or } after an object member."
-    return "Missing a comma or ] after an array element."
+def _integer(digits: str) -> int | float:
+    """An integer of 64 bits, or else a double."""
+    number = _finite(digits)
+    return int(digits) if abs(number) <= 1 << 64 and -(1 << 63) <= int(digits) < 1 << 64 else number
 
 
 def format_error(value: Any, what: str) -> ServingError:
@@ -121,20 +156,19 @@ def format_error(value: Any, what: str) -> ServingError:
 
 
 def value_text(value: Any) -> str:
-    """`value` as an error message shows it: pretty-printed, and cut where it grows long."""
+    """`value` as an error message shows it: in one line, and cut where it grows long."""
     if isinstance(value, float):
         dtype = np.float64 if FLOAT_MAX < abs(value) < inf else np.float32
         return number_texts(np.array([value], dtype))[0]
-    if isinstance(value, str):
-        return string_text(value[:MAX_SHOWN]) + ("...TRUNCATED" if len(value) > MAX_SHOWN else "")
     pieces = []
-    length = 0
-    for piece in json.JSONEncoder(indent=4, ensure_ascii=False).iterencode(value):
-        pieces.append(piece[:MAX_SHOWN])
-        length += len(piece)
-        if length > MAX_SHOWN:
-            return "".join(pieces)[:MAX_SHOWN] + "...TRUNCATED"
-    return "".join(pieces)
+    num_bytes = 0
+    for piece in json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).iterencode(value):
+        shown = piece[:MAX_SHOWN_BYTES].encode("utf-8", "surrogatepass")
+        pieces.append(shown)
+        num_bytes += len(shown)
+        if num_bytes >= MAX_SHOWN_BYTES:
+            break
+    return b"".join(pieces)[:MAX_SHOWN_BYTES].decode("utf-8", "ignore")
 
 
 def type_name(value: Any) -> str:

@@ -20,6 +20,7 @@ STATUS = re.compile(rf"/v1/models(?:/([^/:]+))?{CHOICE}(?:/(metadata))?", re.IGN
 VERBS = ("classify", "regress", "predict")
 LARGEST_VERSION = (1 << 63) - 1
 
+TIMEOUT_FLAG = "--rest_api_timeout_in_ms"
 HTTP_STATUS = {
     grpc.StatusCode.OK: 200,
     grpc.StatusCode.CANCELLED: 499,
@@ -50,6 +51,11 @@ class Target:
     label: str = ""
     verb: str = ""  # predict, classify or regress; empty for a status
     metadata: bool = False  # the signatures, not the status
+
+    @property
+    def api(self) -> str:
+        """The request's name in the log."""
+        return self.verb or ("metadata" if self.metadata else "status")
 
     def model_spec(self, signature_name: str = "") -> ModelSpec:
         """The same in the words of the gRPC API."""

@@ -4,18 +4,17 @@ A signature says how each input is named and typed. Most rows take the fast way,
 vouch for goes the careful way, row by row, which finds TensorFlow Serving's error for it, or accepts it.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from tensorflow.core.protobuf.meta_graph_pb2 import TensorInfo
 
 from ..errors import ServingError, invalid_argument
+from ..model.unannounced_shapes import ShapeCheck
 from .pieces import PIECE_ROWS, PIECE_VALUES, at_once, convert, join, num_values
 from .rapidjson import Document, format_error, value_text
 from .values import TensorType, is_base64, shape_of
-
-CheckShape = Callable[[str, tuple[int, ...]], None]  # raises ServingError if an input, by name, may not have this shape
 
 
 def signature_name(document: Document) -> str:
@@ -34,11 +33,11 @@ def signature_name(document: Document) -> str:
 
 
 def _any_shape(name: str, shape: tuple[int, ...]) -> None:
-    """A `CheckShape` that leaves it to whoever runs the model."""
+    """A `ShapeCheck` that leaves it to whoever runs the model."""
 
 
 def tensors(
-    document: Document, inputs: Mapping[str, TensorInfo], *, max_depth: int, check_shape: CheckShape = _any_shape
+    document: Document, inputs: Mapping[str, TensorInfo], *, max_depth: int, check_shape: ShapeCheck = _any_shape
 ) -> tuple[dict[str, np.ndarray], bool]:
     """The request's arrays by input name, and whether it is in row form, as its response has to be.
 
@@ -66,7 +65,7 @@ def tensors(
 
 
 def _from_columns(
-    document: Document, types: Mapping[str, TensorType], check_shape: CheckShape
+    document: Document, types: Mapping[str, TensorType], check_shape: ShapeCheck
 ) -> dict[str, np.ndarray]:
     value = document.members["inputs"]
     if not isinstance(value, dict) or is_base64(value):
@@ -80,13 +79,17 @@ def _from_columns(
     for name, kind in types.items():
         if name not in value:
             raise invalid_argument(f"Missing named input: {name} in 'inputs' object.")
-        shape = shape_of(value[name], kind)
-        check_shape(name, shape)
-        arrays[name] = convert(value[name], shape, kind, may_hold_booleans=document.may_hold_booleans)
+        check_shape(name, shape_of(value[name], kind))
+        arrays[name] = to_tensor(document, value[name], kind)
     return arrays
 
 
-def _from_rows(document: Document, types: Mapping[str, TensorType], check_shape: CheckShape) -> dict[str, np.ndarray]:
+def to_tensor(document: Document, value: Any, kind: TensorType) -> np.ndarray:
+    """Nested lists of `document` as an array of the shape that they have; raises ServingError INVALID_ARGUMENT."""
+    return convert(value, shape_of(value, kind), kind, may_hold_booleans=document.may_hold_booleans)
+
+
+def _from_rows(document: Document, types: Mapping[str, TensorType], check_shape: ShapeCheck) -> dict[str, np.ndarray]:
     rows = document.members["instances"]
     if not isinstance(rows, list):
         raise format_error(document.members, "Expecting 'instances' to be an list/array")
@@ -123,7 +126,7 @@ class _Rows:
         self.shapes: dict[str, tuple[int, ...]] = {}  # of one row
         self.pieces: dict[str, list[np.ndarray]] = {name: [] for name in types}  # one-dimensional
 
-    def convert(self, rows: list[Any], check_shape: CheckShape) -> dict[str, np.ndarray]:
+    def convert(self, rows: list[Any], check_shape: ShapeCheck) -> dict[str, np.ndarray]:
         named = _is_named_row(rows[0])
         self._add_one_by_one(0, rows[:1], named=named)
         for name, shape in self.shapes.items():

@@ -121,10 +121,6 @@ def _element(value: Any, kind: TensorType) -> Any:
             raise _type_error(value, kind)
         return value
     _check_known(value, kind)
-    if not _is_lossless(value, FLOATS[kind.dtype]):
-        raise invalid_argument(
-            f"Cannot convert JSON value: {value_text(value)} to {kind.name} without loss of precision."
-        )
     return value
 
 
@@ -137,18 +133,6 @@ def _type_error(value: Any, kind: TensorType) -> ServingError:
     return invalid_argument(
         f"JSON Value: {value_text(value)} Type: {type_name(value)} is not of expected type: {kind.name}"
     )
-
-
-def _largest_integer(dtype: np.dtype) -> int:
-    """The whole numbers up to it are all exact."""
-    return (1 << (ml_dtypes.finfo(dtype).nmant + 1)) - 1
-
-
-def _is_lossless(value: int | float, dtype: np.dtype) -> bool:
-    """Whether TensorFlow Serving converts `value`: integers that are exact, and decimals within the range."""
-    if isinstance(value, int) and -(1 << 63) <= value < 1 << 64:
-        return abs(value) <= _largest_integer(dtype)
-    return not np.isfinite(value) or abs(value) <= float(ml_dtypes.finfo(dtype).max)
 
 
 def convert_at_once(value: Any, kind: TensorType, may_hold_booleans: bool) -> np.ndarray | None:
@@ -214,10 +198,13 @@ def _floats(values: list[Any], dtype: np.dtype) -> np.ndarray | None:
         wide = np.frombuffer(array("d", values), np.float64)
     except (TypeError, OverflowError):
         return None
-    large = np.abs(wide) > _largest_integer(dtype)
-    if large.any() and not all(_is_lossless(values[index], dtype) for index in np.flatnonzero(large).tolist()):
-        return None
-    return wide.astype(dtype, copy=False)
+    return _narrowed(wide, dtype)
+
+
+def _narrowed(wide: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """Doubles as `dtype`, as C converts them: rounded, and infinite where they are too large."""
+    with np.errstate(over="ignore"):
+        return wide.astype(dtype, copy=False)
 
 
 def _strings(values: list[Any]) -> np.ndarray | None:
@@ -244,7 +231,7 @@ def to_array(values: list[Any], kind: TensorType) -> np.ndarray:
     if kind.dtype in INTEGERS:
         return np.array(values, INTEGERS[kind.dtype])
     if kind.dtype in FLOATS:
-        return np.array(values, np.float64).astype(FLOATS[kind.dtype])
+        return _narrowed(np.array(values, np.float64), FLOATS[kind.dtype])
     raise unimplemented(f"Conversion of JSON values to type: {kind.name}")
 
 

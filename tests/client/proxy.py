@@ -65,6 +65,67 @@ class Proxy:
         self.reset_connections()
 
 
+class ConnectProxy:
+    """An HTTP proxy for CONNECT, which keeps what it was asked."""
+
+    def __init__(self):
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+        self.targets = []
+        self.credentials = set()
+        self._connections = []
+        self._accepting = threading.Thread(target=self._accept, daemon=True)
+        self._accepting.start()
+
+    def _accept(self):
+        with contextlib.suppress(OSError):
+            while True:
+                near, _ = self._listener.accept()
+                self._connections.append(threading.Thread(target=self._connect, args=(near,), daemon=True))
+                self._connections[-1].start()
+
+    def _connect(self, near):
+        with near:
+            self._serve(near)
+
+    def _serve(self, near):
+        request = b""
+        while b"\r\n\r\n" not in request:
+            request += near.recv(1 << 16)
+        lines = request.decode().split("\r\n")
+        target = lines[0].split()[1]
+        self.targets.append(target)
+        self.credentials |= {line for line in lines if line.lower().startswith("proxy-authorization")}
+        host, _, port = target.rpartition(":")
+        try:
+            far = socket.create_connection((host.strip("[]"), int(port)))
+        except (OSError, ValueError):
+            return near.sendall(b"HTTP/1.1 502 Bad Gateway\r\n\r\n")
+        with far:
+            near.sendall(b"HTTP/1.1 200 Connected\r\n\r\n")
+            back = threading.Thread(target=carry, args=(far, near), daemon=True)
+            back.start()
+            carry(near, far)
+            back.join()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._accepting.join()
+        self._listener.close()
+        for each in self._connections:
+            each.join()
+
+
+def carry(source, sink):
+    with contextlib.suppress(OSError):
+        while data := source.recv(1 << 16):
+            sink.sendall(data)
+        sink.shutdown(socket.SHUT_WR)
+
+
 class Counting:
     def __init__(self, source, sizes):
         self._source, self._sizes = source, sizes

@@ -26,6 +26,12 @@ def late_name(monkeypatch):
     return known.set
 
 
+@pytest.mark.parametrize("address", ["[::1]:8500", "unix:/run/x.sock", "dns:///name", "xds:///name", "a:1,[::1]:2"])
+def test_what_is_an_address_is_taken(address):
+    Client(address).close()
+    AsyncClient(address)
+
+
 def test_calls_go_round_all_addresses_of_a_list():
     with StubServer() as first, StubServer() as second:
         with Client([first.address, f"localhost:{second.port}"], wait_for_ready=True) as client:
@@ -72,6 +78,22 @@ def test_one_address_may_be_any_target_of_grpc(address):
         (["localhost:8500", "localhost:70000"], "'localhost:70000' in a list of addresses"),
         (["localhost:8500", "ipv4:127.0.0.1:8500"], "'ipv4:127.0.0.1:8500' in a list of addresses"),
         ("\udcff:8500", r"address '\\udcff:8500'; expected host:port"),
+        (None, "address None; expected host:port"),
+        (8500, "address 8500; expected host:port"),
+        (b"localhost:8500", "address b'localhost:8500'; expected host:port"),
+        (["localhost:8500", None], r"address \['localhost:8500', None\]; expected host:port"),
+        ("localhost", "address 'localhost'; expected host:port, .*: it has no port"),
+        (":8500", "it has no host"),
+        ("localhost:", "its port '' is no number"),
+        ("localhost:http", "its port 'http' is no number"),
+        ("localhost:99999", "there is no port 99999; the last one is 65535"),
+        ("localhost:0", "there is no port 0"),
+        ("http://localhost:8501/v1/models", "it is a URL; give localhost:8501, with the port of gRPC, not of REST"),
+        ("https://serving.example", r"it is a URL; give serving.example:8500 and tls=TLS\(\), with the port"),
+        ("etcd://localhost:1", "gRPC knows no etcd://"),
+        ("::1:8500", r"an address of IPv6 stands in brackets, as in \[::1\]:8500"),
+        ("/run/x.sock", "it is a path; a socket's is unix:/run/x.sock"),
+        ("localhost:8500/", "gRPC takes no path behind it"),
     ],
 )
 def test_an_address_that_is_none_is_refused(address, message):

@@ -1,7 +1,9 @@
 """`Client` and `AsyncClient` as objects: the same methods, closed once, shared by threads and tasks."""
 
 import asyncio
+import copy
 import inspect
+import pickle
 import threading
 
 import numpy as np
@@ -52,3 +54,31 @@ def test_one_async_client_serves_many_tasks(start):
 
     predictions = asyncio.run(ask_all())
     assert [int(prediction.classes[0]) for prediction in predictions] == [number % 10 for number in range(100)]
+
+
+@pytest.mark.parametrize("kind", [Client, AsyncClient])
+@pytest.mark.parametrize("send", [pickle.dumps, copy.copy, copy.deepcopy])
+def test_a_client_is_neither_pickled_nor_copied(kind, send):
+    with pytest.raises(TypeError, match=rf"{kind.__name__}\('localhost:8500'\) cannot be pickled or copied: it holds"):
+        send(kind())
+
+
+def test_an_async_client_in_a_second_event_loop_says_so(start):
+    client = AsyncClient(start().address)
+
+    async def ask():
+        return await client.predict(SIX_IMAGES)
+
+    async def ask_and_close():
+        await client.predict(SIX_IMAGES)
+        await client.close()
+
+    first = asyncio.new_event_loop()
+    assert len(first.run_until_complete(ask())) == 6
+    for outside in (ask, client.close):
+        with pytest.raises(
+            InklingError, match="belongs to the event loop of its first call.*make a client in each loop"
+        ):
+            asyncio.run(outside())
+    first.run_until_complete(ask_and_close())
+    first.close()

@@ -189,7 +189,7 @@ def test_the_servers_refusals_are_errors_of_the_tree(client):
     with pytest.raises(SignatureNotFound):
         client.run("kinds", {"x": np.ones((1, 2), np.float32)}, signature="nothing")
     with pytest.raises(InvalidInput) as caught:
-        client.run("kinds", {"x": np.ones((1, 3), np.float32)})
+        client.run("kinds", {"x": np.ones((1, 2), np.int32)})
     assert caught.value.status is not None
     with pytest.raises(InvalidInput):
         client.run("kinds", {"z": np.ones((1, 2), np.float32)})

@@ -4,9 +4,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.k8s.manifests import Object, find, overlay, with_components
+from tests.k8s.manifests import ROOT, Object, find, overlay, with_component
 
 GONE = object()
+QUEUE_TIME = "HorizontalPodAutoscaler/serving spec metrics 1 pods"
 
 SERVING = "Deployment/serving spec"
 SERVER_POD = f"{SERVING} template spec"
@@ -20,7 +21,9 @@ HEAD_POD = f"{HEAD} template spec"
 WORKERS = f"{CLUSTER} workerGroupSpecs 0"
 WORKER_POD = f"{WORKERS} template spec"
 WORKER = f"{WORKER_POD} containers 0"
-FOLDER_POD = "Job/make-folder spec template spec"
+CANARY_POD = "CronJob/canary spec jobTemplate spec template spec"
+MAKE_FOLDER = f"Job/make-folder-{(ROOT / 'VERSION').read_text().strip().replace('.', '-')}"
+FOLDER_POD = f"{MAKE_FOLDER} spec template spec"
 FOLDER = f"{FOLDER_POD} containers 0"
 
 
@@ -40,7 +43,7 @@ class Variant:
 
     def objects(self, folder: Path) -> list[Object]:
         """The objects with the change in them. Args: folder: an empty one, for a kustomization."""
-        found = with_components(folder, self.overlay, self.component) if self.component else overlay(self.overlay)
+        found = with_component(folder, self.overlay, self.component) if self.component else overlay(self.overlay)
         before = repr(found)
         self._change(found)
         assert repr(found) != before, f"{self.path} is {self.value!r} already"
@@ -107,6 +110,7 @@ BROKEN: dict[str, list[Variant]] = {
         put(f"{SERVER} image", "tensorflow/serving:latest"),
         put(f"{SERVER} image", "tensorflow/serving"),
         put(f"{WEB} image", "registry.example.com/inkling/client:0.0.1"),
+        put(f"{WEB} image", "registry.example.com/inkling/client@sha256:0123"),
     ],
     "requests_are_within_limits": [
         put(f"{SERVER} resources requests memory", "3Gi"),
@@ -116,7 +120,7 @@ BROKEN: dict[str, list[Variant]] = {
     ],
     "pods_carry_the_labels": [
         drop(f"{WORKERS} template metadata labels app.kubernetes.io/part-of"),
-        put(f"{WORKERS} template metadata labels app.kubernetes.io/name", "worker"),
+        put("Deployment/client-web spec template metadata labels app.kubernetes.io/name", "web"),
     ],
     "stopping_outlasts_every_connection": [
         put(f"{SERVER} lifecycle preStop sleep seconds", 75),
@@ -137,6 +141,7 @@ BROKEN: dict[str, list[Variant]] = {
         put(f"{SERVING} selector matchLabels app.kubernetes.io/component", "server"),
         put("PodDisruptionBudget/serving spec selector matchLabels app.kubernetes.io/component", "server"),
         put("PodMonitor/train spec selector matchLabels app.kubernetes.io/component", "ray", component="monitoring"),
+        put(f"{HEAD} template metadata labels app.kubernetes.io/name", "train"),  # the job's own Service finds no head
     ],
     "ports_have_short_unique_names": [
         put(f"{SERVER} ports 0 name", "prediction-service"),
@@ -161,6 +166,9 @@ BROKEN: dict[str, list[Variant]] = {
         put("Ingress/client-web spec rules 0 http paths 0 backend service name", "web", component="ingress"),
         put("GRPCRoute/serving spec rules 0 backendRefs 0 name", "server", component="gateway"),
         put("Certificate/serving-tls spec secretName", "tls", component="tls"),
+        put("RoleBinding/canary roleRef name", "canaries", component="canary"),
+        put("BackendTLSPolicy/serving spec targetRefs 0 name", "server", component="gateway-tls"),
+        put("BackendTLSPolicy/serving spec validation caCertificateRefs 0 name", "ca", component="gateway-tls"),
         put(f"{HEAD_POD} containers 0 envFrom 0 secretRef name", "bucket", component="object-store"),
         put(f"{SERVER_POD} initContainers 0 env 4 valueFrom secretKeyRef name", "bucket", component="object-store"),
     ],
@@ -176,6 +184,10 @@ BROKEN: dict[str, list[Variant]] = {
         put("HTTPRoute/client-web spec rules 0 backendRefs 0 port", 8000, component="gateway"),
         put("GRPCRoute/serving spec hostnames", ["inkling.example.com"], component="gateway"),
     ],
+    "gateways_speak_as_their_backends_do": [
+        put("BackendTLSPolicy/serving spec validation hostname", "server.inkling.svc", component="gateway-tls"),
+        drop("BackendTLSPolicy/serving spec targetRefs 1", overlay="production"),
+    ],
     "monitors_are_looked_at": [
         drop("ServiceMonitor/serving metadata labels release", component="monitoring"),
         drop("PodMonitor/train metadata labels release", component="monitoring"),
@@ -184,8 +196,27 @@ BROKEN: dict[str, list[Variant]] = {
     "autoscalers_have_room": [
         put("HorizontalPodAutoscaler/serving spec minReplicas", 20),
         put("HorizontalPodAutoscaler/serving spec minReplicas", 1),
+        put("HorizontalPodAutoscaler/serving spec minReplicas", 0),
         put(f"{SERVING} replicas", 2),
         drop(f"{SERVER} resources requests cpu"),
+        put("ScaledObject/serving spec minReplicaCount", 1, component="keda"),
+        put("ScaledObject/serving spec maxReplicaCount", 2, component="keda"),
+        put(f"{SERVING} replicas", 2, component="keda"),
+        drop(f"{SERVER} resources requests cpu", component="keda"),
+    ],
+    "zero_pods_come_back": [
+        put("ScaledObject/serving spec minReplicaCount", 0, component="keda"),
+        drop("ScaledObject/serving spec triggers 0", component="scale-to-zero"),
+        put(
+            "ScaledObject/serving spec triggers 0 metadata podSelector",
+            "inkling/client=true",
+            component="scale-to-zero",
+        ),
+    ],
+    "what_is_scaled_by_is_recorded": [
+        put("ScaledObject/serving spec triggers 0 metadata query", "waiting", old="calls_waiting", component="keda"),
+        put(f"{QUEUE_TIME} metric name", "calls_waiting", component="queue-time"),
+        drop("PrometheusRule/serving spec groups 0", component="queue-time"),
     ],
     "budgets_let_a_pod_go": [
         put("PodDisruptionBudget/serving spec maxUnavailable", 0),
@@ -213,6 +244,7 @@ BROKEN: dict[str, list[Variant]] = {
         put(f"{SERVER} args", "--port=8510", old="--port=8500"),
         put(f"{WEB} ports 0 containerPort", 8080),
     ],
+    "canary_flags_exist": [put(f"{CANARY_POD} containers 0 args 1", "--hold=120", component="canary")],
     "web_flags_exist": [put(f"{WEB} args", "--to", old="--server")],
     "train_flags_exist": [put(f"{JOB} entrypoint", "--workers", old="--num-workers")],
     "train_writes_into_mounts": [
@@ -254,6 +286,16 @@ BROKEN: dict[str, list[Variant]] = {
         put(f"{CLUSTER} rayVersion", "2.59.0"),
         put(f"{WORKER} image", "rayproject/ray:2.60.0"),
     ],
+    "kuberay_probes_by_http": [
+        put(f"{CLUSTER} rayVersion", "2.52.1"),
+        drop(f"{CLUSTER} rayVersion"),
+    ],
+    "ray_asks_for_a_token": [
+        drop(f"{CLUSTER} authOptions"),
+        put(f"{CLUSTER} authOptions mode", "disabled"),
+        put(f"{JOB} submitterPodTemplate spec containers 0 env 0 name", "RAY_AUTH_TOKEN"),
+        put(f"{AUTOSCALER} env", [{"name": "RAY_AUTH_MODE", "value": "disabled"}]),
+    ],
     "the_head_trains_nothing": [
         drop(f"{HEAD} rayStartParams num-cpus"),
         put(f"{HEAD} resources", {"CPU": "2"}),
@@ -262,7 +304,9 @@ BROKEN: dict[str, list[Variant]] = {
         drop(f"{WORKER} lifecycle"),
         put(f"{HEAD_POD} restartPolicy", "Always"),
     ],
-    "only_an_autoscaler_has_a_token": [
+    "only_who_asks_kubernetes_has_a_token": [
+        put(f"{CANARY_POD} automountServiceAccountToken", False, component="canary"),
+        put("RoleBinding/canary subjects 0 name", "serving", component="canary"),
         put(f"{HEAD_POD} automountServiceAccountToken", False),
         put(f"{HEAD_POD} automountServiceAccountToken", True, overlay="local"),
         put(f"{WORKER_POD} automountServiceAccountToken", True),
@@ -275,23 +319,90 @@ BROKEN: dict[str, list[Variant]] = {
         put("NetworkPolicy/default-deny spec policyTypes", ["Ingress"]),
         put("NetworkPolicy/default-deny spec podSelector", {"matchLabels": {"app.kubernetes.io/name": "train"}}),
         put("NetworkPolicy/default-deny spec egress", [{}]),
-        put("Job/make-folder metadata namespace", "inkling-folders", overlay="one-node"),
+        put(f"{MAKE_FOLDER} metadata namespace", "inkling-folders", overlay="one-node"),
     ],
     "needed_flows_are_open": [
         put("NetworkPolicy/serving spec ingress 0 from", [{"podSelector": {"matchLabels": {"client": "true"}}}]),
+        drop("NetworkPolicy/serving-clients spec egress"),
+        put("NetworkPolicy/serving-clients spec egress 0 ports", [{"protocol": "TCP", "port": 8500}]),
         drop("NetworkPolicy/ray-head spec egress"),
         drop("NetworkPolicy/object-store spec egress", component="object-store"),
         drop("NetworkPolicy/serving-metrics spec ingress", component="monitoring"),
         drop("NetworkPolicy/client-web-ingress spec ingress", component="ingress"),
         drop("NetworkPolicy/serving-gateway spec ingress", component="gateway"),
+        drop("NetworkPolicy/canary spec egress", component="canary"),
     ],
     "other_flows_are_closed": [
         drop("NetworkPolicy/ray-head spec ingress 0 from"),
         put("NetworkPolicy/ray-head spec egress", [{"ports": [{"protocol": "TCP", "port": 443}]}], overlay="local"),
-        put("NetworkPolicy/client-web spec egress", [{}]),
+        put("NetworkPolicy/serving-clients spec egress", [{}]),
     ],
     "policies_name_ports_in_use": [
         put("NetworkPolicy/serving spec ingress 0 ports 0 port", 9000),
         put(f"{SERVER} ports 1 containerPort", 8502),
     ],
+    "a_canary_moves_routes_that_are_there": [
+        put(f"{CANARY_POD} containers 0 args 0", "--route=grpcroutes/server", component="canary"),
+        put("GRPCRoute/serving spec rules 0 backendRefs 1 name", "serving", component="canary"),
+        put("GRPCRoute/serving spec rules 0 backendRefs 1 weight", 10, component="canary"),
+        put("Role/canary rules 0 resourceNames", ["server"], component="canary"),
+        put("Role/canary rules 0 verbs", ["get"], component="canary"),
+    ],
+    "a_canary_is_tried_once": [
+        drop("CronJob/canary spec jobTemplate spec backoffLimit", component="canary"),
+        put("CronJob/canary spec concurrencyPolicy", "Allow", component="canary"),
+    ],
+    "a_canary_serves_another_version": [
+        put(
+            "Deployment/serving-canary spec template spec volumes 0 configMap name",
+            "serving-models",
+            component="canary",
+        ),
+    ],
+    "queues_exist": [
+        put("RayJob/train metadata labels kueue.x-k8s.io/queue-name", "train", component="kueue"),
+        put("RayJob/train metadata labels kueue.x-k8s.io/priority-class", "urgent", component="kueue"),
+        put("LocalQueue/default spec clusterQueue", "train", component="kueue"),
+    ],
+    "queued_trainings_are_of_one_size": [
+        put(f"{CLUSTER} enableInTreeAutoscaling", True, component="kueue"),
+        put(f"{JOB} shutdownAfterJobFinishes", False, component="kueue"),
+        put(f"{WORKERS} groupName", "head", component="kueue"),
+    ],
+    "queued_trainings_fit_the_quota": [
+        put(f"{WORKERS} replicas", 4, component="kueue"),
+        put(f"{WORKER} resources requests memory", "12Gi", component="kueue"),
+        put(f"{WORKER} resources requests example.com/fpga", 1, component="kueue"),
+    ],
+    "strategies_have_a_type": [
+        drop(f"{SERVING} strategy type"),
+        drop("Deployment/client-web spec strategy type"),
+    ],
+    "lists_leave_no_default_out": [
+        drop(f"{WORKERS} numOfHosts"),
+        drop(f"{WORKER} ports 0 protocol"),
+        drop("HTTPRoute/client-web spec rules 0 backendRefs 0 weight", component="gateway"),
+    ],
+    "objects_have_a_namespace": [drop("ScaledObject/serving metadata namespace", component="keda")],
+    "jobs_stay": [put(f"{MAKE_FOLDER} spec ttlSecondsAfterFinished", 600, overlay="one-node")],
 }
+
+# Commands as somebody may write them into k8s/README.md, which do not do what a reader expects.
+BROKEN_COMMANDS = [
+    "kubectl -n inkling logs -f job/train",
+    "kubectl -n inkling logs -l app.kubernetes.io/component=server",
+    "kubectl delete -k k8s/overlays/local",
+    "kubectl apply -k k8s/overlays/laptop",
+    "kubectl -n inklings get pods -l app.kubernetes.io/component=serving -o name",
+    "kubectl -n inkling get pods -l app.kubernetes.io/component=submitter -o name",
+    "kubectl -n inkling get rayjob train -o jsonpath='{.status.clusterName}'",
+    "kubectl -n inkling get secret train-abcde -o jsonpath='{.data.token}'",
+    "kubectl -n inkling get secret train",
+    "kubectl -n inkling port-forward service/train-head 8265",
+    "kubectl -n inkling port-forward service/serving 8502",
+    "kubectl -n inkling port-forward service/client-web 8000",
+    "kubectl -n inkling port-forward $pod 18500:8502 > /dev/null &",
+    "kubectl -n inkling rollout status deployment/server",
+    "kubectl -n inkling create job canary-2 --from=cronjob/canary",  # where the component is not
+    "kubectl -n inkling exec deployment/serving -- ls",
+]

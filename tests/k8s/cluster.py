@@ -15,7 +15,8 @@ import yaml
 from tests.k8s.manifests import Object, kubectl
 
 NAMESPACE = "inkling"
-NAMESPACES = (NAMESPACE, "inkling-one-node")
+TEAM, STRANGERS = "inkling-test-team", "inkling-test-strangers"  # a caller's namespace, and one with no leave to call
+NAMESPACES = (NAMESPACE, "inkling-one-node", TEAM, STRANGERS)
 POLL_S = 2.0
 UNSTARTABLE = (
     "ErrImagePull",
@@ -43,9 +44,16 @@ class Cluster:
         """What `kubectl get` finds, as objects."""
         return json.loads(self.run("-n", namespace, "get", *arguments, "-o", "json"))
 
-    def apply(self, objects: list[Object]) -> None:
-        """Apply objects, as `kubectl apply -k` would with its output."""
-        self.run("apply", "--server-side", "-f", "-", stdin=yaml.safe_dump_all(objects))
+    def apply(self, objects: list[Object]) -> str:
+        """Apply objects, as `kubectl apply -k` would; returns what it says of each."""
+        return self.run("apply", "-f", "-", stdin=yaml.safe_dump_all(objects))
+
+    def diff(self, objects: list[Object]) -> str:
+        """What an apply would change, as `kubectl diff -k` shows it."""
+        command = [self._kubectl, "diff", "-f", "-"]
+        done = subprocess.run(command, input=yaml.safe_dump_all(objects), capture_output=True, text=True, timeout=120)
+        assert done.returncode in (0, 1), done.stderr  # 1 says that there are differences
+        return done.stdout
 
     def delete(self, objects: list[Object]) -> None:
         """Delete objects and wait until they are gone; what is gone already is no error."""
@@ -103,7 +111,7 @@ class Cluster:
             ["get", "events", "--sort-by=.lastTimestamp"],
             ["describe", "rayjobs"],
             ["logs", "-l", "app.kubernetes.io/component=storage", "--tail=60"],
-            ["logs", "-l", "app.kubernetes.io/component=train-submitter", "--tail=60"],
+            ["logs", "-l", "app.kubernetes.io/component=train-submitter", "--tail=60", "--prefix"],
             ["logs", "-l", "app.kubernetes.io/component=serving", "--tail=60"],
         ]
         texts = []
@@ -123,13 +131,19 @@ class Cluster:
 
     def run_job(self, job: Object, timeout_s: float) -> str:
         """Create a Job, wait for its end, delete it; returns its log, fails with it where the Job failed."""
-        name = job["metadata"]["name"]
         self.apply([job])
         try:
             self.wait_for_job(job, timeout_s)
-            return self.run("-n", NAMESPACE, "logs", f"job/{name}")
+            return self.log(job)
         finally:
             self.delete([job])
+
+    def log(self, job: Object) -> str:
+        """What the newest of a Job's pods has written: the others have failed."""
+        name, namespace = job["metadata"]["name"], job["metadata"]["namespace"]
+        pods = self.get("pods", "-l", f"batch.kubernetes.io/job-name={name}", namespace=namespace)["items"]
+        newest = max(pods, key=lambda pod: str(pod["metadata"]["creationTimestamp"]))
+        return self.run("-n", namespace, "logs", newest["metadata"]["name"])
 
     def wait_for_job(self, job: Object, timeout_s: float) -> None:
         """Wait for the end of a Job; fails where that was not its success."""
@@ -141,8 +155,7 @@ class Cluster:
 
         self.wait_for(lambda: bool(conditions() & {"Complete", "Failed"}), f"job {name}", timeout_s)
         if "Failed" in conditions():
-            log = self.run("-n", namespace, "logs", f"job/{name}")
-            pytest.fail(f"job {name} failed:\n{log}\n{self.state()}")
+            pytest.fail(f"job {name} failed:\n{self.log(job)}\n{self.state()}")
 
 
 def find_cluster() -> Cluster:

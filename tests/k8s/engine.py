@@ -60,7 +60,8 @@ class Engine:
             flags.append(f"--volume={folder}/pip.conf:/etc/pip.conf:ro")
             if os.geteuid() == 0 and shutil.which("debootstrap"):
                 _run([str(ROOT / "k8s/images/base.sh")], environment)
-        _run([str(ROOT / "k8s/images/build.sh")], {**environment, "BUILD_FLAGS": " ".join(flags)})
+        environment |= {"BUILD_FLAGS": " ".join(flags), "RUN_FLAGS": " ".join(self.limits())}
+        _run([str(ROOT / "k8s/images/build.sh")], environment)
 
     @contextlib.contextmanager
     def running(
@@ -116,6 +117,7 @@ def _options(container: Object, template: Object, mounts: dict[str, Path]) -> li
         *(f"--cap-drop={name}" for name in own["capabilities"]["drop"]),
         f"--memory={memory}",
         f"--shm-size={memory}",  # KubeRay's volume in memory, of the same size
+        *(f"--env={entry['name']}={entry['value']}" for entry in container.get("env", []) if "value" in entry),
     ]
     for mount in container["volumeMounts"]:
         path = mount["mountPath"]

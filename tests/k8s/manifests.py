@@ -4,18 +4,30 @@ import copy
 import functools
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from tests.k8s import kuberay
+
 ROOT = Path(__file__).parents[2]
 K8S = ROOT / "k8s"
 OVERLAYS = sorted(path.name for path in (K8S / "overlays").iterdir())
+BARE = [name for name in OVERLAYS if name != "production"]  # those that components are put on top of
 COMPONENTS = sorted(path.name for path in (K8S / "components").iterdir())
 BASES = sorted(path.name for path in (K8S / "base").iterdir())
+COPYING = ("canary", "retrain")
+# What a component is put on top of, in their order.
+NEEDS = {
+    "canary": ("gateway",),
+    "gateway-tls": ("tls", "gateway"),
+    "keda": ("monitoring",),
+    "queue-time": ("monitoring",),
+    "scale-to-zero": ("monitoring", "keda"),
+}
 
 Object = dict[str, Any]
 
@@ -45,6 +57,16 @@ def overlay(name: str) -> list[Object]:
     return copy.deepcopy(_overlay(name))
 
 
+def in_order(components: Iterable[str]) -> list[str]:
+    """The components, each after what it needs, and last those that copy what the others have made."""
+    return sorted(components, key=lambda name: (name in COPYING, len(NEEDS.get(name, ())), name))
+
+
+def with_component(folder: Path, overlay_name: str, component: str) -> list[Object]:
+    """As `with_components`, with what the component needs below it."""
+    return with_components(folder, overlay_name, *NEEDS.get(component, ()), component)
+
+
 def with_components(folder: Path, overlay_name: str, *components: str) -> list[Object]:
     """The objects of a copy of an overlay that lists further components, as a user makes an overlay of their own.
 
@@ -62,10 +84,13 @@ def with_components(folder: Path, overlay_name: str, *components: str) -> list[O
     return render(folder)
 
 
-def on_top(folder: Path, overlay_name: str, component: str) -> list[Object]:
-    """The objects of an overlay with a component that copies what the overlay has made."""
+def on_top(folder: Path, overlay_name: str, *components: str) -> list[Object]:
+    """The objects of an overlay with components that copy or change what the overlay has made."""
     up = "../" * len(folder.resolve().parts[1:]) + str(K8S.resolve()).lstrip("/")
-    kustomization = {"resources": [f"{up}/overlays/{overlay_name}"], "components": [f"{up}/components/{component}"]}
+    kustomization = {
+        "resources": [f"{up}/overlays/{overlay_name}"],
+        "components": [f"{up}/components/{component}" for component in components],
+    }
     (folder / "kustomization.yaml").write_text(yaml.safe_dump(kustomization))
     return render(folder)
 
@@ -81,6 +106,12 @@ def of_kind(objects: list[Object], *kinds: str) -> list[Object]:
     return [item for item in objects if item["kind"] in kinds]
 
 
+def services(objects: list[Object]) -> list[Object]:
+    """The Services, and those that KubeRay makes."""
+    made = [made for job in of_kind(objects, "RayJob") for made in kuberay.made_of(job)]
+    return of_kind([*objects, *made], "Service")
+
+
 def label(item: Object) -> str:
     """How messages name an object: Kind/name."""
     return f"{item['kind']}/{item['metadata']['name']}"
@@ -92,15 +123,20 @@ def ray_job_spec(item: Object) -> Object:
 
 
 def pod_templates(item: Object) -> Iterator[tuple[str, Object]]:
-    """Each pod template in an object, with its name in messages: what runs, whoever starts it."""
+    """Each pod template in an object, with its name in messages: what runs, whoever starts it.
+
+    Ray's have the labels that KubeRay adds.
+    """
     if item["kind"] in ("Deployment", "Job", "StatefulSet", "DaemonSet"):
         yield label(item), item["spec"]["template"]
+    if item["kind"] == "CronJob":
+        yield label(item), item["spec"]["jobTemplate"]["spec"]["template"]
     if item["kind"] in ("RayJob", "RayCronJob"):
-        spec = ray_job_spec(item)
+        spec, name = ray_job_spec(item), item["metadata"]["name"]
         cluster = spec["rayClusterSpec"]
-        yield f"{label(item)} head", cluster["headGroupSpec"]["template"]
+        yield f"{label(item)} head", kuberay.labelled(name, "head", cluster["headGroupSpec"]["template"])
         for group in cluster["workerGroupSpecs"]:
-            yield f"{label(item)} {group['groupName']}", group["template"]
+            yield f"{label(item)} {group['groupName']}", kuberay.labelled(name, "worker", group["template"])
         if "submitterPodTemplate" in spec:
             yield f"{label(item)} submitter", spec["submitterPodTemplate"]
 

@@ -1,7 +1,7 @@
 """Is an object what the API server would take?
 
-Built-in kinds by Kubernetes' schemas, KubeRay's by its CRDs with their CEL rules, other operators' kinds by the fields
-that we use.
+Built-in kinds by Kubernetes' schemas, custom ones by their CRDs with their CEL rules where crds/ has them, other
+operators' kinds by the fields that we use.
 """
 
 import functools
@@ -18,16 +18,14 @@ from celpy.adapter import json_to_cel
 
 KUBERNETES = "1.36"
 CRDS = Path(__file__).parent / "crds"
-FOREIGN = ("monitoring.coreos.com", "cert-manager.io", "gateway.networking.k8s.io")
-CUSTOM = {"RayJob": "rayjobs", "RayCronJob": "raycronjobs", "RayCluster": "rayclusters"}
+FOREIGN = ("monitoring.coreos.com", "cert-manager.io")
 
 
 def problems(item: dict[str, Any]) -> list[str]:
     """What the API server would object to; empty if nothing."""
-    group = item["apiVersion"].partition("/")[0]
-    if group == "ray.io":
+    if is_custom(item):
         return _custom_problems(item)
-    if group in FOREIGN:
+    if item["apiVersion"].partition("/")[0] in FOREIGN:
         return _foreign_problems(item)
     try:
         kubernetes_validate.validate(item, KUBERNETES, strict=True)
@@ -36,11 +34,23 @@ def problems(item: dict[str, Any]) -> list[str]:
     return []
 
 
+def is_custom(item: dict[str, Any]) -> bool:
+    """Whether crds/ has the definition of the object's kind."""
+    return _crd(item["apiVersion"], item["kind"]).exists()
+
+
+def _crd(api_version: str, kind: str) -> Path:
+    name = kind.lower()
+    plural = f"{name[:-1]}ies" if name.endswith("y") else f"{name}es" if name.endswith("s") else f"{name}s"
+    return CRDS / f"{api_version.partition('/')[0]}_{plural}.yaml.gz"
+
+
 @functools.cache
-def _crd_schema(kind: str) -> dict[str, Any]:
-    text = gzip.decompress((CRDS / f"ray.io_{CUSTOM[kind]}.yaml.gz").read_bytes())
+def _crd_schema(api_version: str, kind: str) -> dict[str, Any]:
+    text = gzip.decompress(_crd(api_version, kind).read_bytes())
     versions = yaml.load(text, yaml.CSafeLoader)["spec"]["versions"]
-    [schema] = [version["schema"]["openAPIV3Schema"] for version in versions if version["name"] == "v1"]
+    wanted = api_version.partition("/")[2]
+    [schema] = [version["schema"]["openAPIV3Schema"] for version in versions if version["name"] == wanted]
     schema["properties"]["metadata"] = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
     return dict(_strict(schema))
 
@@ -64,10 +74,23 @@ def _strict(schema: Any) -> Any:
 
 
 def _custom_problems(item: dict[str, Any]) -> list[str]:
-    schema = _crd_schema(item["kind"])
+    schema = _crd_schema(item["apiVersion"], item["kind"])
     errors = jsonschema.Draft202012Validator(schema).iter_errors(item)
     found = [f"{'.'.join(map(str, error.absolute_path))}: {error.message}" for error in errors]
-    return found or list(_broken_rules(schema, item, item["kind"]))
+    return found or list(_broken_rules(schema, _with_defaults(schema, item), item["kind"]))
+
+
+def _with_defaults(schema: dict[str, Any], value: Any) -> Any:
+    """The value as the server completes it before it asks the rules."""
+    if isinstance(value, list):
+        return [_with_defaults(schema.get("items", {}), part) for part in value]
+    if not isinstance(value, dict):
+        return value
+    fields = schema.get("properties", {})
+    missing = {name: field["default"] for name, field in fields.items() if "default" in field and name not in value}
+    others = schema.get("additionalProperties")
+    inner = others if isinstance(others, dict) else {}
+    return {name: _with_defaults(fields.get(name, inner), part) for name, part in (value | missing).items()}
 
 
 def _broken_rules(schema: dict[str, Any], value: Any, path: str) -> Iterator[str]:
@@ -99,3 +122,30 @@ def _used_fields() -> dict[str, Any]:
 def _foreign_problems(item: dict[str, Any]) -> list[str]:
     errors = jsonschema.Draft202012Validator(_used_fields()[item["kind"]]).iter_errors(item["spec"])
     return [f"spec.{'.'.join(map(str, error.absolute_path))}: {error.message}" for error in errors]
+
+
+def fields(item: dict[str, Any]) -> dict[str, Any]:
+    """The fields that an object of a custom kind may have, each a dictionary of its own fields."""
+    return _fields(_crd_schema(item["apiVersion"], item["kind"]))
+
+
+def _fields(schema: dict[str, Any]) -> dict[str, Any]:
+    return {name: _fields(inner) or {"": {}} for name, inner in schema.get("properties", {}).items()}
+
+
+def defaults_left_out(item: dict[str, Any]) -> Iterator[str]:
+    """The paths, inside lists of a custom object, of fields that the server would fill in."""
+    yield from _left_out(_crd_schema(item["apiVersion"], item["kind"]), item, "", in_list=False)
+
+
+def _left_out(schema: dict[str, Any], value: Any, path: str, *, in_list: bool) -> Iterator[str]:
+    if isinstance(value, list):
+        for index, part in enumerate(value):
+            yield from _left_out(schema.get("items", {}), part, f"{path}.{index}", in_list=True)
+    if not isinstance(value, dict):
+        return
+    for name, inner in schema.get("properties", {}).items():
+        if name in value:
+            yield from _left_out(inner, value[name], f"{path}.{name}", in_list=in_list)
+        elif in_list and "default" in inner:
+            yield f"{path}.{name}".removeprefix(".")

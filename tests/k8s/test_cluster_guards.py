@@ -3,7 +3,9 @@
 import pytest
 
 from tests.k8s import manifests
-from tests.k8s.cluster import Cluster, find_cluster
+from tests.k8s.cluster import NAMESPACE, Cluster, find_cluster
+from tests.k8s.rules import network
+from tests.k8s.test_cluster import CALLERS
 
 pytestmark = pytest.mark.process
 
@@ -49,6 +51,13 @@ def test_what_is_there_already_is_left_alone(name, kubectl):
     with pytest.raises(AssertionError, match=f"/{name} already"), Cluster().applied(objects, later=[]):
         pass
     assert {line.split()[0] for line in log.read_text().splitlines()} == {"get"}
+
+
+def test_it_calls_as_every_documented_caller():
+    flows = network.FLOWS[""] + network.FLOWS["plaintext"]
+    sources = {source for source, target, _ in flows if target is network.SERVING} - {network.WEB}
+    documented = {(source.namespace == NAMESPACE, network.CLIENT_LABEL in dict(source.labels)) for source in sources}
+    assert {(name == NAMESPACE, network.CLIENT_LABEL in labels) for name, labels in CALLERS.values()} == documented
 
 
 def test_each_part_is_taken_down_though_another_fails(kubectl):

@@ -8,6 +8,7 @@ import pytest
 
 from inkling.serving import rollout
 from tests.k8s import manifests
+from tests.k8s.rules import RULES
 
 pytestmark = pytest.mark.process
 
@@ -30,9 +31,29 @@ def _mine(text: str, folder: Path) -> Path:
 
 @pytest.mark.parametrize("text", _snippets(), ids=range(len(_snippets())))
 def test_a_kustomization_of_the_readme_renders(text, tmp_path):
-    mine = _mine(text, tmp_path)
+    mine = _mine(text.replace("[../mine]", "[../cpu]\ncomponents: [../../components/kueue]"), tmp_path)
     shutil.copy(manifests.K8S / "base/serving/models.config", mine)
     assert manifests.render(mine)
+
+
+def test_an_overlay_of_ones_own_names_every_image_by_its_digest(tmp_path):
+    [text] = [snippet for snippet in _snippets() if "digest:" in snippet]
+    objects = manifests.render(_mine(text, tmp_path))
+    images = {container["image"] for _, _, container in manifests.every_container(objects)}
+    assert images and all("@sha256:" in image for image in images)
+    assert {name: found for name, rule in RULES.items() if (found := rule(objects))} == {}
+
+
+ON_TOP = [text for text in _snippets() if "../cpu" in text]
+
+
+@pytest.mark.parametrize("overlay", manifests.OVERLAYS)
+@pytest.mark.parametrize("text", ON_TOP, ids=range(len(ON_TOP)))
+def test_an_example_renders_on_top_of_every_overlay(text, overlay, tmp_path):
+    mine = _mine(text.replace("../cpu", f"../{overlay}"), tmp_path)
+    shutil.copy(manifests.K8S / "base/serving/models.config", mine)
+    namespaces = {item["metadata"].get("namespace") for item in manifests.render(mine)}
+    assert {"inkling", None} <= namespaces <= {"inkling", "inkling-one-node", None}
 
 
 def test_an_overlay_of_ones_own_sets_the_models_without_a_new_name(tmp_path):

@@ -87,6 +87,13 @@ def test_an_image_holds_its_own_program_and_no_build_tools(engine, name):
     assert output.strip() == f"[{name!r}] None [] /opt/inkling"
 
 
+@pytest.mark.parametrize("name", IMAGES)
+def test_an_image_comes_with_its_bill_of_materials(engine, name):
+    bill = json.loads((manifests.ROOT / f"build/images/{name}-{VERSION}.cdx.json").read_text())
+    found = {component["purl"].partition("@")[0] for component in bill["components"]}
+    assert {f"pkg:pypi/inkling-{name}", "pkg:pypi/numpy", "pkg:deb/debian/libc6"} <= found
+
+
 def test_the_train_image_and_the_serving_image_share_tensorflow(engine):
     layers = [
         set(json.loads(engine.call("image", "inspect", f"localhost/inkling/{name}:{VERSION}"))[0]["RootFS"]["Layers"])
@@ -114,16 +121,14 @@ def trained(engine, local, repository, some_of_mnist) -> Path:
         f"ray job logs --address {address} --follow $RAY_JOB_SUBMISSION_ID ; "
         f"ray job status --address {address} $RAY_JOB_SUBMISSION_ID"
     )
-    # Both probes of a head, as KubeRay words them for Ray's images.
-    probe = (
-        "wget --tries 1 -T 5 -q -O- http://localhost:52365/api/local_raylet_healthz | grep success && "
-        "wget --tries 1 -T 5 -q -O- http://localhost:8265/api/gcs_healthz | grep success"
-    )
+    # What the kubelet asks for KubeRay, which gives its pods a token besides.
+    probe = "import urllib.request as r; print(r.urlopen('http://localhost:52365/api/healthz', timeout=5).status)"
+    container["env"] = [{"name": "RAY_AUTH_MODE", "value": "token"}, {"name": "RAY_AUTH_TOKEN", "value": "secret"}]
     submitter = {e["name"]: e["value"] for e in job["submitterPodTemplate"]["spec"]["containers"][0]["env"]}
 
     def is_ready() -> bool:
         with contextlib.suppress(AssertionError):
-            return "success" in engine.execute(head, ["bash", "-c", probe])
+            return engine.execute(head, ["python", "-c", probe]).strip() == "200"
         return False
 
     arguments = ["-c", "--", start]

@@ -178,7 +178,7 @@ def test_promtool_understands_the_panels(path, tmp_path):
     _check_rules([{"name": "panels", "rules": rules}], tmp_path)
 
 
-def test_the_alerts_fire_when_they_should_and_only_then(tmp_path):
+def test_the_alerts_fire_and_the_series_are_recorded_as_they_should(tmp_path):
     groups = [group for path in RULES for group in yaml.safe_load(path.read_text())["spec"]["groups"]]
     (tmp_path / "rules.yaml").write_text(yaml.safe_dump({"groups": groups}))
     shutil.copy(ALERT_TESTS, tmp_path)
@@ -193,10 +193,14 @@ def test_every_alert_has_a_scenario_in_which_it_fires():
         for path in RULES
         for group in yaml.safe_load(path.read_text())["spec"]["groups"]
         for rule in group["rules"]
+        if "alert" in rule
     }
     scenarios = yaml.safe_load(ALERT_TESTS.read_text())["tests"]
     fired = {
-        test["alertname"] for scenario in scenarios for test in scenario["alert_rule_test"] if test.get("exp_alerts")
+        test["alertname"]
+        for scenario in scenarios
+        for test in scenario.get("alert_rule_test", [])
+        if test.get("exp_alerts")
     }
     assert fired == alerts
 
@@ -216,3 +220,11 @@ def test_a_dashboard_has_panels_that_do_not_overlap(path):
         assert place["x"] + place["w"] <= 24, panel["title"]
         taken |= cells
     assert len({panel["id"] for panel in dashboard["panels"]}) == len(dashboard["panels"])
+
+
+def test_the_adapter_hands_on_what_the_autoscaler_asks_for(tmp_path):
+    objects = manifests.with_component(tmp_path, "cpu", "queue-time")
+    autoscaler = manifests.find(objects, "HorizontalPodAutoscaler", "serving")
+    asked = [metric["pods"]["metric"]["name"] for metric in autoscaler["spec"]["metrics"] if metric["type"] == "Pods"]
+    values = yaml.safe_load((manifests.K8S / "components/queue-time/prometheus-adapter.yaml").read_text())
+    assert [rule["seriesQuery"].partition("{")[0] for rule in values["rules"]["custom"]] == asked

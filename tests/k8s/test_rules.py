@@ -2,10 +2,10 @@
 
 import pytest
 
-from tests.k8s import manifests
+from tests.k8s import manifests, schemas
 from tests.k8s.broken import BROKEN
 from tests.k8s.rules import RULES
-from tests.k8s.test_render import COMBINATIONS
+from tests.k8s.test_render import COMBINATIONS, ON_TOP
 
 pytestmark = pytest.mark.process
 
@@ -21,16 +21,23 @@ def test_an_overlay_keeps_all_rules(name):
 
 @pytest.mark.parametrize(("overlay", "component"), COMBINATIONS)
 def test_an_overlay_with_a_component_keeps_all_rules(overlay, component, tmp_path):
-    assert _found(manifests.with_components(tmp_path, overlay, component)) == {}
+    assert _found(manifests.with_component(tmp_path, overlay, component)) == {}
 
 
-@pytest.mark.parametrize("name", manifests.OVERLAYS)
-def test_an_overlay_with_retraining_on_top_keeps_all_rules(name, tmp_path):
-    assert _found(manifests.on_top(tmp_path, name, "retrain")) == {}
+@pytest.mark.parametrize("component", ON_TOP)
+@pytest.mark.parametrize("name", manifests.BARE)
+def test_an_overlay_with_a_component_on_top_keeps_all_rules(name, component, tmp_path):
+    objects = manifests.on_top(tmp_path, name, *manifests.NEEDS.get(component, ()), component)
+    assert _found(objects) == {}
+    assert [problem for item in objects for problem in schemas.problems(item)] == []
+
+
+def test_retraining_on_top_of_production_keeps_all_rules(tmp_path):
+    assert _found(manifests.on_top(tmp_path, "production", "retrain")) == {}
 
 
 def test_all_components_together_keep_all_rules(tmp_path):
-    components = sorted(set(manifests.COMPONENTS) - {"gpu"})
+    components = manifests.in_order({*manifests.COMPONENTS} - {"gpu"})
     assert _found(manifests.with_components(tmp_path, "gpu", *components)) == {}
 
 

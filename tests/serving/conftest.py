@@ -26,6 +26,9 @@ def repository(tmp_path_factory) -> Path:
     """A folder with one model of each kind that saved_models.py writes."""
     root = tmp_path_factory.mktemp("repository")
     saved_models.write_half_plus_two(root / "half_plus_two" / "00000123")
+    saved_models.write_half_plus_three(root / "half_plus_three" / "1")
+    saved_models.write_one_row(root / "one_row" / "1")
+    saved_models.write_python_function(root / "python_function" / "1")
     saved_models.write_table(root / "table" / "1")
     saved_models.write_dtypes(root / "dtypes" / "1")
     saved_models.write_several(root / "several" / "1")

@@ -3,7 +3,8 @@
 from pathlib import Path
 
 import tensorflow as tf
-from tensorflow.core.protobuf.meta_graph_pb2 import SignatureDef
+from tensorflow.core.protobuf.meta_graph_pb2 import SignatureDef, TensorInfo
+from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 
 v1 = tf.compat.v1
 
@@ -43,6 +44,83 @@ def write_half_plus_two(folder: Path) -> None:
             main_op=tf.group(read_asset),
         )
         builder.save()
+
+
+def write_half_plus_three(folder: Path) -> None:
+    """TF1: y = x / 2 + 3, as of 2016: what a signature says of a tensor is its name, and hardly more."""
+    with tf.Graph().as_default(), v1.Session() as session:
+        a = v1.get_variable("a", initializer=0.5)
+        serialized = v1.placeholder(tf.string, name="tf_example")
+        parsed = tf.io.parse_example(serialized, {"x": tf.io.FixedLenFeature([1], tf.float32)})
+        x = tf.identity(parsed["x"], name="x")
+        y = tf.identity(a * x + 3.0, name="y")
+        session.run(v1.global_variables_initializer())
+        string, of_float = tf.string.as_datatype_enum, tf.float32.as_datatype_enum
+        output = TensorInfo(name=y.name, dtype=of_float)
+        other = TensorInfo(name="tf_example:0", dtype=of_float)
+        signatures = {
+            "serving_default": _open({"x": TensorInfo(name=x.name, dtype=of_float)}, {"y": output}, "predict"),
+            "regress_without_dtype": _open({"inputs": other}, {"outputs": output}, "regress"),
+            "regress_of_another_dtype": _open({"inputs": other}, {"outputs": output}, "regress"),
+            "regress_of_numbers": _open(
+                {"inputs": TensorInfo(name=x.name, dtype=string)}, {"outputs": output}, "regress"
+            ),
+        }
+        builder = v1.saved_model.Builder(str(folder))
+        builder.add_meta_graph_and_variables(session, ["serve"], signature_def_map=signatures)
+        builder.save()
+    file = folder / "saved_model.pb"
+    saved = SavedModel.FromString(file.read_bytes())
+    signature = saved.meta_graphs[0].signature_def["regress_without_dtype"]
+    signature.inputs["inputs"].ClearField("dtype")  # which the builder of today refuses
+    file.write_bytes(saved.SerializeToString())
+
+
+def write_one_row(folder: Path) -> None:
+    """Signatures that announce less than their graphs compute: one row, one value, a batch."""
+    module = tf.Module()
+    module.kernel = tf.Variable(tf.ones([3, 3, 1, 4]))
+
+    @tf.function(input_signature=[tf.TensorSpec([1], tf.float32, name="x")])
+    def half_plus_two(x):
+        return {"y": x * 0.5 + 2.0}
+
+    @tf.function(input_signature=[tf.TensorSpec([1, 8, 8, 1], tf.float32, name="images")])
+    def convolve(images):
+        features = tf.nn.relu(tf.nn.conv2d(images, module.kernel, 1, "SAME"))
+        return {"y": tf.reduce_sum(tf.nn.max_pool2d(features, 2, 2, "SAME"), axis=[1, 2])}
+
+    @tf.function(input_signature=[tf.TensorSpec([None, 8, 8], tf.float32, name="images")])
+    def reshaped(images):
+        return {"y": tf.nn.conv2d(tf.reshape(images, [-1, 8, 8, 1]), module.kernel, 1, "SAME")}
+
+    @tf.function(
+        input_signature=[tf.TensorSpec([None], tf.float32, name="x"), tf.TensorSpec([None], tf.float32, name="z")]
+    )
+    def add(x, z):
+        return {"y": x + z}
+
+    signatures = {"serving_default": half_plus_two, "convolve": convolve, "reshaped": reshaped, "add": add}
+    tf.saved_model.save(module, str(folder), signatures=signatures)
+
+
+def write_python_function(folder: Path) -> None:
+    """`serving_default` doubles x, float [n]; `python` calls a Python function, which is not in the file."""
+    module = tf.Module()
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.float32, name="x")])
+    def double(x):
+        return {"y": 2 * x}
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.float32, name="x")])
+    def python(x):
+        return {"y": tf.py_function(lambda value: value + 1, [x], tf.float32)}
+
+    tf.saved_model.save(module, str(folder), signatures={"serving_default": double, "python": python})
+
+
+def _open(inputs: dict[str, TensorInfo], outputs: dict[str, TensorInfo], method: str) -> SignatureDef:
+    return v1.saved_model.build_signature_def(inputs, outputs, f"tensorflow/serving/{method}")
 
 
 def write_table(folder: Path) -> None:

@@ -9,6 +9,7 @@ from tensorflow_serving.apis import model_service_pb2, prediction_service_pb2
 
 from inkling.serving.flags import OURS, WITHOUT_EFFECT, ServerConfig
 from inkling.serving.monitoring.metrics import Metrics
+from inkling.serving.proto import open_inference_pb2
 
 PAGE = (Path(__file__).parents[2] / "docs" / "serving.md").read_text()
 FLAG_TABLE = PAGE.partition("## Flags")[2].partition("## gRPC")[0]
@@ -30,7 +31,9 @@ def test_every_flag_has_a_row_that_says_what_it_does():
     assert {name for name, says in rows.items() if says == "ours"} == OURS
 
 
-@pytest.mark.parametrize("module", [prediction_service_pb2, model_service_pb2], ids=lambda module: module.__name__)
+@pytest.mark.parametrize(
+    "module", [prediction_service_pb2, model_service_pb2, open_inference_pb2], ids=lambda module: module.__name__
+)
 def test_every_rpc_is_named(module):
     for service in module.DESCRIPTOR.services_by_name.values():
         for method in service.methods:

@@ -9,8 +9,10 @@ import base64
 import gzip
 import http.client
 import json
+import struct
 import sys
 import threading
+from contextlib import closing
 from types import FrameType
 
 import grpc
@@ -23,20 +25,24 @@ from tensorflow_serving.config.model_server_config_pb2 import ModelConfig
 from inkling.serving import offload
 from inkling.serving.flags import ServerConfig
 from inkling.serving.grpc.api import GrpcApi, make_server
+from inkling.serving.grpc.v2 import V2Rpcs
 from inkling.serving.lifecycle.loader import LoadOptions
 from inkling.serving.lifecycle.manager import Manager, ManagerOptions
 from inkling.serving.load_shedding import Drain
 from inkling.serving.model_service import ModelService
 from inkling.serving.monitoring.metrics import Metrics
+from inkling.serving.names import PREDICTION_SERVICE, V2_SERVICE
 from inkling.serving.prediction_service import PredictionService
+from inkling.serving.proto import open_inference_pb2 as v2_messages
 from inkling.serving.rest import api as rest_api
+from inkling.serving.v2.repository import Repository
+from inkling.serving.v2.service import V2Service
 from tests.patience import PATIENCE_S
 from tests.serving import saved_models
 from tests.serving.conftest import server_parts
 
 MAX_CALLS = 20_000  # of functions, in one turn of the loop: some ten milliseconds
 MANY = 300_000
-PREDICTION = "/tensorflow.serving.PredictionService/"
 
 
 class Calls:
@@ -77,12 +83,16 @@ class Server:
         predictions = PredictionService(manager, drain=drain, events=events)
         models = ModelService(manager, drain=drain, metrics=events)
         await manager.configure([ModelConfig(name=path.name, base_path=str(path)) for path in repository.iterdir()])
-        api = GrpcApi(predictions, models, shedding=parts.shedding, events=events, max_pending_bytes=10**9)
+        names = Repository(manager, models=models, drain=drain, may_change=False, folder=repository)
+        v2 = V2Service(predictions, repository=names, manager=manager, models=models, drain=drain)
+        api = GrpcApi(
+            predictions, models, shedding=parts.shedding, events=events, max_pending_bytes=10**9, v2=V2Rpcs(v2)
+        )
         self.grpc = make_server(arguments="", max_concurrent_rpcs=16)
         api.add_to(self.grpc)
         self.port = self.grpc.add_insecure_port("127.0.0.1:0")
         await self.grpc.start()
-        backend = rest_api.Backend(predictions=predictions, models=models, drain=drain, metrics=events)
+        backend = rest_api.Backend(predictions=predictions, models=models, drain=drain, metrics=events, v2=v2)
         self.rest = await rest_api.start(config, backend)
 
     def stop(self):
@@ -91,17 +101,18 @@ class Server:
         self.run(self.grpc.stop(0))
         self.loop.call_soon_threadsafe(self.loop.stop)
         self.thread.join()
+        self.loop.close()
 
     def post(self, path, body, headers=None):
-        connection = http.client.HTTPConnection("127.0.0.1", self.rest.port, timeout=PATIENCE_S)
-        connection.request("POST", path, body, headers or {})
-        response = connection.getresponse()
-        return response.status, response.read().decode(errors="replace")
+        with closing(http.client.HTTPConnection("127.0.0.1", self.rest.port, timeout=PATIENCE_S)) as connection:
+            connection.request("POST", path, body, headers or {})
+            response = connection.getresponse()
+            return response.status, response.read().decode(errors="replace")
 
     def call(self, method, content):
         """The status of an RPC."""
         try:
-            self.channel.unary_unary(PREDICTION + method)(content, timeout=PATIENCE_S)
+            self.channel.unary_unary(method)(content, timeout=PATIENCE_S)
         except grpc.RpcError as error:
             return error.code().name, error.details()
         return "OK", ""
@@ -284,7 +295,73 @@ GRPC = {
 def test_grpc_messages(server, method, make, status):
     content = make().SerializeToString()
     server.watch()
-    assert server.call(method, content)[0] == status
+    assert server.call(f"/{PREDICTION_SERVICE}/{method}", content)[0] == status
+    assert server.calls.most < MAX_CALLS
+
+
+V2_INPUT = b'{"name": "%b", "datatype": "%b", "shape": [%d], "data": ['
+V2_REST = {
+    "a boolean at the end": (b'{"inputs": [' + V2_INPUT % (b"x", b"FP32", MANY + 1) + b"1," * MANY + b"true]}]}", 400),
+    "floats for integers": (
+        b'{"inputs": [' + V2_INPUT % (b"index", b"INT32", MANY + 1) + b"1," * MANY + b"1.5]}]}",
+        400,
+    ),
+    "many inputs": (b'{"inputs": [' + b'{"name": "x"},' * MANY + b"1]}", 400),
+    "many outputs": (b'{"inputs": [], "outputs": [' + b'{"name": "x"},' * MANY + b"1]}", 400),
+}
+
+
+@pytest.mark.parametrize(("body", "status"), V2_REST.values(), ids=V2_REST)
+def test_v2_bodies(server, body, status):
+    server.watch()
+    assert server.post("/v2/models/several/infer", body)[0] == status
+    assert server.calls.most < MAX_CALLS
+    assert server.calls.longest_json <= 16 * offload.SHORT
+
+
+def test_v2_strings_as_binary_data(server):
+    tensor = b'{"name": "text", "datatype": "BYTES", "shape": [%d], "parameters": {"binary_data_size": %d}}'
+    head = b'{"parameters": {"signature_name": "shout", "binary_data_output": true}, "inputs": [%b]}' % (
+        tensor % (MANY, 4 * MANY)
+    )
+    server.watch()
+    length = {"Inference-Header-Content-Length": str(len(head))}
+    status, text = server.post("/v2/models/several/infer", head + struct.pack("<I", 0) * MANY, length)
+    assert status == 200, text[:1000]
+    assert server.calls.most < MAX_CALLS
+
+
+def v2_request(signature="", **inputs):
+    request = v2_messages.ModelInferRequest(model_name="several")
+    request.parameters["signature_name"].string_param = signature
+    for name, (datatype, contents) in inputs.items():
+        request.inputs.add(name=name, datatype=datatype, shape=[MANY], contents=contents)
+    return request
+
+
+def v2_inputs(name):
+    request = v2_messages.ModelInferRequest(model_name="several")
+    for index in range(MANY):
+        request.inputs.add(name=name % index, datatype="FP32", shape=[1])
+    return request
+
+
+V2_GRPC = {
+    "inputs": (lambda: v2_inputs("x%d"), "INVALID_ARGUMENT"),
+    "integers": (
+        lambda: v2_request("pick", index=("INT32", v2_messages.InferTensorContents(int_contents=[1] * MANY))), "OK",
+    ),
+    "strings": (
+        lambda: v2_request("shout", text=("BYTES", v2_messages.InferTensorContents(bytes_contents=[b""] * MANY))), "OK",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("make", "status"), V2_GRPC.values(), ids=V2_GRPC)
+def test_v2_messages(server, make, status):
+    content = make().SerializeToString()
+    server.watch()
+    assert server.call(f"/{V2_SERVICE}/ModelInfer", content)[0] == status
     assert server.calls.most < MAX_CALLS
 
 

@@ -20,6 +20,8 @@ from tests.patience import PATIENCE_S
 from tests.ports import free_port
 from tests.server_process import ROOT, ServerProcess
 
+PARALLELISM = ("session", "intra_op", "inter_op")
+
 
 @pytest.mark.parametrize(
     "arguments, name, value",
@@ -76,6 +78,16 @@ def test_an_unusable_value_ends_the_start_with_one_line(argument, text, capsys):
     assert cli.main([argument]) == 255
     error = capsys.readouterr().err
     assert text in error and error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "argument, nearest",
+    [("--rest_port=1", " (did you mean --rest_api_port?)"), ("--xyzzy", ""), ("model_name=m", "")],
+    ids=["nearly", "nothing like it", "no flag"],
+)
+def test_an_unknown_argument_is_told_in_one_line(argument, nearest, capsys):
+    assert cli.main([argument, "--model_base_path=/m", "--port=0"]) == 255
+    assert f"unknown argument: {argument}{nearest}, passed over; see --help\n" in capsys.readouterr().err
 
 
 def test_version_and_help(capsys):
@@ -147,6 +159,12 @@ def test_asking_for_a_binary_that_is_not_there_says_so(capsys, monkeypatch):
         (["--model_base_path=/m", "--batching_parameters_file=/b"], "without setting server_options.enable_batching"),
         (["--model_base_path=/m", "--port=0"], "At least one of server_options.grpc_port or"),
         (["--model_base_path=/m", "--use_alts_credentials", "--ssl_config_file=/s"], "use_alts_credentials must be"),
+        (
+            ["--model_base_path=/m", *[f"--tensorflow_{which}_parallelism=2" for which in PARALLELISM]],
+            "Either configure server_options.tensorflow_session_parallelism or "
+            "(server_options.tensorflow_intra_op_parallelism, server_options.tensorflow_inter_op_parallelism) "
+            "separately. You cannot configure all.",
+        ),
         (["--model_config_file=/nope"], "/nope cannot be read"),
         (["--model_base_path=/m", "--monitoring_config_file=/nope"], "/nope cannot be read"),
     ],
@@ -214,7 +232,8 @@ def test_flags_without_effect_are_named(repository):
     flags_ = ["--model_name=scale", f"--model_base_path={repository / 'scale'}", "--skip_initialize_tpu", "--nope"]
     with ServerProcess(*flags_) as server:
         assert "accepted without effect here: --skip_initialize_tpu" in server.log_text()
-        assert "unknown argument: --nope" in server.log_text()
+        assert "unknown argument: --nope, passed over" in server.log_text()
+        assert "--ssl_config_file=" not in server.log_text()  # the list of all flags would bury it
         assert f"Running gRPC ModelServer at 0.0.0.0:{server.port} ..." in server.log_text()
         assert f"Exporting HTTP/REST API at:localhost:{server.rest_port} ..." in server.log_text()
 

@@ -1,6 +1,6 @@
 """Whatever is sent, the server answers, blames the sender, and answers the next good request.
 
-2,500 requests, the same ones every time; the tests marked `fuzz`, for `make fuzz`, send 100,000 at random.
+3,500 requests, the same ones every time; the tests marked `fuzz`, for `make fuzz`, send 100,000 at random.
 """
 
 import base64
@@ -26,13 +26,15 @@ from tensorflow_serving.apis import (
     regression_pb2,
 )
 
+from inkling.serving.proto import open_inference_pb2 as v2
 from tests.server_process import ServerProcess
 
 pytestmark = pytest.mark.process
 
-FEW, MANY = 2_500, 100_000
+FEW, MANY = 3_500, 100_000
 TIMEOUT_S = 20
 PREDICTION = "/tensorflow.serving.PredictionService/"
+V2 = "/inference.GRPCInferenceService/"
 # All but HandleReloadConfigRequest: by chance that would take the models away.
 METHODS = {
     f"{PREDICTION}Predict": predict_pb2.PredictRequest,
@@ -41,6 +43,11 @@ METHODS = {
     f"{PREDICTION}MultiInference": inference_pb2.MultiInferenceRequest,
     f"{PREDICTION}GetModelMetadata": get_model_metadata_pb2.GetModelMetadataRequest,
     "/tensorflow.serving.ModelService/GetModelStatus": get_model_status_pb2.GetModelStatusRequest,
+    f"{V2}ModelInfer": v2.ModelInferRequest,
+    f"{V2}ModelMetadata": v2.ModelMetadataRequest,
+    f"{V2}ModelReady": v2.ModelReadyRequest,
+    f"{V2}RepositoryIndex": v2.RepositoryIndexRequest,
+    f"{V2}RepositoryModelLoad": v2.RepositoryModelLoadRequest,  # refused to all
 }
 SIGNATURES = {
     "half_plus_two": ("serving_default", "regress_x_to_y", "classify_x_to_y", "asset"),
@@ -179,6 +186,58 @@ def predict_requests(draw):
     return request
 
 
+datatypes = st.one_of(st.sampled_from(["FP32", "FP32", "INT32", "BYTES", "BOOL", "FP16", "UINT8"]), words)
+versions = st.one_of(st.just(""), st.just(""), st.sampled_from(["1", "stable", "-1", "9" * 19, "9" * 40]), words)
+
+
+@st.composite
+def v2_contents(draw):
+    """Elements in lists that do not care for the datatype."""
+    contents = v2.InferTensorContents()
+    match draw(st.integers(0, 5)):
+        case 0:
+            contents.fp32_contents.extend(draw(st.lists(floats, max_size=8)))
+        case 1:
+            contents.int_contents.extend(draw(st.lists(st.integers(-(2**31), 2**31 - 1), max_size=8)))
+        case 2:
+            contents.bytes_contents.extend(draw(st.lists(st.binary(max_size=6), max_size=4)))
+        case 3:
+            contents.uint64_contents.extend(draw(st.lists(st.integers(0, 2**64 - 1), max_size=4)))
+            contents.bool_contents.extend(draw(st.lists(st.booleans(), max_size=4)))
+    return contents
+
+
+def fill_honestly(request, tensor):
+    """Raw contents of as many bytes as `tensor` says, if that is few."""
+    size = {"FP32": 4, "INT32": 4, "FP16": 2}.get(tensor.datatype, 1)
+    for dimension in tensor.shape:
+        size *= dimension
+    request.raw_input_contents.append(bytes(size) if 0 <= size <= 4096 else b"")
+
+
+@st.composite
+def v2_requests(draw):
+    """A ModelInferRequest whose parts do not care for each other, or do."""
+    request = v2.ModelInferRequest(model_name=draw(models), model_version=draw(versions), id=draw(words))
+    if draw(st.booleans()):
+        name = draw(st.sampled_from(SIGNATURES.get(request.model_name, ("x",))))
+        request.parameters["signature_name"].string_param = name
+    if draw(st.integers(0, 5)) == 0:
+        request.parameters[draw(st.sampled_from(["signature_name", "version_label", "x"]))].int64_param = 1
+    honest = draw(st.booleans())
+    for _ in range(draw(st.integers(0, 3))):
+        tensor = request.inputs.add(name=draw(words), datatype=draw(datatypes), shape=draw(shapes))
+        if honest:
+            fill_honestly(request, tensor)
+        elif draw(st.booleans()):
+            tensor.contents.CopyFrom(draw(v2_contents()))
+    if not honest:
+        request.raw_input_contents.extend(draw(st.lists(st.binary(max_size=24), max_size=3)))
+    for name in draw(st.lists(words, max_size=2)):
+        request.outputs.add(name=name)
+    return request
+
+
 def fill_input(draw, message):
     lists = (message.example_list.examples, message.example_list_with_context.examples)
     examples = draw(st.sampled_from(lists))
@@ -221,9 +280,14 @@ def method_of(request):
     return next(method for method, kind in METHODS.items() if isinstance(request, kind))
 
 
-@fuzz(0.3, request_=predict_requests())
+@fuzz(0.2, request_=predict_requests())
 def test_predict_requests_of_any_content(asked, request_):
     rpc(asked.channel, f"{PREDICTION}Predict", request_.SerializeToString())
+
+
+@fuzz(0.15, request_=v2_requests())
+def test_v2_requests_of_any_content(asked, request_):
+    rpc(asked.channel, f"{V2}ModelInfer", request_.SerializeToString())
 
 
 @fuzz(0.1, request_=example_requests())
@@ -233,7 +297,7 @@ def test_example_requests_of_any_content(asked, request_):
 
 @fuzz(
     0.1,
-    request_=st.one_of(predict_requests(), example_requests()),
+    request_=st.one_of(predict_requests(), example_requests(), v2_requests()),
     method=st.sampled_from(sorted(METHODS)),
     cut=st.integers(0, 200),
     flip=st.integers(0, 400),
@@ -294,19 +358,56 @@ def rest_requests(draw):
     return f"/v1/models/{name}{choice}:{verb}", json.dumps(document).encode()
 
 
+v2_members = st.fixed_dictionaries(
+    {"name": words, "datatype": datatypes, "shape": st.one_of(shapes, shapes, values)},
+    optional={
+        "data": st.one_of(values, regular),
+        "parameters": st.one_of(
+            st.fixed_dictionaries({"binary_data_size": st.one_of(st.integers(-2, 64), values)}), values
+        ),
+    },
+)
+
+
+@st.composite
+def v2_rest_requests(draw):
+    """Path, body and headers of a V2 inference that looks like one."""
+    model = draw(models)
+    document = draw(
+        st.fixed_dictionaries(
+            {"inputs": st.one_of(st.lists(v2_members, max_size=3), st.lists(v2_members, max_size=3), values)},
+            optional={"id": values, "outputs": st.one_of(st.lists(v2_members, max_size=2), values), "other": values},
+        )
+    )
+    document["parameters"] = draw(
+        st.one_of(values, st.fixed_dictionaries({"signature_name": st.sampled_from(SIGNATURES.get(model, ("x",)))}))
+    )
+    text = json.dumps(document).encode()
+    length = draw(st.one_of(st.none(), st.just(len(text)), st.integers(-2, len(text) + 3)))
+    headers = {} if length is None else {"Inference-Header-Content-Length": str(length)}
+    name = "".join(f"%{byte:02x}" for byte in model.encode("utf-8", "surrogatepass"))
+    choice = draw(st.sampled_from(["", "", "", "/versions/1", "/versions/stable", "/versions/99999999999999999999"]))
+    return f"/v2/models/{name}{choice}/infer", text + draw(st.binary(max_size=64)), headers
+
+
 def check_rest(server, path, body, headers=None, method="POST"):
     status, answer = post(server, path, body, headers, method)
     assert status < 500 or status == 501, f"{method} {path} {body!r}: {status} {answer!r}"
 
 
-@fuzz(0.3, request_=rest_requests())
+@fuzz(0.2, request_=rest_requests())
 def test_rest_requests_of_any_content(asked, request_):
     check_rest(asked.server, *request_)
 
 
+@fuzz(0.1, request_=v2_rest_requests())
+def test_v2_rest_requests_of_any_content(asked, request_):
+    check_rest(asked.server, *request_)
+
+
 @fuzz(
-    0.1,
-    request_=rest_requests(),
+    0.05,
+    request_=st.one_of(rest_requests(), v2_rest_requests().map(lambda request: request[:2])),
     cut=st.integers(0, 60),
     insert=st.binary(max_size=4),
     place=st.integers(0, 200),
@@ -323,7 +424,18 @@ def test_rest_bodies_cut_short_or_damaged(asked, request_, cut, insert, place, e
     0.05,
     path=st.text(st.characters(min_codepoint=33, max_codepoint=126), max_size=40),
     method=st.sampled_from(["GET", "POST", "PUT", "OPTIONS", "HEAD", "PATCH"]),
-    prefix=st.sampled_from(["/", "/v1/", "/v1/models/", "/v1/models/half_plus_two"]),
+    prefix=st.sampled_from(
+        [
+            "/",
+            "/v1/",
+            "/v1/models/",
+            "/v1/models/half_plus_two",
+            "/v2",
+            "/v2/models/",
+            "/v2/models/scale",
+            "/v2/repository/",
+        ]
+    ),
 )
 def test_paths_of_any_kind(asked, path, method, prefix):
     check_rest(asked.server, prefix + path, b"", method=method)
@@ -349,4 +461,12 @@ def test_nesting_of_any_depth(asked, opening, depth):
     check_rest(asked.server, "/v1/models/half_plus_two:predict", opening.encode() * depth)
     body = b'{"instances": ' + b"[" * depth + b"1" + b"]" * depth + b"}"
     check_rest(asked.server, "/v1/models/open_convolution:predict", body)
+    check_rest(asked.server, "/v2/models/open_convolution/infer", opening.encode() * depth)
+    data = (
+        b'{"inputs": [{"name": "images", "datatype": "FP32", "shape": [1], "data": '
+        + b"[" * depth
+        + b"1"
+        + b"]" * depth
+    )
+    check_rest(asked.server, "/v2/models/open_convolution/infer", data + b"}]}")
     asked.good()

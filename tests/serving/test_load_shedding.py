@@ -8,6 +8,7 @@ from tensorflow_serving.apis.predict_pb2 import PredictRequest
 
 from inkling.serving.load_shedding import MAX_REMEMBERED, KnownFullQueues, QueueFull
 from inkling.serving.names import ModelKey
+from inkling.serving.proto.open_inference_pb2 import ModelInferRequest
 from tests.serving.conftest import predict_request
 
 RPC = "Predict"
@@ -89,6 +90,24 @@ def test_bytes_that_are_no_usual_request_are_left_to_the_parser(queues, queue, c
 def test_the_same_bytes_for_another_rpc_are_not_refused(queues, queue):
     assert queues.check("Classify", predict("digits")) is None
     assert queues.check(RPC, predict("digits")) is not None
+
+
+def model_infer(*, rows=1, identifier="", version="", signature="", outputs=()):
+    request = ModelInferRequest(model_name="digits", model_version=version, id=identifier)
+    request.inputs.add(name="x", datatype="FP32", shape=[rows])
+    request.raw_input_contents.append(bytes(4 * rows))
+    if signature:
+        request.parameters["signature_name"].string_param = signature
+    for name in outputs:
+        request.outputs.add(name=name)
+    return request.SerializeToString()
+
+
+def test_requests_of_the_open_inference_protocol_differ_by_all_but_inputs_and_id(queues, queue):
+    queues.remember("ModelInfer", model_infer(), queue.refusal())
+    assert queues.check("ModelInfer", model_infer(rows=300, identifier="7")).message == "full"
+    for others in ({"version": "1"}, {"signature": "other"}, {"outputs": ["y"]}):
+        assert queues.check("ModelInfer", model_infer(**others)) is None
 
 
 def test_a_queue_that_is_gone_is_not_kept(queues):

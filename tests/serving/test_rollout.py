@@ -141,10 +141,38 @@ def test_a_canary_leaves_stable_alone(times):
     assert (_labels(after), _versions(after)) == ({"stable": 1, "canary": 3}, [1, 3])
 
 
-def test_a_canary_that_becomes_stable_is_no_canary_any_more(times):
+def test_a_canary_that_becomes_stable_goes_on_to_answer(times):
     before = _parse(_config(times, policy="specific { versions: 1 }", version_labels={"stable": 1, "canary": 2}))
     after = labels.promoted(before, model_name="times", version=2, label="stable")
-    assert _labels(after) == {"stable": 2, "previous": 1}
+    assert _labels(after) == {"stable": 2, "previous": 1, "canary": 2}
+
+
+def test_a_canary_follows_stable_when_nothing_is_on_trial(times):
+    before = _parse(_config(times, policy="specific { versions: 2 }", version_labels={"stable": 2, "canary": 2}))
+    after = labels.promoted(before, model_name="times", version=3, label="stable")
+    assert (_labels(after), _versions(after)) == ({"stable": 3, "previous": 2, "canary": 3}, [2, 3])
+
+
+def test_a_canary_on_trial_stays_there_when_stable_moves_past_it(times):
+    before = _parse(_config(times, policy="specific { versions: 1 }", version_labels={"stable": 1, "canary": 2}))
+    after = labels.promoted(before, model_name="times", version=3, label="stable")
+    assert _labels(after) == {"stable": 3, "previous": 1, "canary": 2}
+
+
+@pytest.mark.parametrize("canary", [2, 3], ids=["on what was stable", "on trial"])
+def test_a_rollback_takes_the_canary_to_what_is_stable(times, canary):
+    before = {"stable": 2, "previous": 1, "canary": canary}
+    back = labels.rolled_back(_parse(_config(times, policy="", version_labels=before)), model_name="times")
+    assert (_labels(back), _versions(back)) == ({"stable": 1, "previous": 2, "canary": 1}, [1, 2])
+
+
+@pytest.mark.process
+def test_callers_of_the_canary_are_answered_after_each_step(server, file):
+    common = [f"--model_config_file={file}", "--model_name=times", f"--server={server.address}"]
+    canary = ["promote", "--version=2", "--label=canary"]
+    for step, version in ((canary, 2), (["promote", "--version=2"], 2), (["rollback"], 1)):
+        assert rollout.main([*step, *common]) == 0
+        assert _times(server.address, "canary") == (float(version), version)
 
 
 def test_a_rollback_undoes_a_promotion_and_a_second_one_undoes_that(times):

@@ -96,13 +96,14 @@ class Cluster:
         self.temporary = tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True)
         self.address, self.dashboard = f"127.0.0.1:{free_port()}", f"http://127.0.0.1:{free_port()}"
         self.client_address = f"ray://127.0.0.1:{free_port()}"
+        self.agent = f"http://127.0.0.1:{free_port()}"  # of the head's node, which KubeRay probes
 
     def start(self, num_cpus=2):
         host, port = self.address.split(":")
         head = ["--head", "--port", port, "--node-ip-address", host, "--temp-dir", self.temporary.name]
         head += ["--include-dashboard", "true", "--dashboard-port", self.dashboard.rpartition(":")[2]]
         # By default one that other Rays of this machine take as well; jobs are submitted through it.
-        head += ["--dashboard-agent-listen-port", str(free_port())]
+        head += ["--dashboard-agent-listen-port", self.agent.rpartition(":")[2]]
         self.add(*head, "--ray-client-server-port", self.client_address.rpartition(":")[2], num_cpus=num_cpus)
         wait_until(lambda: "Ray runtime started" in self.nodes[0].output(), self.nodes[0].output)
 
@@ -111,6 +112,32 @@ class Cluster:
         start = ["start", "--block", *arguments, "--num-cpus", str(num_cpus), "--disable-usage-stats"]
         command = [sys._base_executable, "-c", "from ray.scripts.scripts import main; main()"]
         self.nodes.append(Job(self.folder, *start, command=command, environment=bare_environment()))
+
+    def join(self, *, num_cpus):
+        """Add a node and wait until it has joined; Ray gives up a start that takes too long on a busy machine."""
+
+        def joined():
+            node = self.nodes[-1]
+            if node.process.poll() is not None:
+                self.add(num_cpus=num_cpus)
+            return "Ray runtime started" in node.output()
+
+        self.add(num_cpus=num_cpus)
+        wait_until(joined, lambda: self.nodes[-1].output())
+
+    def drain_last(self):
+        """Tell Ray that the node that came last is about to leave, as an autoscaler does before it takes one away."""
+        script = (
+            "import sys, ray; from ray._raylet import GcsClient; from ray.core.generated import autoscaler_pb2 as pb;"
+            "ray.init(address=sys.argv[1], logging_level='ERROR', log_to_driver=False);"
+            "others = [n for n in ray.nodes() if n['Alive'] and 'node:__internal_head__' not in n['Resources']];"
+            "node = others[-1]['NodeID'];"
+            "reason = pb.DrainNodeReason.Value('DRAIN_NODE_REASON_PREEMPTION');"
+            "print(GcsClient(sys.argv[1]).drain_node(node, reason, 'preempted', 2**53), node)"
+        )
+        command = [sys._base_executable, "-c", script, self.address]
+        done = subprocess.run(command, env=bare_environment(), capture_output=True, text=True, timeout=PATIENCE_S)
+        assert done.returncode == 0 and "(True" in done.stdout, done.stdout + done.stderr
 
     def train_workers(self):
         return [worker for node in self.nodes for worker in node.train_workers()]
@@ -135,10 +162,10 @@ def bare_environment():
 
 
 @contextmanager
-def cluster(folder):
+def cluster(folder, num_cpus=2):
     started = Cluster(folder)
     try:
-        started.start()
+        started.start(num_cpus)
         yield started
     finally:
         started.stop()

@@ -113,3 +113,14 @@ def test_the_last_epochs_take_the_images_as_they_are(digits, small_config):
         epoch, index = order.batch(step, 0, 1)
         distance = np.abs(images[..., 0] - digits.train_images[index] / 255.0).max(axis=(1, 2))
         np.testing.assert_array_equal(distance < 1e-5, epoch >= 2)
+
+
+def test_what_comes_in_from_outside_is_the_sets_paper(digits):
+    images = 255 - digits.train_images[:8]
+    index = np.arange(8)
+    for elastic_px in (0.0, 1.0):
+        policy = Augmentation(shift_px=6, elastic_px=elastic_px)
+        moves = augment.sample_transforms(policy, seed=0, epoch=index * 0, index=index, image_size=(28, 28))
+        moved = augment.apply_transforms(images, *moves, background=255).numpy()
+        turned = 1 - augment.apply_transforms(255 - images, *moves).numpy()
+        np.testing.assert_allclose(moved, turned, atol=1e-6)

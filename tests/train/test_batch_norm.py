@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from inkling.train.batch_norm import BatchNormalization, fused_gradients
+from inkling.train.network.batch_norm import BatchNormalization, fused_gradients
 from tests.train.slopes import slopes_by_definition
 
 SHAPE = (12, 5, 6, 3)

@@ -54,8 +54,36 @@ def test_a_checkpoint_without_its_seal_does_not_exist(run):
         checkpoint.load(run, 10)
 
 
+class Failing:
+    """A file system whose first calls fail, as those of an object store in an outage do."""
+
+    def __init__(self, filesystem, failures):
+        self.filesystem, self.failures = filesystem, failures
+
+    def __getattr__(self, name):
+        if self.failures:
+            self.failures -= 1
+            raise OSError("AWS Error NETWORK_CONNECTION during PutObject operation")
+        return getattr(self.filesystem, name)
+
+
+def test_a_storage_that_fails_is_asked_again(tmp_path, caplog):
+    run = RunFolder(f"file://{tmp_path}", "run")
+    run.filesystem = Failing(run.filesystem, 2)
+    run.write("a/b", b"content")
+    assert run.read("a/b") == b"content"
+    assert "NETWORK_CONNECTION during PutObject operation; trying again for 60 s" in caplog.text
+
+
+def test_a_storage_that_goes_on_failing_is_named(tmp_path):
+    run = RunFolder(f"file://{tmp_path}", "run", retry_s=1.5)
+    run.filesystem = Failing(run.filesystem, 1000)
+    with pytest.raises(OSError, match=r"run/a/b: AWS Error NETWORK_CONNECTION .* \(tried for 1.5 s\)"):
+        run.write("a/b", b"content")
+
+
 def test_a_file_that_cannot_be_read_now_is_not_taken_for_a_damaged_one(tmp_path):
-    run = RunFolder(str(tmp_path), "run")
+    run = RunFolder(str(tmp_path), "run", retry_s=0)
     for step in (5, 10):
         checkpoint.save(run, make(step))
     state = tmp_path / "run" / checkpoint.path_of(10) / "state.npz"

@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 
 from inkling.train import data
-from inkling.train.data.dataset import IDX_FILES
+from inkling.train.config import ReadOptions
+from inkling.train.data.idx import FILES as IDX_FILES
 from inkling.train.mnist import pack
 
 
@@ -18,6 +19,7 @@ def idx(array):
 def small_arrays():
     labels = np.arange(12, dtype=np.uint8) % 3
     images = np.random.default_rng(0).integers(0, 256, (12, 10, 9), dtype=np.uint8)
+    images[:, [0, -1]] = images[:, :, [0, -1]] = 0  # paper, along the rims
     return {"x_train": images, "y_train": labels, "x_test": images[:6], "y_test": labels[:6]}
 
 
@@ -117,6 +119,9 @@ BROKEN = {
     "idx without header": (broken_idx("x_train", lambda b: b[:2]), "truncated: 2 bytes"),
     "idx too long": (broken_idx("y_test", lambda b: b + b"x"), "too long"),
     "idx magic": (broken_idx("x_test", lambda b: b"\x1f\x8b\x08\x00" + b[4:]), "magic number 0x1f8b0800, expected"),
+    "idx header cut": (broken_idx("x_test", lambda b: b[:9]), "truncated: 9 bytes, too short for its header"),
+    "idx that boasts": (broken_idx("x_test", lambda b: b[:4] + b"\xff" * 12 + b[16:]), "of memory, of which"),
+    "git lfs": (broken_idx("x_train", lambda b: b"version https://git-lfs.github.com/spec/v1\n"), "git lfs pull"),
     "lengths": (broken_images(lambda a: {"y_train": a["y_train"][:-1]}), "12 train images but 11 train labels"),
     "negative label": (broken_images(lambda a: {"y_train": a["y_train"].astype(int) - 1}), "label -1.*out of range"),
     "unseen label": (broken_images(lambda a: {"y_test": a["y_test"] + 1}), "test label 3 is out of range"),
@@ -124,7 +129,13 @@ BROKEN = {
     "one class": (broken_images(lambda a: {"y_train": a["y_train"] * 0, "y_test": a["y_test"] * 0}), "is empty"),
     "fractions": (broken_images(lambda a: {"y_train": a["y_train"] + 0.5}), "fractions"),
     "nan": (broken_images(lambda a: {"x_test": np.full((6, 10, 9), np.nan)}), "x_test has NaN"),
-    "range": (broken_images(lambda a: {"x_train": a["x_train"] * 2.0}), "values from .* expected 0 to 255"),
+    "above white": (broken_images(lambda a: {"x_train": a["x_train"] * 2.0}), "run above white: .*--pixel-max 65535"),
+    "below black": (
+        broken_images(lambda a: {name: a[name] / 127.5 - 1 for name in ("x_train", "x_test")}),
+        "run below black: x_train from -1",
+    ),
+    "scaled apart": (broken_images(lambda a: {"x_test": a["x_test"] / 255}), "scaled differently: .*--pixel-max"),
+    "one-hot": (broken_images(lambda a: {"y_train": np.eye(3)[a["y_train"]]}), r"labels.argmax\(axis=1\)"),
     "text": (broken_images(lambda a: {"x_train": a["x_train"].astype(str)}), "expected uint8 or numbers"),
     "flat": (broken_images(lambda a: {"x_train": a["x_train"].reshape(12, -1)}), r"shape \(12, 90\), expected"),
     "tiny": (broken_images(lambda a: {"x_train": a["x_train"][:, :4, :4]}), "expected at least 8"),
@@ -133,7 +144,7 @@ BROKEN = {
     "objects": (broken_images(lambda a: {"x_train": np.array([{}] * 12)}), "not a readable .npz"),
     "no npz": (broken_idx("x_train", lambda b: b), "not a readable .npz"),
     "gzip spoilt": (lambda folder: spoil(folder), "train-images-idx3-ubyte.gz cannot be read"),
-    "npy": (lambda folder: numbers(folder / "x.npy"), "not a readable .npz"),
+    "npy": (lambda folder: numbers(folder / "x.npy"), "is a single array; save the four"),
     "lacks arrays": (lambda folder: save(folder / "set.npz", x_train=np.zeros(3)), "lacks x_test, y_test, y_train"),
     "npz cut short": (lambda folder: cut(broken_images(lambda a: {})(folder)), "not a readable .npz"),
     "no test folder": (image_folder(lambda f: (f / "test").rename(f / "tset")), "has train/ but no test/"),
@@ -142,6 +153,8 @@ BROKEN = {
     "image sizes": (image_folder(lambda f: Image.new("L", (8, 9)).save(f / "train/a/2.png")), "different sizes"),
     "16 bits": (image_folder(lambda f: sixteen_bits(f / "train/a/2.png")), "2.png has more than 8 bits a channel"),
     "transparent": (image_folder(lambda f: Image.new("RGBA", (9, 9)).save(f / "train/a/2.png")), "is transparent in"),
+    "two pages": (image_folder(lambda f: pages(f / "train/a/2.tif")), "2.tif has 2 pages or frames"),
+    "no test set": (lambda folder: flat_folder(folder), "no test set: give --test-size"),
     "not an image": (image_folder(lambda f: (f / "train/a/2.png").write_text("?")), "2.png is not a readable image"),
 }
 
@@ -154,6 +167,18 @@ def save(path, **arrays):
 def numbers(path):
     np.save(path, np.zeros(3))
     return path
+
+
+def pages(path):
+    Image.new("L", (9, 9)).save(path, save_all=True, append_images=[Image.new("L", (9, 9), 9)])
+
+
+def flat_folder(folder):
+    for name in ("0", "1", "2", "10"):
+        (folder / name).mkdir()
+        for number in range(5):
+            Image.new("L", (9, 9), 100 + 10 * int(name) + number).save(folder / name / f"{number}.png")
+    return folder
 
 
 def sixteen_bits(path):
@@ -185,6 +210,149 @@ def test_bad_data_is_refused_with_what_was_found(tmp_path, make, message):
 def test_opaque_colour_images_are_read_as_grey(tmp_path):
     make = image_folder(lambda f: Image.new("RGBA", (9, 9), (200, 200, 200, 255)).save(f / "train/a/1.png"))
     np.testing.assert_array_equal(np.unique(data.load(make(tmp_path)).train_images[0]), 200)
+
+
+SPANS = {  # how values are kept -> what is said of it
+    "0 to 1, overshot by a pixel": (lambda x, first: x / 255 + first * 2e-7, "cut off at 0 and at 1"),
+    "bicubic overshoot": (lambda x, first: x * 1.0 - 9 * first, "cut off at 0 and at 255"),
+    "0 to 16": (lambda x, first: np.rint(x / 16).astype(float), "multiplied by 15.9375, so that 16 is white"),
+    "0 to 1 at most 0.25": (lambda x, first: x / 1020, "multiplied by 1020, so that 0.25 is white"),
+    "ones": (lambda x, first: (x > 99).astype(np.uint8), ""),
+    "ones of 64 bits": (lambda x, first: (x > 99).astype(int), ""),
+    "truth values": (lambda x, first: x > 99, ""),
+    "0 to 255": (lambda x, first: x, ""),
+}
+
+
+@pytest.mark.parametrize(("keep", "said"), SPANS.values(), ids=SPANS)
+def test_one_factor_makes_bytes_of_a_whole_set(tmp_path, keep, said):
+    arrays = small_arrays()
+    for part in ("train", "test"):
+        arrays[f"x_{part}"][0, 4, 4], arrays[f"x_{part}"][0, 5, 5] = 255, 0
+        first = np.zeros(arrays[f"x_{part}"].shape)
+        first[0, 4, 4] = -1 if said.endswith("255") else 1
+        first[0, 5, 5] = 1 if said.endswith("255") else 0
+        arrays[f"x_{part}"] = keep(arrays[f"x_{part}"], first)
+    np.savez(tmp_path / "set.npz", **arrays)
+    dataset = data.load(tmp_path / "set.npz")
+    for images in (dataset.train_images, dataset.test_images):
+        assert images.dtype == np.uint8 and images.max() == 255 and len(np.unique(images)) > 1
+    notes = " ".join(dataset.notes)
+    assert (said in notes) if said else not notes
+
+
+def test_what_means_white_can_be_said(tmp_path):
+    arrays = small_arrays()
+    wide = {name: array.astype(np.uint16) * 257 if name[0] == "x" else array for name, array in arrays.items()}
+    np.savez(tmp_path / "wide.npz", **wide)
+    dataset = data.load(tmp_path / "wide.npz", ReadOptions(pixel_max=65535))
+    np.testing.assert_array_equal(dataset.train_images, arrays["x_train"])
+    with pytest.raises(data.DataError, match="--pixel-max 100 does not suit the values, x_train from 0"):
+        data.load(tmp_path / "wide.npz", ReadOptions(pixel_max=100))
+
+
+def test_dark_ink_on_light_paper_is_noticed_and_can_be_turned(tmp_path, digits):
+    arrays = {"y_train": digits.train_labels, "y_test": digits.test_labels}
+    arrays |= {"x_train": 255 - digits.train_images, "x_test": 255 - digits.test_images}
+    np.savez(tmp_path / "paper.npz", **arrays)
+    dataset = data.load(tmp_path / "paper.npz")
+    assert dataset.is_dark_on_light and dataset.background == 255
+    assert "dark on light" in dataset.notes[0] and "--invert" in dataset.notes[0]
+    turned = data.load(tmp_path / "paper.npz", ReadOptions(invert=True))
+    assert not turned.is_dark_on_light and turned.background == 0
+    assert turned.checksum() == digits.checksum()
+
+
+def test_what_programs_leave_in_a_folder_is_no_class(tmp_path):
+    def litter(folder):
+        for part in ("train", "test"):
+            for name in (".ipynb_checkpoints", "__MACOSX"):
+                (folder / part / name).mkdir()
+                Image.new("L", (9, 9)).save(folder / part / name / "1.png")
+            (folder / part / "a" / "._1.png").write_bytes(b"\0\5\x16\7")
+            (folder / part / "a" / "Thumbs.db").write_bytes(b"?")
+
+    dataset = data.load(image_folder(litter)(tmp_path))
+    assert dataset.class_names == ("a", "b") and len(dataset.train_labels) == 2
+    assert "left out .ipynb_checkpoints, __MACOSX" in dataset.notes[0]
+
+
+def test_a_folder_without_a_test_set_is_split_in_the_natural_order_of_its_classes(tmp_path):
+    dataset = data.load(flat_folder(tmp_path), ReadOptions(test_size=0.2))
+    assert dataset.class_names == ("0", "1", "2", "10")
+    assert (len(dataset.train_labels), len(dataset.test_labels)) == (16, 4)
+    again = data.load(tmp_path, ReadOptions(test_size=0.2))
+    assert dataset.checksum() == again.checksum() and "4 of 20 images were split off" in " ".join(dataset.notes)
+
+
+def test_photographs_are_turned_upright_and_their_colour_is_dropped_with_a_word(tmp_path):
+    def photographs(folder):
+        exif = Image.Exif()
+        exif[0x0112] = 6  # the camera was turned by 90 degrees
+        picture = Image.new("RGB", (9, 9), (200, 0, 0))
+        picture.paste((0, 0, 0), (0, 0, 9, 3))
+        picture.save(folder / "train/a/1.png", exif=exif)
+
+    dataset = data.load(image_folder(photographs)(tmp_path))
+    image = dataset.train_images[0]
+    assert image[:, -3:].max() == 0 and image[:, :6].min() > 50
+    notes = " ".join(dataset.notes)
+    assert "1 images were turned upright" in notes and "1 images were made grey, which drops their colour" in notes
+
+
+def emnist(folder, name, first):
+    arrays = small_arrays()
+    mapping = "".join(f"{label + first} {code}\n" for label, code in enumerate(b"ABC"))
+    (folder / f"emnist-{name}-mapping.txt").write_text(mapping)
+    for array, file in IDX_FILES.items():
+        values = arrays[array].swapaxes(-1, -2) if array[0] == "x" else arrays[array] + first
+        path = folder / f"emnist-{name}-{file.replace('t10k', 'test')}.gz"
+        path.write_bytes(gzip.compress(idx(np.ascontiguousarray(values).astype(np.uint8))))
+    return arrays
+
+
+def test_emnist_is_read_as_it_is_published(tmp_path):
+    arrays = emnist(tmp_path, "letters", first=1)
+    for path in (tmp_path, tmp_path / "emnist-letters"):
+        dataset = data.load(path)
+        np.testing.assert_array_equal(dataset.train_images, arrays["x_train"])
+        np.testing.assert_array_equal(dataset.train_labels, arrays["y_train"])
+        assert dataset.class_names == ("A", "B", "C")
+    emnist(tmp_path, "digits", first=0)
+    with pytest.raises(
+        data.DataError, match="holds 2 sets; choose one: --data .*emnist-digits, --data .*emnist-letters"
+    ):
+        data.load(tmp_path)
+
+
+def test_other_usual_names_are_known(tmp_path):
+    arrays = small_arrays()
+    for file in IDX_FILES.values():
+        write_idx_folder(tmp_path, arrays)
+        (tmp_path / file).rename(tmp_path / file.replace("-idx", ".idx"))
+    column = {name: array[:, None] if name[0] == "y" else array for name, array in arrays.items()}
+    names = {"x_train": "train_images", "y_train": "train_labels", "x_test": "test_images", "y_test": "test_labels"}
+    np.savez(tmp_path / "medmnist.npz", **{names[name]: array for name, array in column.items()})
+    (tmp_path / "kmnist").mkdir()
+    for name, file in {
+        "x_train": "train-imgs",
+        "y_train": "train-labels",
+        "x_test": "test-imgs",
+        "y_test": "test-labels",
+    }.items():
+        np.savez(tmp_path / "kmnist" / f"kmnist-{file}.npz", arrays[name])
+    for path in (tmp_path, tmp_path / "medmnist.npz", tmp_path / "kmnist", f"file://{tmp_path}/medmnist.npz"):
+        np.testing.assert_array_equal(data.load(path).train_images, arrays["x_train"])
+
+
+def test_a_set_larger_than_memory_is_refused_before_it_is_read(tmp_path):
+    for name, file in IDX_FILES.items():
+        shape = (10**9, 28, 28) if name == "x_train" else (10, 28, 28) if name[0] == "x" else (10,)
+        with (tmp_path / file).open("wb") as stream:  # a sparse file
+            stream.write(struct.pack(f">I{len(shape)}I", 0x800 | len(shape), *shape))
+            stream.truncate(4 + 4 * len(shape) + int(np.prod(shape, dtype=np.int64)))
+    with pytest.raises(data.DataError, match=r"takes 784.0 GB and, with its copies, 2,352.0 GB of memory, of which"):
+        data.load(tmp_path)
 
 
 def test_held_out_images_are_a_fixed_part_of_the_training_set(digits):

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from inkling.train.evaluate import Evaluation, make_predict
-from inkling.train.model import build_model
+from inkling.train.network.model import build_model
 
 
 def test_the_figures_are_those_of_a_hand_count():

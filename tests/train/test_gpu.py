@@ -77,7 +77,7 @@ SLOPES = """
 import numpy as np
 import tensorflow as tf
 from tests.train.slopes import slopes_by_definition
-from inkling.train.batch_norm import fused_gradients
+from inkling.train.network.batch_norm import fused_gradients
 
 random = np.random.default_rng(0)
 x, upstream = (random.normal(1, 2, (32, 14, 14, 8)) for _ in range(2))

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from inkling.train import checkpoint
 from inkling.train.data.example_order import ExampleOrder
-from inkling.train.loop import TrainingDiverged, train
+from inkling.train.loop import Paused, TrainingDiverged, train
 from inkling.train.progress import Advance, Message
 from inkling.train.step import TrainState
 from inkling.train.storage import RunFolder
@@ -88,6 +88,17 @@ def test_a_resumed_run_ends_with_the_same_bits(undisturbed, digits, one_replica,
     broken_off(undisturbed, stop_at, tmp_path)
     run, _, events = train_run(config, digits, one_replica, tmp_path)
     assert f"going on from step {stop_at} " in events[0].text
+    assert_same_weights(run, whole)
+
+
+def test_a_paused_run_has_a_checkpoint_at_just_that_step(undisturbed, digits, one_replica, tmp_path):
+    config, whole, *_ = undisturbed
+    run, paused, _ = train_run(config, digits, one_replica, tmp_path, pause_at=lambda step: 9 if step > 3 else None)
+    assert paused == Paused(9) and checkpoint.steps(run)[-1] == 9
+    run, again, _ = train_run(config, digits, one_replica, tmp_path, pause_at=lambda step: 9)  # nothing to do
+    assert again == Paused(9)
+    run, outcome, _ = train_run(config, digits, one_replica, tmp_path, pause_at=lambda step: None)
+    assert outcome.step == 38
     assert_same_weights(run, whole)
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import struct
 import subprocess
 import sys
 import threading
@@ -14,7 +15,7 @@ import tensorflow as tf
 from fsspec.implementations.memory import MemoryFileSystem
 from tensorflow_serving.apis import prediction_log_pb2
 
-from inkling.train.model import build_model
+from inkling.train.network.model import build_model
 from inkling.train.predictor import load_predictor, predict
 from inkling.train.publishing import export, publish
 from inkling.train.publishing.verify_savedmodel import verify
@@ -235,3 +236,67 @@ def test_an_upload_that_fails_leaves_nothing_behind(model, digits, probabilities
     with pytest.raises(OSError, match="no space left"):
         publish_model(model, digits, probabilities, "full://bucket/models")
     assert Full.store == {}
+
+
+@pytest.fixture(scope="module")
+def decode(savedmodel):
+    """The signature `image_bytes` for one picture, in a session, as in TensorFlow Serving."""
+    with tf.Graph().as_default() as graph:  # not while the tests run, which make tensors of their own
+        session = tf.compat.v1.Session(graph=graph)
+        definition = tf.compat.v1.saved_model.load(session, ["serve"], str(savedmodel)).signature_def["image_bytes"]
+    classes = definition.outputs["classes"].name
+    yield lambda *pictures: session.run(classes, {definition.inputs["image_bytes"].name: list(pictures)})
+    session.close()
+
+
+def png_header(width, height):
+    """A PNG of which nothing is true but its size."""
+    return b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+
+
+def jpeg(width, height, scans=1):
+    """A progressive JPEG in grey whose scans all say that nothing changes: a few bytes each, over all pixels."""
+
+    def segment(marker, content):
+        return bytes([0xFF, marker]) + struct.pack(">H", len(content) + 2) + content
+
+    blocks = -(-width // 8) * -(-height // 8)
+    tables = segment(0xDB, b"\0" + b"\1" * 64) + segment(0xC2, struct.pack(">BHHB", 8, height, width, 1) + b"\1\x11\0")
+    codes = segment(0xC4, b"\0" + bytes([1, *[0] * 15]) + b"\0") + segment(
+        0xC4, b"\x10" + bytes([1, *[0] * 15]) + b"\0"
+    )
+    first = segment(0xDA, b"\1\1\0\0\0\0") + bytes(-(-blocks // 8))
+    more = segment(0xDA, b"\1\1\0\1\x3f\0") + bytes(-(-blocks // 8))
+    return b"\xff\xd8" + tables + codes + first + more * (scans - 1) + b"\xff\xd9"
+
+
+BOMBS = {
+    "png": (png_header(23_000, 23_000), "may have 4194304 pixels"),
+    "png of the largest numbers": (png_header(2**32 - 1, 2**32 - 1), "may have 4194304 pixels"),
+    "png that is wide": (png_header(4_194_305, 1), "may have 4194304 pixels"),
+    "jpeg": (jpeg(2049, 2049), "may have 4194304 pixels"),
+    "jpeg of the largest numbers": (jpeg(65_500, 65_500), "may have 4194304 pixels"),
+    "jpeg of many scans": (jpeg(64, 64, scans=65), "may have 64 scans"),
+    "gif": (b"GIF89a" + bytes(100), "neither PNG nor JPEG"),
+    "bmp": (b"BM" + bytes(100), "neither PNG nor JPEG"),
+    "nothing": (b"", "neither PNG nor JPEG"),
+    "the start of a png": (png_header(1, 1)[:18], "."),
+    "the start of a jpeg": (b"\xff\xd8\xff", "."),
+}
+
+
+@pytest.mark.parametrize(("picture", "why"), BOMBS.values(), ids=BOMBS)
+def test_a_picture_is_refused_before_it_is_decoded(decode, picture, why):
+    with pytest.raises(tf.errors.InvalidArgumentError, match=why):
+        decode(picture)
+
+
+def test_pictures_of_the_largest_size_are_read(decode):
+    white = tf.io.encode_png(tf.fill([2048, 2048, 1], tf.constant(255, tf.uint8))).numpy()
+    assert decode(white, jpeg(2048, 2048), jpeg(64, 64, scans=64)).shape == (3,)
+
+
+def test_one_bad_picture_among_good_ones_is_refused(decode):
+    good = tf.io.encode_png(tf.zeros([28, 28, 1], tf.uint8)).numpy()
+    with pytest.raises(tf.errors.InvalidArgumentError, match="may have 4194304 pixels"):
+        decode(good, png_header(23_000, 23_000), good)

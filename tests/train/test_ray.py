@@ -5,13 +5,15 @@ import os
 import re
 import signal
 import sys
+import urllib.error
+import urllib.request
 
 import numpy as np
 import pytest
 
 from inkling.train import checkpoint
 from inkling.train.storage import RunFolder
-from tests.patience import wait_until
+from tests.patience import PATIENCE_S, wait_until
 from tests.ports import free_port
 from tests.train.ray_processes import (
     ENVIRONMENT,
@@ -57,8 +59,11 @@ def assert_same_run(found, expected):
 
 @pytest.mark.parametrize(
     ("split", "uri"),
-    [(["--num-workers", "2", "--cpus-per-worker", "1"], False), (["--cpu-replicas", "2"], True)],
-    ids=["workers", "replicas, storage by URI"],
+    [
+        pytest.param(["--num-workers", "2", "--cpus-per-worker", "1"], False, id="workers"),
+        # Replicas of one process are compared in test_step.py and test_loop.py too.
+        pytest.param(["--cpu-replicas", "2"], True, id="replicas, storage by URI", marks=pytest.mark.slow),
+    ],
 )
 def test_the_number_of_workers_does_not_change_the_result(one_worker, digits_file, tmp_path, split, uri):
     places = [(flag, tmp_path / name) for flag, name in (("--storage", "runs"), ("--model-dir", "models"))]
@@ -70,7 +75,7 @@ def test_the_number_of_workers_does_not_change_the_result(one_worker, digits_fil
     assert_same_run(weights(tmp_path, "split"), one_worker)
     assert (tmp_path / "models/mnist/1/saved_model.pb").exists()
     lines = output.splitlines()
-    told = r"run |Ray: |epoch |writing|publishing|test |report |published "
+    told = r"run |starting Ray|Ray: |epoch |writing|publishing|test |report |published "
     assert [line for line in lines if not re.match(told, line)] == []  # nothing of Ray's and TensorFlow's own
 
 
@@ -87,8 +92,9 @@ def test_workers_that_have_all_cpus_keep_to_their_own(digits_file, tmp_path):
     if "room for" in job.output():
         pytest.skip("Ray has fewer CPUs than the system, as under a container's quota")
     of_workers = [cpus_of_threads(worker) - {frozenset(os.sched_getaffinity(0))} for worker in job.train_workers()]
-    job.process.send_signal(signal.SIGINT)
-    assert job.wait()[0] == 130
+    job.process.send_signal(signal.SIGTERM)  # what `kubectl delete` and `ray job stop` send
+    status, output = job.wait()
+    assert status == 130 and "stopped; go on with: python -m train --resume run" in output
     assert [len(shares) for shares in of_workers] == [1, 1]
     one, two = (next(iter(shares)) for shares in of_workers)
     assert len(one) == len(two) == NUM_CPUS // 2 and not one & two
@@ -161,7 +167,10 @@ def test_each_node_gets_a_worker_where_one_node_could_hold_them_all(ray_cluster,
 def submit(ray_cluster, folder, *arguments):
     """`ray job submit` of this repository as it is; the exit status and what it printed."""
     command = [sys.executable, "-c", "from ray.scripts.scripts import main; main()", "job", "submit"]
-    command += ["--address", ray_cluster.dashboard, "--working-dir", str(ROOT), "--", "python", "-m", "train"]
+    # What Inkling sets too, and what nobody may see.
+    environment = {"env_vars": {"TF_CPP_MIN_LOG_LEVEL": "1", "PASSWORD": "s3cr3t"}, "excludes": ["*.md", ".cache"]}
+    command += ["--address", ray_cluster.dashboard, "--working-dir", str(ROOT)]
+    command += ["--runtime-env-json", json.dumps(environment), "--", "python", "-m", "train"]
     for _ in range(20):  # a cluster takes jobs only some seconds after it says that it runs
         status, output = Job(folder, *arguments, command=command, environment={**ENVIRONMENT, **TOKEN}).wait()
         if "No available agent to submit job" not in output:
@@ -174,10 +183,26 @@ def test_ray_job_submit_runs_the_repository_as_it_is(ray_cluster, digits_file, t
     places = ["--storage", tmp_path / "runs", "--model-dir", tmp_path / "models", "--name", "submitted"]
     status, output = submit(ray_cluster, tmp_path, "--data", digits_file, *SMALL, "--epochs", "3", *places)
     assert status == 0, output
-    assert "test accuracy" in output
+    assert "test accuracy" in output and "s3cr3t" not in output
     card = json.loads((tmp_path / "models/mnist/1/model_card.json").read_text())
     assert card["run"] == "submitted"
     assert checkpoint_steps(tmp_path / "runs/submitted")
+
+
+def _status(url):
+    try:
+        with urllib.request.urlopen(url, timeout=PATIENCE_S) as answer:
+            return answer.status
+    except urllib.error.HTTPError as error:
+        return error.code
+    except OSError:
+        return None  # the agent listens some seconds after the head says that it runs
+
+
+@pytest.mark.slow
+def test_without_the_token_a_cluster_answers_probes_and_takes_no_jobs(ray_cluster):
+    wait_until(lambda: _status(f"{ray_cluster.agent}/api/healthz") == 200, lambda: "no answer to KubeRay's probe")
+    assert _status(f"{ray_cluster.dashboard}/api/jobs/") == 401
 
 
 @pytest.mark.slow

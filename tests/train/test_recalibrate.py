@@ -4,8 +4,8 @@ import keras
 import numpy as np
 import pytest
 
-from inkling.train.model import build_model
-from inkling.train.precise_batch_norm import make_recalibrate
+from inkling.train.network.model import build_model
+from inkling.train.network.precise_batch_norm import make_recalibrate
 
 pytestmark = pytest.mark.training
 

@@ -86,3 +86,44 @@ def test_an_earlier_run_is_opened_with_its_own_settings_and_data(small_config, j
     edit_config(run, lambda stored: stored.update(data=None))
     with pytest.raises(RunError, match="MNIST is not what run 'run' was trained on any more"):
         runs.reopen("run", job.storage)
+
+
+def test_a_new_run_is_fitted_once_and_goes_on_as_it_was(small_config, job):
+    def fit(config, dataset):
+        assert len(dataset.train_labels) == 1000
+        return dataclasses.replace(config, epochs=1)
+
+    chosen = frozenset({"epochs"})
+    run = runs.begin(small_config, job, lambda message: None, by_machine=chosen, fit=fit)
+    assert run.config.epochs == 1 and run.folder.read_json("config.json")["train"]["epochs"] == 1
+    again = runs.begin(small_config, job, lambda message: None, by_machine=chosen, fit=lambda *_: pytest.fail("again"))
+    assert again.config == run.config
+    resumed, _ = begin(small_config, dataclasses.replace(job, resume="run"))
+    assert resumed.config == run.config
+
+
+def test_a_run_without_a_checkpoint_can_be_begun_anew(small_config, job):
+    begin(small_config, job)
+    other = dataclasses.replace(small_config, epochs=3)
+    with pytest.raises(RunError, match="begun with other settings .*it has no checkpoint, so --begin-anew forgets it"):
+        begin(other, job)
+    anew = dataclasses.replace(job, begin_anew=True)
+    run, _ = begin(other, anew)
+    assert run.config.epochs == 3
+    run.folder.write("checkpoints/step_00000001/checkpoint.json", b"{}")
+    with pytest.raises(RunError, match="has checkpoints, which --begin-anew would leave"):
+        begin(small_config, anew)
+
+
+def test_how_the_data_were_read_is_kept(small_config, job):
+    run, _ = begin(small_config, dataclasses.replace(job, invert=True))
+    assert runs.reopen("run", job.storage).dataset.checksum() == run.dataset.checksum()
+
+
+def test_a_run_of_version_0_2_goes_on_by_the_kernels_that_it_had(small_config, job):
+    run, _ = begin(small_config, job)
+    stored = run.folder.read_json("config.json")
+    del stored["train"]["onednn"]
+    run.folder.write_json("config.json", stored)
+    again, _ = begin(small_config, dataclasses.replace(job, resume="run"))
+    assert again.config == dataclasses.replace(small_config, onednn=None)

@@ -2,7 +2,9 @@
 
 import pytest
 
-from inkling.train.cluster import ClusterTooSmall, WorkerPlan, plan_workers
+from inkling.train.cluster import ClusterTooSmall, WorkerPlan, plan_elastic, plan_workers
+from inkling.train.config import JobConfig
+from inkling.train.elastic import PauseStep
 
 SMALL, LARGE, GPUS = {"CPU": 2.0}, {"CPU": 8.0}, {"CPU": 16.0, "GPU": 4.0}
 HEAD = {"memory": 1e9}  # with `num-cpus: 0`, as on Kubernetes
@@ -49,3 +51,43 @@ def test_more_workers_than_gpus_do_not_train_on_cpus_unasked():
 def test_more_than_there_is_is_refused(asked):
     with pytest.raises(ClusterTooSmall, match="16 CPUs and 4 GPUs in all, room for"):
         plan(GPUS, **asked)
+
+
+def elastic(*nodes, least=1, most=8, cpus=None, gpus=None, global_batch_size=128):
+    return plan_elastic(nodes, least=least, most=most, cpus=cpus, gpus=gpus, global_batch_size=global_batch_size)
+
+
+def test_an_elastic_run_takes_what_is_there_and_divides_its_batch():
+    assert str(elastic(SMALL)) == "1 worker with 2 CPUs each"
+    assert elastic(SMALL, SMALL, SMALL).num_workers == 2  # three do not divide 128
+    assert elastic(SMALL, SMALL, SMALL, global_batch_size=96).num_workers == 3
+    assert elastic(*[SMALL] * 20).num_workers == 8
+    assert elastic(HEAD, SMALL, LARGE, least=2, most=4).num_workers == 2
+    assert elastic(LARGE, cpus=1).num_workers == 8
+    assert elastic(SMALL, GPUS, GPUS).gpus == 4
+
+
+def test_an_elastic_run_that_cannot_begin_says_why():
+    with pytest.raises(ClusterTooSmall, match="asked for 4 workers"):
+        elastic({"CPU": 2.0}, least=4, cpus=1)
+    with pytest.raises(ValueError, match="does not split evenly over any number of workers from 3 to 3"):
+        elastic(*[SMALL] * 4, least=3, most=3)
+
+
+def test_all_workers_learn_of_a_pause_before_they_are_there():
+    pauses = PauseStep()
+    assert pauses.ask(0, 20) is None and pauses.ask(20, 20) is None
+    pauses.pause()
+    assert pauses.ask(0, 20) == 60  # the slower worker, a call behind
+    assert pauses.ask(40, 20) == pauses.ask(20, 20) == 60
+
+
+@pytest.mark.parametrize(("text", "bounds"), [("4", (4, 4)), ("1:8", (1, 8)), (None, None), (2, (2, 2))])
+def test_a_number_of_workers_or_a_range(text, bounds):
+    assert JobConfig(num_workers=text).worker_bounds == bounds
+
+
+@pytest.mark.parametrize("text", ["0", "8:1", "0:3", "a", "1:2:3", "-1", ""])
+def test_what_is_neither_is_refused(text):
+    with pytest.raises(ValueError, match="a number from 1, or a range such as 1:8"):
+        JobConfig(num_workers=text)

@@ -1,12 +1,17 @@
 """Training data: what is loaded, in which order it is trained on, and how it is moved on the way to a step.
 
-dataset         loads a labelled set; holds images out for validation
+sources         read a set from disk or from an object store, in any of the usual forms, and check it
+idx, archive, image_folder   the forms
+pixel_range     what the values mean: judged over the whole set
+memory          whether it fits
+dataset         the set as arrays; holds images out for validation
 example_order   which example comes when: a function of seed and epoch, and of nothing else
 augment         random transforms, a function of seed, epoch and example
 pixels          from stored pixels to what the network takes
 pipeline        all of that as batches, ahead of the step
 """
 
-from .dataset import DataError, Dataset, load
+from .dataset import DataError, Dataset
+from .sources import MNIST, load
 
-__all__ = ["DataError", "Dataset", "load"]
+__all__ = ["MNIST", "DataError", "Dataset", "load"]

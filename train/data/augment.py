@@ -9,7 +9,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from ..config import Augmentation
-from . import example_order
+from .example_order import AUGMENTATION, uniform_numbers
 from .pixels import to_model_input
 
 ELASTIC_GRID = 7  # nodes along each side of the coarse displacement field
@@ -38,9 +38,7 @@ def sample_transforms(
         along x, then along y. Empty [n, 0] without elastic distortion.
     """
     elastic = 2 * ELASTIC_GRID**2 if augmentation.elastic_px else 0
-    numbers = example_order.uniform_numbers(
-        example_order.AUGMENTATION, seed, epoch, index, AFFINE_NUMBERS + 2 * elastic
-    )
+    numbers = uniform_numbers(AUGMENTATION, seed, epoch, index, AFFINE_NUMBERS + 2 * elastic)
     transforms = _affine(augmentation, numbers[:, :AFFINE_NUMBERS], image_size)
     if not elastic:
         return transforms, np.zeros((len(index), 0), np.float32)
@@ -73,13 +71,16 @@ def _flip(wanted: bool, number: NDArray[np.float32]) -> NDArray[np.float64]:
     return np.where(wanted & (number < 0.5), -1.0, 1.0)
 
 
-def apply_transforms(images: tf.Tensor, transforms: tf.Tensor, displacements: tf.Tensor) -> tf.Tensor:
+def apply_transforms(
+    images: tf.Tensor, transforms: tf.Tensor, displacements: tf.Tensor, *, background: int = 0
+) -> tf.Tensor:
     """Move images by what was sampled for them.
 
     Args:
         images: uint8 [n, height, width].
         transforms: float32 [n, 8], as `sample_transforms` returns them.
         displacements: float32 [n, 2, ELASTIC_GRID, ELASTIC_GRID] or [n, 0], likewise.
+        background: the pixel value that comes in from outside an image, 0 to 255.
 
     Returns: float32 [n, height, width, 1], 0 to 1.
     """
@@ -90,11 +91,12 @@ def apply_transforms(images: tf.Tensor, transforms: tf.Tensor, displacements: tf
             images=pixels,
             transforms=transforms,
             output_shape=[height, width],
-            fill_value=0.0,
+            fill_value=background / 255,
             interpolation="BILINEAR",
             fill_mode="CONSTANT",
         )
-    return _warp(pixels, *_sources(transforms, _smooth_field(displacements, height, width), height, width))
+    sources = _sources(transforms, _smooth_field(displacements, height, width), height, width)
+    return _warp(pixels, *sources, fill=background / 255)
 
 
 def _smooth_field(displacements: tf.Tensor, height: int, width: int) -> tf.Tensor:
@@ -120,10 +122,11 @@ def _sources(transforms: tf.Tensor, field: tf.Tensor, height: int, width: int) -
     return a0 * x + a1 * y + a2 + field[:, 0], b0 * x + b1 * y + b2 + field[:, 1]
 
 
-def _warp(pixels: tf.Tensor, x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
-    """Bilinear samples of pixels [n, height, width, 1] at (x, y), each [n, height, width]; 0 outside."""
+def _warp(pixels: tf.Tensor, x: tf.Tensor, y: tf.Tensor, *, fill: float) -> tf.Tensor:
+    """Bilinear samples of pixels [n, height, width, 1] at (x, y), each [n, height, width]; `fill` outside."""
     height, width = pixels.shape[1:3]
-    padded = tf.reshape(tf.pad(pixels, [[0, 0], [1, 1], [1, 1], [0, 0]]), [-1, (height + 2) * (width + 2)])
+    padded = tf.pad(pixels, [[0, 0], [1, 1], [1, 1], [0, 0]], constant_values=fill)
+    padded = tf.reshape(padded, [-1, (height + 2) * (width + 2)])
     x = tf.clip_by_value(x + 1, 0.0, width + 0.999)
     y = tf.clip_by_value(y + 1, 0.0, height + 0.999)
     left, top = tf.floor(x), tf.floor(y)

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from ..config import TrainConfig
 from ..strategy import runs_on_gpus
-from . import augment
+from .augment import ELASTIC_GRID, IDENTITY, apply_transforms, sample_transforms
 from .dataset import Dataset
 from .example_order import ExampleOrder, step_seed
 from .pixels import to_model_input
@@ -50,17 +50,17 @@ def replica_batches(
     order = ExampleOrder(len(dataset.train_labels), config.global_batch_size, config.seed)
     size = config.per_replica_batch_size(num_replicas)
     height, width = dataset.image_size
-    elastic = [2, augment.ELASTIC_GRID, augment.ELASTIC_GRID] if config.augmentation.elastic_px else [0]
+    elastic = [2, ELASTIC_GRID, ELASTIC_GRID] if config.augmentation.elastic_px else [0]
 
     def examples_of(step: NDArray[np.int64], replica: NDArray[np.int64]) -> tuple[Any, ...]:
         epoch, index = order.batch(int(step), int(replica), num_replicas)
-        transforms, displacements = augment.sample_transforms(
+        transforms, displacements = sample_transforms(
             config.augmentation, seed=config.seed, epoch=epoch, index=index, image_size=dataset.image_size
         )
         # Training ends on what the model will be asked: He et al., "Data augmentation revisited: rethinking the
         # distribution gap between clean and augmented data", 2019.
         plain = (epoch >= config.epochs - config.plain_epochs) & (config.plain_epochs > 0)
-        transforms[plain], displacements[plain] = augment.IDENTITY, 0
+        transforms[plain], displacements[plain] = IDENTITY, 0
         seed = np.int32(step_seed(config.seed, int(step)))
         return dataset.train_images[index], dataset.train_labels[index], transforms, displacements, seed
 
@@ -76,7 +76,8 @@ def replica_batches(
             return to_model_input(images), labels, seed
         transforms = tf.ensure_shape(transforms, [size, 8])
         displacements = tf.ensure_shape(displacements, [size, *elastic])
-        return augment.apply_transforms(images, transforms, displacements), labels, seed
+        moved = apply_transforms(images, transforms, displacements, background=dataset.background)
+        return moved, labels, seed
 
     slices = steps.flat_map(
         lambda step: tf.data.Dataset.range(replicas.start, replicas.stop).map(lambda replica: (step, replica))

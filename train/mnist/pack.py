@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ..data.dataset import read_idx
+from ..data.idx import read_idx
 
 ARCHIVE = Path(__file__).with_name("mnist.npz")
 

@@ -6,6 +6,9 @@ The SavedModel has three signatures:
     image_bytes      image_bytes string [n], PNG or JPEG -> the same
     classify         inputs string [n], serialized tf.Example with `image/encoded` -> the Classify API's
                      classes string [n, classes] and scores float32 [n, classes]
+
+A picture's size is read before the picture is decoded, by the graph itself, so that TensorFlow Serving is protected
+too: a few kilobytes of PNG or JPEG may stand for gigabytes of pixels.
 """
 
 import functools
@@ -24,6 +27,11 @@ from ..data.pixels import to_model_input
 WARMUP_FILE = "assets.extra/tf_serving_warmup_requests"
 WARMUP_BATCH_SIZES = (1, 8, 32)
 CLASSIFY = "classify"
+MAX_PIXELS = 1 << 22  # of a picture of one digit; decoding and shrinking that many takes about 30 MB
+MAX_SCANS = 64  # of a JPEG; a progressive one has about ten, and each goes over all pixels, be it of a few bytes
+JPEG_START = b"\xff\xd8\xff"
+JPEG_SCAN = b"\xff\xda"  # stands nowhere in the coded pixels: there each 0xff is followed by a zero
+PNG_START = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"
 
 
 class InklingModule(tf.Module):
@@ -55,7 +63,9 @@ class InklingModule(tf.Module):
         return {"probabilities": probabilities, "classes": tf.argmax(probabilities, axis=1)}
 
     def predict_image_bytes(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
-        return self.predict(tf.map_fn(self._decode, image_bytes, fn_output_signature=tf.uint8))
+        # One picture at a time: a request may have many.
+        images = tf.map_fn(self._decode, image_bytes, parallel_iterations=1, fn_output_signature=tf.uint8)
+        return self.predict(images)
 
     def classify(self, inputs: tf.Tensor) -> dict[str, tf.Tensor]:
         features = tf.io.parse_example(inputs, {"image/encoded": tf.io.FixedLenFeature([], tf.string)})
@@ -63,9 +73,45 @@ class InklingModule(tf.Module):
         return {"classes": tf.tile(self.class_names[tf.newaxis], [tf.shape(scores)[0], 1]), "scores": scores}
 
     def _decode(self, content: tf.Tensor) -> tf.Tensor:
+        with tf.control_dependencies(_checks(content)):
+            content = tf.identity(content)
         image = tf.io.decode_image(content, channels=1, expand_animations=False)
         resized = tf.image.resize(image, [self.height, self.width], method="area")
         return tf.ensure_shape(tf.cast(tf.round(resized[..., 0]), tf.uint8), [self.height, self.width])
+
+
+def _checks(content: tf.Tensor) -> list[tf.Operation]:
+    """Operations that fail with INVALID_ARGUMENT unless `content`, string [], is a PNG or JPEG of bounded size."""
+    is_png, is_jpeg = _starts_with(content, PNG_START), _starts_with(content, JPEG_START)
+    num_bytes = tf.strings.length(content)
+    is_known = tf.debugging.Assert(is_png | is_jpeg, ["a picture is neither PNG nor JPEG; it has bytes:", num_bytes])
+    with tf.control_dependencies([is_known]):
+        num_pixels = tf.cond(is_png, lambda: _png_pixels(content), lambda: _jpeg_pixels(content))
+        num_scans = tf.cond(is_png, lambda: 1, lambda: _jpeg_scans(content))
+    return [
+        tf.debugging.Assert(num_pixels <= MAX_PIXELS, [f"a picture may have {MAX_PIXELS} pixels; it has", num_pixels]),
+        tf.debugging.Assert(num_scans <= MAX_SCANS, [f"a JPEG may have {MAX_SCANS} scans; it has", num_scans]),
+    ]
+
+
+def _starts_with(content: tf.Tensor, start: bytes) -> tf.Tensor:
+    return tf.strings.substr(content, 0, len(start)) == start
+
+
+def _png_pixels(content: tf.Tensor) -> tf.Tensor:
+    """Width times height, float64 []: two numbers of 32 bits, the first ones behind the name of the first chunk."""
+    header = tf.strings.substr(content + bytes(8), len(PNG_START), 8)  # a shorter one is no PNG; the decoder says so
+    size = tf.reshape(tf.io.decode_raw(header, tf.uint8), [2, 4])
+    places = tf.constant([2.0**24, 2.0**16, 2.0**8, 1.0], tf.float64)
+    return tf.reduce_prod(tf.linalg.matvec(tf.cast(size, tf.float64), places))
+
+
+def _jpeg_pixels(content: tf.Tensor) -> tf.Tensor:
+    return tf.reduce_prod(tf.cast(tf.image.extract_jpeg_shape(content)[:2], tf.float64))
+
+
+def _jpeg_scans(content: tf.Tensor) -> tf.Tensor:
+    return tf.size(tf.strings.split([content], JPEG_SCAN).values) - 1
 
 
 def save_h5(model: keras.Model, path: Path) -> None:

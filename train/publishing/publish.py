@@ -24,7 +24,7 @@ import pyarrow.fs
 from numpy.typing import NDArray
 
 from ..storage import MARKER, open_storage, versions_in
-from . import export
+from .export import save_savedmodel
 
 logger = logging.getLogger(__name__)
 
@@ -108,7 +108,7 @@ def publish(
     parent.mkdir(parents=True, exist_ok=True)
     staged = parent / f".publishing-{uuid.uuid4().hex}"
     try:
-        export.save_savedmodel(
+        save_savedmodel(
             candidate.model,
             staged,
             class_names=candidate.class_names,

@@ -1,7 +1,11 @@
 // The drawing surface: strokes of a mouse, pen, finger or the keyboard, or a picture in their place.
+//
+// Strokes keep the places and widths that they had on the surface as it was when the first of them was drawn, its sheet.
+// A surface of another size shows the sheet as large as it can, and what is read does not change with the window.
 
 const STEP = 12;
 const FINE_STEP = 3;
+const MOST_CHANGES = 100; // that undo takes back
 const LARGEST_PICTURE = 2000; // pixels on a side that are sent; more says nothing more about digits
 
 // Outlines of an example, in units of the digits' height: each digit is a list of strokes.
@@ -16,8 +20,11 @@ export class Drawing {
   /** `changed(finished)` is called after every change; `finished` is false while a stroke goes on. */
   constructor({ surface, canvas, pen, changed }) {
     Object.assign(this, { surface, canvas, pen, changed });
+    this.resized = null; // called when the surface has another size
     this.strokes = [];
     this.picture = null;
+    this.past = []; // what undo goes back to, each {strokes, picture}, the newest last
+    this.future = []; // what redo goes on to, the next one last
     this.current = null;
     this.cursor = null; // of the keyboard's pen
     canvas.addEventListener("pointerdown", (event) => this.#down(event));
@@ -36,70 +43,147 @@ export class Drawing {
     return !this.strokes.length && !this.picture;
   }
 
+  get canUndo() {
+    return this.past.length > 0;
+  }
+
+  get canRedo() {
+    return this.future.length > 0;
+  }
+
+  /** Take the last change back, whichever it was. */
   undo() {
-    if (this.strokes.length) this.strokes.pop();
-    else this.picture = null;
-    this.#endStroke();
-    this.#changed(true);
+    this.#go(this.past, this.future);
+  }
+
+  redo() {
+    this.#go(this.future, this.past);
   }
 
   clear() {
-    this.strokes = [];
-    this.picture = null;
-    this.#endStroke();
-    this.#changed(true);
+    if (!this.empty) this.#replace([], null);
   }
 
   example() {
-    this.clear();
-    const height = Math.min(this.height * 0.55, this.width / (EXAMPLE.length * 0.95));
-    const left = (this.width - EXAMPLE.length * 0.88 * height) / 2;
-    const top = (this.height - height) / 2;
-    EXAMPLE.forEach((digit, place) => {
-      for (const stroke of digit) {
-        const points = stroke.map(([x, y]) => [left + (x + place * 0.88 + 0.1) * height, top + y * height]);
-        this.strokes.push({ width: Math.max(7, height * 0.075), points });
-      }
-    });
-    this.#changed(true);
+    const { width, height } = this.#sheet();
+    const size = Math.min(height * 0.55, width / (EXAMPLE.length * 0.95));
+    const left = (width - EXAMPLE.length * 0.88 * size) / 2;
+    const top = (height - size) / 2;
+    const strokes = EXAMPLE.flatMap((digit, place) =>
+      digit.map((stroke) => ({
+        width: Math.max(7, size * 0.075),
+        points: stroke.map(([x, y]) => [left + (x + place * 0.88 + 0.1) * size, top + y * size]),
+      })),
+    );
+    this.#replace(strokes, null);
   }
 
   /** Show a picture file instead of strokes; rejects if the browser cannot decode it. */
   async show(file) {
-    const bitmap = await createImageBitmap(file, { imageOrientation: "from-image" });
-    this.strokes = [];
-    this.picture = bitmap;
-    this.#endStroke();
-    this.#changed(true);
+    const picture = await createImageBitmap(file, { imageOrientation: "from-image" });
+    picture.paper = paperOf(picture);
+    this.#replace([], picture);
   }
 
-  /** What is to be read, as an image file's bytes; always dark on light. */
+  get canTurn() {
+    return Boolean(this.picture) && !this.strokes.length;
+  }
+
+  /** Turn the picture by a quarter, clockwise. */
+  async turn() {
+    const before = this.picture;
+    const canvas = document.createElement("canvas");
+    [canvas.width, canvas.height] = [before.height, before.width];
+    const context = canvas.getContext("2d");
+    context.translate(canvas.width, 0);
+    context.rotate(Math.PI / 2);
+    context.drawImage(before, 0, 0);
+    const picture = await createImageBitmap(canvas);
+    picture.paper = before.paper;
+    if (this.picture === before && this.canTurn) this.#replace([], picture);
+  }
+
+  /** What is to be read, as an image file, strokes being dark on light; and its place on the sheet. */
   async blob() {
     const canvas = document.createElement("canvas");
     const { left, top, scale } = this.#fit();
     // A picture alone is sent as it is; with strokes on it, as it is seen.
     const alone = this.picture && !this.strokes.length;
     const factor = alone ? Math.min(1, LARGEST_PICTURE / Math.max(this.picture.width, this.picture.height)) : 1;
-    canvas.width = Math.max(1, Math.round(alone ? this.picture.width * factor : this.width));
-    canvas.height = Math.max(1, Math.round(alone ? this.picture.height * factor : this.height));
+    const seen = this.#extent();
+    canvas.width = Math.max(1, Math.round(alone ? this.picture.width * factor : seen.width));
+    canvas.height = Math.max(1, Math.round(alone ? this.picture.height * factor : seen.height));
     const context = canvas.getContext("2d");
-    context.fillStyle = "#fff";
+    context.fillStyle = this.picture?.paper ?? "#fff";
     context.fillRect(0, 0, canvas.width, canvas.height);
     if (alone) context.drawImage(this.picture, 0, 0, canvas.width, canvas.height);
     else {
+      context.translate(-seen.left, -seen.top);
       if (this.picture) context.drawImage(this.picture, left, top, this.picture.width * scale, this.picture.height * scale);
-      drawStrokes(context, this.strokes, "#000");
+      drawStrokes(context, this.strokes, inkOn(this.picture));
     }
-    this.sent = alone ? { left, top, scale: scale / factor } : { left: 0, top: 0, scale: 1 };
+    const place = alone ? { left, top, scale: scale / factor } : { left: seen.left, top: seen.top, scale: 1 };
     const type = alone ? "image/jpeg" : "image/png";
-    return new Promise((resolve) => canvas.toBlob(resolve, type, 0.95));
+    return { place, blob: await new Promise((resolve) => canvas.toBlob(resolve, type, 0.95)) };
   }
 
-  /** A box of the reading, on the surface. */
-  place([left, top, right, bottom], sent = this.sent) {
-    const across = (x) => sent.left + x * sent.scale;
-    const down = (y) => sent.top + y * sent.scale;
-    return { left: across(left), top: down(top), width: (right - left) * sent.scale, height: (bottom - top) * sent.scale };
+  /** Where a box of a reading is on the surface; `place` is that of the picture that was read, on the sheet. */
+  onSurface([left, top, right, bottom], place) {
+    const view = this.#view();
+    const scale = place.scale * view.scale;
+    const across = (x) => view.left + (place.left + x * place.scale) * view.scale;
+    const down = (y) => view.top + (place.top + y * place.scale) * view.scale;
+    return { left: across(left), top: down(top), width: (right - left) * scale, height: (bottom - top) * scale };
+  }
+
+  /** Strokes and picture by others, as one change. */
+  #replace(strokes, picture) {
+    this.#remember();
+    Object.assign(this, { strokes, picture });
+    this.#endStroke();
+    this.#changed(true);
+  }
+
+  #remember() {
+    this.#keepSheet();
+    this.past.push({ strokes: [...this.strokes], picture: this.picture });
+    if (this.past.length > MOST_CHANGES) this.past.shift();
+    this.future = [];
+  }
+
+  /** One step from one of the two histories, and what was there to the other. */
+  #go(from, to) {
+    if (!from.length) return;
+    to.push({ strokes: [...this.strokes], picture: this.picture });
+    Object.assign(this, from.pop());
+    this.#endStroke();
+    this.#changed(true);
+  }
+
+  /** The surface is the sheet until something is drawn on it. */
+  #keepSheet() {
+    if (this.empty && !this.canUndo && !this.canRedo) this.sheet = { width: this.width, height: this.height };
+  }
+
+  #sheet() {
+    this.#keepSheet();
+    return this.sheet;
+  }
+
+  /** Where the sheet is on the surface, and how large. */
+  #view() {
+    const sheet = this.#sheet();
+    const scale = Math.min(this.width / sheet.width, this.height / sheet.height);
+    return { left: (this.width - sheet.width * scale) / 2, top: (this.height - sheet.height * scale) / 2, scale };
+  }
+
+  /** The sheet, and what was drawn beside it while the surface had another shape. */
+  #extent() {
+    const sheet = this.#sheet();
+    const corners = this.strokes.flatMap(({ width, points }) => points.flatMap(([x, y]) => [[x - width, y - width], [x + width, y + width]]));
+    const edge = (side, which, start) => corners.reduce((found, corner) => which(found, corner[side]), start);
+    const [left, top] = [edge(0, Math.min, 0), edge(1, Math.min, 0)];
+    return { left, top, width: edge(0, Math.max, sheet.width) - left, height: edge(1, Math.max, sheet.height) - top };
   }
 
   /** What is under way goes no further: the stroke that it would go on is gone. */
@@ -115,7 +199,12 @@ export class Drawing {
     this.cursor = null;
     this.canvas.focus({ preventScroll: true });
     this.canvas.setPointerCapture(event.pointerId);
-    this.current = { pointer: event.pointerId, width: Number(this.pen.value), points: [this.#point(event)] };
+    this.#begin(event.pointerId, this.#point(event));
+  }
+
+  #begin(pointer, point) {
+    this.#remember();
+    this.current = { pointer, width: Number(this.pen.value) / this.#view().scale, points: [point] };
     this.strokes.push(this.current);
     this.#changed(false);
   }
@@ -135,7 +224,8 @@ export class Drawing {
 
   #point(event) {
     const box = this.canvas.getBoundingClientRect();
-    return [event.clientX - box.left, event.clientY - box.top];
+    const view = this.#view();
+    return [(event.clientX - box.left - view.left) / view.scale, (event.clientY - box.top - view.top) / view.scale];
   }
 
   #key(event) {
@@ -148,21 +238,21 @@ export class Drawing {
   }
 
   #moveCursor([x, y], step) {
-    this.cursor ??= { x: this.width / 2, y: this.height / 2, down: false };
+    const { width, height } = this.#sheet();
+    this.cursor ??= { x: width / 2, y: height / 2, down: false };
     const within = (value, limit) => Math.min(Math.max(value, 2), limit - 2);
-    this.cursor.x = within(this.cursor.x + x * step, this.width);
-    this.cursor.y = within(this.cursor.y + y * step, this.height);
+    this.cursor.x = within(this.cursor.x + x * step, width);
+    this.cursor.y = within(this.cursor.y + y * step, height);
     if (this.cursor.down) this.current.points.push([this.cursor.x, this.cursor.y]);
     this.cursor.down ? this.#changed(false) : this.#paint();
   }
 
   #toggleCursor() {
-    this.cursor ??= { x: this.width / 2, y: this.height / 2, down: false };
+    const { width, height } = this.#sheet();
+    this.cursor ??= { x: width / 2, y: height / 2, down: false };
     if (this.cursor.down) return this.#liftCursor();
     this.cursor.down = true;
-    this.current = { pointer: "keyboard", width: Number(this.pen.value), points: [[this.cursor.x, this.cursor.y]] };
-    this.strokes.push(this.current);
-    this.#changed(false);
+    this.#begin("keyboard", [this.cursor.x, this.cursor.y]);
   }
 
   #liftCursor() {
@@ -189,23 +279,34 @@ export class Drawing {
     this.canvas.width = Math.round(width * ratio);
     this.canvas.height = Math.round(height * ratio);
     this.#paint();
+    this.resized?.();
   }
 
+  /** Where the picture is on the sheet. */
   #fit() {
     if (!this.picture) return { left: 0, top: 0, scale: 1 };
-    const scale = Math.min(this.width / this.picture.width, this.height / this.picture.height);
-    const left = (this.width - this.picture.width * scale) / 2;
-    return { left, top: (this.height - this.picture.height * scale) / 2, scale };
+    const { width, height } = this.#sheet();
+    const scale = Math.min(width / this.picture.width, height / this.picture.height);
+    const left = (width - this.picture.width * scale) / 2;
+    return { left, top: (height - this.picture.height * scale) / 2, scale };
   }
 
   #paint() {
     const context = this.canvas.getContext("2d");
     context.setTransform(this.ratio, 0, 0, this.ratio, 0, 0);
     context.clearRect(0, 0, this.width, this.height);
+    const view = this.#view();
+    context.translate(view.left, view.top);
+    context.scale(view.scale, view.scale);
     const { left, top, scale } = this.#fit();
-    if (this.picture) context.drawImage(this.picture, left, top, this.picture.width * scale, this.picture.height * scale);
+    if (this.picture) {
+      const area = [left, top, this.picture.width * scale, this.picture.height * scale];
+      context.fillStyle = this.picture.paper;
+      context.fillRect(...area);
+      context.drawImage(this.picture, ...area);
+    }
     const ink = getComputedStyle(this.surface).getPropertyValue("--ink").trim();
-    drawStrokes(context, this.strokes, this.picture ? "#000" : ink);
+    drawStrokes(context, this.strokes, this.picture ? inkOn(this.picture) : ink);
     if (this.cursor && document.activeElement === this.canvas) this.#paintCursor(context);
   }
 
@@ -214,10 +315,27 @@ export class Drawing {
     context.strokeStyle = getComputedStyle(this.surface).getPropertyValue("--accent").trim();
     context.lineWidth = down ? 4 : 2;
     context.beginPath();
-    context.arc(x, y, Number(this.pen.value) / 2 + 4, 0, 2 * Math.PI);
+    context.arc(x, y, Number(this.pen.value) / 2 / this.#view().scale + 4, 0, 2 * Math.PI);
     context.stroke();
   }
 }
+
+/** The paper behind a picture: black if it is partly transparent and what is drawn on it is light, as the reader has it. */
+function paperOf(picture) {
+  const canvas = document.createElement("canvas");
+  canvas.width = canvas.height = 128;
+  const context = canvas.getContext("2d");
+  context.drawImage(picture, 0, 0, canvas.width, canvas.height);
+  const { data } = context.getImageData(0, 0, canvas.width, canvas.height);
+  let [light, alpha] = [0, 0];
+  for (let i = 0; i < data.length; i += 4) {
+    light += ((data[i] + data[i + 1] + data[i + 2]) / 3) * (data[i + 3] / 255);
+    alpha += data[i + 3] / 255;
+  }
+  return light > 128 * alpha && alpha <= 0.95 * canvas.width * canvas.height ? "#000" : "#fff";
+}
+
+const inkOn = (picture) => (picture?.paper === "#000" ? "#fff" : "#000");
 
 /** Round strokes through the points, smoothed by curves between their middles. */
 function drawStrokes(context, strokes, colour) {

@@ -10,7 +10,9 @@ const WHEN_BUSY_MS = 1000;
 
 const by = (id) => document.getElementById(id);
 const drawing = new Drawing({ surface: by("surface"), canvas: by("canvas"), pen: by("pen"), changed });
-const view = new ReadingView({ text: by("text"), marks: by("marks"), digits: by("digits"), boxes: by("boxes"), drawing });
+const parts = Object.fromEntries(["text", "marks", "digits", "boxes", "progress"].map((id) => [id, by(id)]));
+const view = new ReadingView({ ...parts, drawing });
+drawing.resized = () => view.placeBoxes();
 const server = new Server({ state: showState });
 
 let version = 0; // of the drawing
@@ -19,14 +21,22 @@ let timer = 0;
 
 function changed(finished) {
   version += 1;
-  by("undo").disabled = by("clear").disabled = drawing.empty;
+  by("clear").disabled = drawing.empty;
+  by("undo").disabled = !drawing.canUndo;
+  by("redo").disabled = !drawing.canRedo;
+  by("turn").hidden = !drawing.canTurn;
+  by("download").disabled = by("copy").disabled = true;
   if (drawing.empty) {
     clearTimeout(timer);
     timer = 0;
     view.clear();
     describe("");
     if (server.available !== false) hideTrouble();
-  } else if (finished) {
+    return;
+  }
+  view.outdate();
+  describe("");
+  if (finished) {
     clearTimeout(timer);
     timer = setTimeout(ask, AFTER_A_STROKE_MS);
   } else timer ||= setTimeout(ask, WHILE_DRAWING_MS);
@@ -40,21 +50,29 @@ async function ask() {
   const asked = version;
   let again = 0;
   try {
-    const reading = await server.read(await drawing.blob());
-    if (!drawing.empty) {
-      view.show(reading, true);
-      describe(reading.text);
-      if (server.available !== false) hideTrouble();
-    }
+    const { blob, place } = await drawing.blob();
+    const reading = await server.read(blob);
+    if (!drawing.empty) show(reading, place, asked === version);
   } catch (error) {
     // When the server is away, the drawing is kept and asked about again when it is back.
     if (error.busy) again = WHEN_BUSY_MS;
-    else if (!error.away) showAlert(`This could not be read: ${error.message}`);
+    else if (error.away) view.rest();
+    else if (asked === version) {
+      view.clear("This was not read");
+      showAlert(`This could not be read: ${error.message}`);
+    }
   } finally {
     asking = false;
   }
   if (asked !== version) again ||= AFTER_A_STROKE_MS;
   if (again) timer ||= setTimeout(ask, again);
+}
+
+function show(reading, place, current) {
+  view.show(reading, place, current);
+  by("download").disabled = by("copy").disabled = !current || !reading.lines.length;
+  describe(current ? reading.text : "");
+  if (server.available !== false) hideTrouble();
 }
 
 function describe(text) {
@@ -63,9 +81,14 @@ function describe(text) {
 }
 
 function showState(state, before) {
-  by("status").dataset.state = state.available ? "ready" : "away";
-  by("status-text").textContent = state.available ? `${state.model} · version ${state.version}` : "server away";
   by("status").title = state.server ? `${state.model} on ${state.server}` : "";
+  by("status").dataset.state = state.slow ? "unknown" : state.available ? "ready" : "away";
+  if (state.slow) {
+    by("status-text").textContent = "server slow";
+    hideTrouble();
+    return;
+  }
+  by("status-text").textContent = state.available ? `${state.model} · version ${state.version}` : "server away";
   if (!state.available) {
     const where = state.server ? ` at ${state.server}` : "";
     showAlert(`The model server${where} is away. What you draw is kept, and is read as soon as it is back.`, state.reason);
@@ -102,13 +125,22 @@ async function open(file) {
 const pictureIn = (transfer) => [...(transfer?.files ?? [])].find((file) => file.type.startsWith("image/") || !file.type);
 
 by("undo").addEventListener("click", () => drawing.undo());
+by("redo").addEventListener("click", () => drawing.redo());
+by("turn").addEventListener("click", () => drawing.turn());
 by("clear").addEventListener("click", () => drawing.clear());
 by("example").addEventListener("click", () => drawing.example());
-by("open").addEventListener("click", () => by("file").click());
-by("file").addEventListener("change", ({ target }) => {
-  if (target.files.length) open(target.files[0]);
-  target.value = "";
+by("copy").addEventListener("click", async () => {
+  const said = await navigator.clipboard?.writeText(view.reading.text).then(() => "Copied", () => "");
+  by("progress").textContent = said || "This browser does not let a page copy; select the text instead";
 });
+by("download").addEventListener("click", () => save(new Blob([view.csv()], { type: "text/csv" }), "reading.csv"));
+for (const [button, input] of [["open", "file"], ["camera", "photo"]]) {
+  by(button).addEventListener("click", () => by(input).click());
+  by(input).addEventListener("change", ({ target }) => {
+    if (target.files.length) open(target.files[0]);
+    target.value = "";
+  });
+}
 addEventListener("paste", (event) => {
   const file = pictureIn(event.clipboardData);
   if (file) open(file);
@@ -126,14 +158,23 @@ addEventListener("drop", (event) => {
 });
 addEventListener("keydown", (event) => {
   const command = event.ctrlKey || event.metaKey;
-  const typing = event.target.matches?.("input");
-  if (command && event.key === "z") drawing.empty || drawing.undo();
-  else if (command && event.key === "o") by("file").click();
-  else if (event.key === "Escape" && !drawing.empty) drawing.clear();
-  else if (event.key === "e" && !command && !typing) drawing.example();
+  const key = event.key.toLowerCase();
+  // Keys alone mean something only where the drawing has the focus (WCAG 2.1.4).
+  const onDrawing = event.target === by("canvas");
+  if (command && ((key === "z" && event.shiftKey) || key === "y")) drawing.redo();
+  else if (command && key === "z") drawing.undo();
+  else if (command && key === "o") by("file").click();
+  else if (onDrawing && key === "escape" && !drawing.empty) drawing.clear();
+  else if (onDrawing && key === "e" && !command) drawing.example();
   else return;
   event.preventDefault();
 });
-addEventListener("resize", () => drawing.empty || changed(true));
+
+/** Hand a file to the browser to be kept. */
+function save(blob, name) {
+  const link = Object.assign(document.createElement("a"), { href: URL.createObjectURL(blob), download: name });
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 10000);
+}
 
 server.check();

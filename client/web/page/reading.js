@@ -1,25 +1,84 @@
-// Shows a reading: the text, its doubts, and each digit as the model saw it, with ten bars.
+// Shows a reading: the text, its doubts, and each digit as the model saw it, with ten bars; and how old it is.
+
+const SAY_READING_MS = 300;
+const SAY_SLOW_MS = 4000;
+const MANY_DIGITS = 12; // of which the list scrolls in place of the page
 
 const percent = (p) => (p >= 0.9995 ? "100 %" : `${(100 * p).toFixed(p >= 0.1 ? 0 : 1)} %`);
 const kind = (digit) => (digit.is_digit ? (digit.doubtful ? "doubtful" : "") : "nodigit");
 const shown = (digit) => (digit.is_digit ? digit.label : "?");
 
 export class ReadingView {
-  constructor({ text, marks, digits, boxes, drawing }) {
-    Object.assign(this, { text, marks, digits, boxes, drawing });
+  constructor({ text, marks, digits, boxes, progress, drawing }) {
+    Object.assign(this, { text, marks, digits, boxes, progress, drawing });
+    this.reading = { lines: [] };
+    this.timers = [];
   }
 
-  /** `drawn`: whether there was anything to read. */
-  show(reading, drawn) {
+  /** What is shown is of an older drawing, or a part of this one, until `show` says otherwise. */
+  outdate() {
+    this.#setAge(true);
+    if (this.timers.length) return;
+    const say = (words) => () => (this.progress.textContent = words);
+    this.timers = [setTimeout(say("Reading …"), SAY_READING_MS), setTimeout(say("The server is slow. Still reading …"), SAY_SLOW_MS)];
+  }
+
+  /**
+   * A reading of the picture at `place` on the drawing's sheet; without one, nothing was there to read. `current`: it is of
+   * the drawing as it is now.
+   */
+  show(reading, place, current = true) {
     const all = reading.lines.flatMap((line) => line.digits);
-    this.#showText(reading, drawn);
+    Object.assign(this, { reading, place });
+    if (current) this.#markCurrent();
+    this.#showText(reading, Boolean(place));
     this.marks.replaceChildren(...marksOf(reading).map((mark) => element("li", { textContent: mark })));
     this.digits.replaceChildren(...all.map(digitCard));
-    this.boxes.replaceChildren(...all.map((digit) => this.#box(digit)));
+    // A long list scrolls by itself, which the keyboard must reach.
+    if (all.length > MANY_DIGITS) this.digits.tabIndex = 0;
+    else this.digits.removeAttribute("tabindex");
+    this.placeBoxes();
+    [...this.digits.children].forEach((card, number) => {
+      const light = (lit) => () => this.boxes.children[number]?.classList.toggle("lit", lit);
+      card.addEventListener("pointerenter", light(true));
+      card.addEventListener("pointerleave", light(false));
+    });
   }
 
-  clear() {
-    this.show({ lines: [] }, false);
+  /** Lay the boxes where the digits are on the surface, which may have another size by now. */
+  placeBoxes() {
+    this.boxes.replaceChildren(...this.reading.lines.flatMap((line) => line.digits.map((digit) => this.#box(digit))));
+  }
+
+  clear(words = "Nothing to read yet") {
+    this.show({ lines: [] }, null);
+    this.text.textContent = words;
+  }
+
+  /** The digits as comma-separated values: line, place, label, probability, what is marked, and the box. */
+  csv() {
+    const rows = this.reading.lines.flatMap((line, number) =>
+      line.digits.map((digit, place) => [number + 1, place + 1, shown(digit), digit.probability, digit.why, ...digit.box]),
+    );
+    const head = ["line", "digit", "label", "probability", "why", "left", "top", "right", "bottom"];
+    return [head, ...rows].map((row) => row.map(quoted).join(",") + "\r\n").join("");
+  }
+
+  /** Nothing is being read for now; what is shown stays as old as it is. */
+  rest() {
+    this.timers.forEach(clearTimeout);
+    this.timers = [];
+    this.progress.textContent = "";
+  }
+
+  #markCurrent() {
+    this.#setAge(false);
+    this.rest();
+  }
+
+  #setAge(old) {
+    for (const part of [this.text, this.marks, this.digits, this.boxes]) part.classList.toggle("old", old);
+    this.text.setAttribute("aria-busy", String(old));
   }
 
   #showText(reading, drawn) {
@@ -40,11 +99,14 @@ export class ReadingView {
   #box(digit) {
     const box = element("span", { className: kind(digit) });
     box.dataset.label = shown(digit);
-    const place = this.drawing.place(digit.box);
+    const place = this.drawing.onSurface(digit.box, this.place);
     for (const [side, value] of Object.entries(place)) box.style[side] = `${value}px`;
     return box;
   }
 }
+
+/** A cell of comma-separated values (RFC 4180). */
+const quoted = (cell) => (/[",\r\n]/.test(cell) ? `"${String(cell).replaceAll('"', '""')}"` : String(cell));
 
 function marksOf(reading) {
   const several = reading.lines.length > 1;

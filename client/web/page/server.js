@@ -5,7 +5,7 @@ const ASK_NOW_AND_THEN_MS = 15000; // while all is well
 const GIVE_UP_MS = 15000;
 
 export class Server {
-  /** `state({available, server, model, version, reason})` is called when it changes, and at first. */
+  /** `state({available, slow, server, model, version, reason})` is called when it changes, and at first. */
   constructor({ state }) {
     this.state = state;
     this.available = null;
@@ -14,7 +14,7 @@ export class Server {
     addEventListener("online", () => this.check());
   }
 
-  /** The reading of an image file; throws an Error, with `away` where no server answered, `busy` if not just now. */
+  /** The reading of an image file; throws an Error, with `away` where no server is there, `busy` if it is to be asked again. */
   async read(blob) {
     const response = await this.#fetch("read", { method: "POST", body: blob });
     const answer = await response.json().catch(() => ({ error: `the page's server answered ${response.status}` }));
@@ -22,21 +22,25 @@ export class Server {
       if (this.available === false) this.check();
       return answer;
     }
-    if (answer.away) this.#tell({ ...this.last, available: false, reason: answer.error });
-    throw Object.assign(new Error(answer.error), { away: Boolean(answer.away), busy: response.status === 429 });
+    const busy = response.status === 429 || response.status === 504; // full, or slow
+    if (answer.away) this.#tell({ ...this.last, available: false, slow: false, reason: answer.error });
+    throw Object.assign(new Error(answer.error), { away: Boolean(answer.away), busy });
   }
 
   async check() {
     clearTimeout(this.timer);
     const response = await this.#fetch("status").catch(() => null);
-    if (response?.ok) this.#tell(await response.json());
+    if (response?.ok) return this.#tell(await response.json());
+    clearTimeout(this.timer);
+    this.timer = setTimeout(() => this.check(), ASK_AGAIN_MS);
   }
 
   async #fetch(path, options = {}) {
     try {
       return await fetch(path, { ...options, cache: "no-store", signal: AbortSignal.timeout(GIVE_UP_MS) });
-    } catch {
-      this.#tell({ ...this.last, available: false, reason: "the page's own server does not answer" });
+    } catch (error) {
+      if (error.name === "TimeoutError") throw Object.assign(new Error("the page's server is slow"), { busy: true });
+      this.#tell({ ...this.last, available: false, slow: false, reason: "the page's own server does not answer" });
       throw Object.assign(new Error("the page's own server does not answer"), { away: true });
     }
   }
@@ -47,6 +51,6 @@ export class Server {
     const before = this.last;
     this.last = state;
     this.available = state.available;
-    if (before?.available !== state.available || before?.version !== state.version) this.state(state, before);
+    if (before?.available !== state.available || before?.slow !== state.slow || before?.version !== state.version) this.state(state, before);
   }
 }

@@ -5,6 +5,7 @@ import os
 import pty
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import grpc
@@ -28,6 +29,11 @@ def test_predict_prints_json(server, array, capsys):
     assert status == 0 and errors == "" and output.count("\n") == 1
     assert answer["classes"] == [7, 7, 7] and np.shape(answer["probabilities"]) == (3, 10)
     assert (answer["model"], answer["model_version"]) == ("mnist", 1)
+
+
+def test_images_unlike_mnist_are_sent_when_told(server, tmp_path, capsys):
+    np.save(tmp_path / "inverted.npy", 255 - np.eye(28, dtype=np.uint8)[None] * 255)
+    assert run(capsys, "predict", str(tmp_path / "inverted.npy"), "--as-is") == (0, "7\t0.9910\n", "")
 
 
 @pytest.mark.process
@@ -214,3 +220,14 @@ def test_bench_counts_errors_by_status(capsys):
         status, output, errors = run(capsys, "bench", "--server", server.address, *arguments)
     assert status == 1 and "3 INTERNAL" in output
     assert errors.count("\n") == 1 and "broken" in errors
+
+
+def test_a_bench_in_which_nothing_finished_is_an_error(server, capsys):
+    release = threading.Event()
+    server.behaviours["Predict"] = lambda request, context: (release.wait(0.5), seven(request, context))[1]
+    arguments = ["bench", "--duration", "0.05", "--warmup", "0.1", "--concurrency", "2"]
+    status, output, errors = run(capsys, *arguments)
+    assert status == 1 and "requests/s  0" in output
+    assert errors == (
+        "error: no call began and ended while it was measured; give a longer --duration, or fewer images at once\n"
+    )

@@ -1,6 +1,7 @@
 """The command line when something is wrong: one line on standard error, and the exit status."""
 
 import os
+import re
 import signal
 import time
 
@@ -9,6 +10,8 @@ import numpy as np
 import pytest
 
 from inkling.client.cli import main
+from inkling.client.flag_names import in_flags
+from inkling.client.protocol import status as statuses
 from inkling.client.protocol import wire_pb2 as wire
 from tests.client.cli.command_line import ROOT, process, run
 from tests.client.stub_server import StubServer, failing, status_response
@@ -26,29 +29,82 @@ from tests.patience import PATIENCE_S
         (["status", "--server", "a,b"], 2, "'a' in a list of addresses; expected host:port"),
         (["status", "--server", "\udcff:80"], 2, "address '\\udcff:80'; expected host:port"),
         (["status", "--model", "\udcff"], 2, "'\\udcff' cannot be sent: not valid Unicode"),
-        (["metadata", "--model-version", "1180591620717411303424"], 2, "expected an integer of 64 bits"),
+        (
+            ["metadata", "--model-version", "1180591620717411303424"],
+            2,
+            "--model-version=1180591620717411303424; expected an",
+        ),
         (
             ["wait", "--server", "127.0.0.1:1,no-such-host.invalid:1", "--timeout", "0.5"],
             3,
             "not ready after 0.5 s: 'no",
         ),
         (["status", "--tls-cert", "x"], 2, "one of certificate and key"),
+        (["status", "--server", "localhost:99999"], 2, "there is no port 99999"),
+        (["status", "--server", "https://localhost"], 2, "give localhost:8500 and --tls, with the port of gRPC"),
+        (["predict", "{picture}"], 2, "digit.png is a picture; `inkling read {picture}` reads it"),
+        (["predict", "{flat}"], 2, "reshape to 28 x 28"),
+        (["predict", "{inverted}"], 2, "invert these: 255 - images; --as-is sends them all the same"),
+        (["read", "{flat}"], 1, "it is an array and no picture; `inkling predict {flat}` classifies it"),
         (["status", "--tls-ca", "/no/such.pem"], 2, "tls ca '/no/such.pem' cannot be read"),
     ],
 )
-def test_errors_are_one_line_and_have_a_status(arguments, status, message, capsys, monkeypatch, tmp_path):
+def test_errors_are_one_line_and_have_a_status(arguments, status, message, capsys, monkeypatch, tmp_path, digit):
     monkeypatch.delenv("INKLING_SERVER", raising=False)
     (tmp_path / "zip.npy").write_bytes(b"PK\x03\x04 and no more")
-    arguments = [argument.format(zip=tmp_path / "zip.npy") for argument in arguments]
-    found, output, errors = run(capsys, *arguments)
+    np.save(tmp_path / "flat.npy", np.zeros((5, 784), np.uint8))
+    np.save(tmp_path / "inverted.npy", 255 - np.eye(28, dtype=np.uint8)[None] * 255)
+    files = {name: tmp_path / f"{name}.npy" for name in ("zip", "flat", "inverted")} | {"picture": digit}
+    found, output, errors = run(capsys, *(argument.format(**files) for argument in arguments))
     assert (found, output) == (status, "")
-    assert message in errors and errors.startswith("error: ") and errors.count("\n") == 1
+    assert message.format(**files) in errors and errors.startswith("error: ") and errors.count("\n") == 1
 
 
 def test_the_servers_refusal_is_a_failure(server, array, tmp_path, capsys):
     server.behaviours["Predict"] = failing((grpc.StatusCode.NOT_FOUND, "Servable not found for request: Latest(mnist)"))
     status, output, errors = run(capsys, "predict", array)
     assert (status, output) == (1, "") and "Servable not found for request: Latest(mnist) (NOT_FOUND)" in errors
+
+
+def test_what_a_server_writes_is_shown_and_not_obeyed(server, array, capsys):
+    hostile = "\x1b]0;owned\x07\x1b[2J"
+    server.behaviours["GetModelStatus"] = failing((grpc.StatusCode.INVALID_ARGUMENT, hostile))
+    status, _, errors = run(capsys, "status")
+    assert status == 1 and r"\x1b]0;owned\x07\x1b[2J (INVALID_ARGUMENT)" in errors and errors[:-1].isprintable()
+    server.behaviours["GetModelStatus"] = lambda request, context: status_response((1, "END", hostile))
+    status, output, _ = run(capsys, "status")
+    assert status == 0 and r"\x1b]0;owned" in output and "\x1b" not in output
+    assert r"\u001b]0;owned" in run(capsys, "status", "--json")[1]
+
+
+@pytest.mark.parametrize(
+    ("code", "words", "hint"),
+    [
+        (grpc.StatusCode.DEADLINE_EXCEEDED, "too late", "give a longer --timeout, or smaller batches"),
+        (grpc.StatusCode.UNAVAILABLE, "no handshake", "from an authority in --tls-ca?"),
+        (grpc.StatusCode.UNAVAILABLE, "gone", "one with TLS needs --tls"),
+        (grpc.StatusCode.UNAUTHENTICATED, "who", "a valid INKLING_TOKEN, or a client certificate in --tls-cert and"),
+        (grpc.StatusCode.INVALID_ARGUMENT, "larger than maximum input batch size 0", "give it fewer images at once"),
+        (
+            grpc.StatusCode.RESOURCE_EXHAUSTED,
+            "SERVER: Sent message larger than max",
+            "send smaller batches, or raise its",
+        ),
+        (grpc.StatusCode.RESOURCE_EXHAUSTED, "CLIENT: Sent message larger than max", "give it less at once"),
+    ],
+)
+def test_advice_names_flags(server, array, capsys, code, words, hint):
+    server.behaviours["Predict"] = failing(*[(code, words)] * 9)
+    errors = run(capsys, "predict", array)[2]
+    assert (
+        hint in errors and "timeout_s" not in errors and "TLS(" not in errors and "max_" not in errors.partition(";")[2]
+    )
+
+
+def test_every_keyword_in_advice_has_a_flag():
+    """What the library may say of its keywords, the command line says otherwise."""
+    advice = [hint for _, hint in statuses._BY_STATUS.values()] + [rule[3] for rule in statuses._BY_WORDS]
+    assert not [hint for hint in advice if re.search(r"timeout_s|TLS\(|token=|max_rows|status\(\)", in_flags(hint))]
 
 
 def test_a_token_is_read_from_the_environment_and_kept_off_plaintext(server, capsys, monkeypatch):
@@ -74,6 +130,38 @@ def test_wrong_usage_ends_with_status_2(arguments, capsys):
     with pytest.raises(SystemExit) as ended:
         main(arguments)
     assert ended.value.code == 2 and "usage: inkling" in capsys.readouterr().err
+
+
+def test_without_arguments_it_shows_its_help(capsys):
+    with pytest.raises(SystemExit) as ended:
+        main([])
+    shown = capsys.readouterr()
+    assert ended.value.code == 2 and shown.out == ""
+    assert "inkling read page.jpg" in shown.err and "exit status:" in shown.err
+
+
+def test_the_version_is_that_of_the_project(capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["--version"])
+    assert ended.value.code == 0
+    assert capsys.readouterr().out == f"inkling {(ROOT / 'VERSION').read_text().strip()}\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "meant"),
+    [
+        (["raed", "page.jpg"], "did you mean read?"),
+        (["page.jpg"], "did you mean `inkling read page.jpg`?"),
+        (["status", "--timout", "3"], "did you mean --timeout?"),
+        (["bench", "--concurency=3"], "did you mean --concurrency?"),
+        (["status", "--draw", "x"], "unrecognized arguments: --draw x\n"),
+        (["xyzzy"], "'web')\n"),
+    ],
+)
+def test_what_was_probably_meant_is_said(arguments, meant, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 2 and meant in capsys.readouterr().err.replace("bench, web)", "'web')")
 
 
 @pytest.mark.parametrize("command", ["read", "predict", "status", "metadata", "wait", "bench", "web"])
@@ -131,4 +219,4 @@ def test_an_unknown_dtype_in_metadata_is_shown_by_its_number(capsys):
     answer.metadata["signature_def"].value = signatures.SerializeToString()
     with StubServer(GetModelMetadata=lambda request, context: answer) as server:
         status, output, _ = run(capsys, "metadata", "--server", server.address)
-    assert status == 0 and "dtype 77 []" in output
+    assert status == 0 and "dtype 77 [...]" in output

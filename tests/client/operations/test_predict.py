@@ -1,12 +1,15 @@
 """`predict`: images in many forms, and what comes back; `read` with numbers that are none."""
 
+import ml_dtypes
 import numpy as np
 import pytest
 from PIL import Image
 
 from inkling.client import InvalidInput, InvalidResponse
+from inkling.client.operations.images import refuse_unlike_mnist
 from inkling.client.protocol import wire_pb2 as wire
 from inkling.client.protocol.tensors import to_tensor
+from inkling.train import data
 from tests.client.both import SIX_IMAGES
 from tests.client.stub_server import predict_response
 
@@ -60,6 +63,70 @@ def test_what_is_no_image_is_refused_before_sending(start, make_client, images, 
     assert not server.requests
 
 
+@pytest.mark.parametrize("shape", [(784,), (5, 784), (5, 1, 784), (5, 784, 1)])
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_rows_of_784_values_are_to_be_reshaped(start, make_client, shape, dtype):
+    server = start()
+    with pytest.raises(InvalidInput, match="rows of 784 values; reshape to 28 x 28: images.reshape"):
+        make_client(server).predict(np.zeros(shape, dtype))
+    assert not server.requests
+
+
+ONE = np.zeros((1, 28, 28), np.uint8)
+ONE[0, 4:24, 13:15] = 250
+SEVERAL = np.concatenate([ONE] * 3)
+
+
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        (255 - ONE, "the image is light on a rim of ink; invert these: 255 - images; as_is=True sends"),
+        (200 - ONE // 2, "the image is light on a rim of ink"),
+        (255 - SEVERAL, "all 3 images are light on a rim of ink"),
+        (np.concatenate([ONE, 255 - ONE, ONE]), "image 1 is light on a rim of ink"),
+        (
+            np.concatenate([255 - ONE, ONE] * 7),
+            r"7 of 14 images \(number 0, 2, 4, 6, 8, ...\) are light on a rim of ink",
+        ),
+        (ONE // 250, "values from 0 to 1; expected 0 .* multiply them by 255; as_is=True sends"),
+        (SEVERAL // 250, "values from 0 to 1"),
+        ((ONE // 250).astype(np.int64), "values from 0 to 1"),
+        (ONE // 16, "values from 0 to 15; expected 0 .* multiply them by 17"),
+    ],
+    ids=["inverted", "pale", "all", "one", "many", "0 and 1", "several of 0 and 1", "int64", "0 to 15"],
+)
+def test_images_unlike_mnist_are_refused_unless_told(start, make_client, images, message):
+    server = start()
+    client = make_client(server)
+    with pytest.raises(InvalidInput, match=message):
+        client.predict(images)
+    assert not server.requests
+    assert len(client.predict(images, as_is=True)) == len(images)
+
+
+@pytest.mark.parametrize(
+    "images",
+    [
+        np.zeros((2, 28, 28), np.uint8),
+        np.full((2, 28, 28), 255, np.uint8),
+        np.random.default_rng(0).integers(0, 256, (2000, 28, 28), np.uint8),
+        np.eye(28, dtype=np.uint8)[None, :3, :3],
+    ],
+    ids=["blank", "full", "noise", "tiny"],
+)
+def test_what_may_be_anything_is_sent(start, make_client, images):
+    assert len(make_client(start()).predict(images)) == len(images)
+
+
+def test_no_image_of_mnist_is_unlike_it():
+    dataset = data.load()
+    for images in (dataset.train_images, dataset.test_images):
+        refuse_unlike_mnist(images)
+    for image in dataset.test_images[:500]:
+        with pytest.raises(InvalidInput, match="light on a rim of ink"):
+            refuse_unlike_mnist(255 - image[None])
+
+
 def test_no_images_give_no_classes(start, make_client):
     prediction = make_client(start()).predict(np.zeros((0, 28, 28), np.uint8))
     assert len(prediction) == 0 and prediction.probabilities.shape == (0, 10)
@@ -85,14 +152,39 @@ def test_a_version_beyond_64_bits_is_refused(start, make_client, version):
     [
         ({"probabilities": np.full((6, 10), "x")}, "probabilities of dtype object; expected integers and real"),
         ({"classes": np.zeros(6, np.float32)}, "classes of dtype float32"),
+        ({"classes": np.array([0, 1, 2, 3, 4, 99])}, "classes from 0 to 99; expected those of its 10 probabilities"),
+        ({"classes": np.array([0, 1, 2, 3, 4, -1])}, "classes from -1 to 4; expected"),
+        ({"probabilities": np.full((6, 10), np.nan, np.float32)}, "some probabilities are NaN or infinite"),
+        ({"probabilities": np.full((6, 10), 0.5, np.float32)}, r"0.5, 0.5, .* for image 0, which add up to 5;"),
+        (
+            {"probabilities": np.float32([[2, -1] + [0] * 8] * 6)},
+            "probabilities 2, -1, 0.* add up to 1; expected 0 to 1",
+        ),
+        ({"probabilities": np.zeros((6, 0), np.float32)}, "expected those of its 0 probabilities"),
     ],
-    ids=["text", "float classes"],
+    ids=["text", "float classes", "class 99", "class -1", "NaN", "sum", "negative", "none"],
 )
 def test_probabilities_that_are_none_are_bad_answers(start, make_client, outputs, message):
     good = {"classes": np.zeros(6, np.int64), "probabilities": np.full((6, 10), 0.1, np.float32)}
     server = start(Predict=lambda request, context: predict_response(request, **good | outputs))
     with pytest.raises(InvalidResponse, match=message):
         make_client(server).predict(SIX_IMAGES)
+
+
+@pytest.mark.parametrize("probabilities", [[0.5] * 10, [2, -1] + [0] * 8, [np.nan] * 10, [np.inf] + [0] * 9])
+def test_one_image_is_checked_as_many_are(start, make_client, probabilities):
+    outputs = {"classes": np.zeros(1, np.int64), "probabilities": np.float32([probabilities])}
+    server = start(Predict=lambda request, context: predict_response(request, **outputs))
+    with pytest.raises(InvalidResponse, match="probabilities"):
+        make_client(server).predict(SIX_IMAGES[0])
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float64, ml_dtypes.bfloat16])
+def test_probabilities_of_little_precision_add_up(start, make_client, dtype):
+    exact = np.random.default_rng(0).dirichlet(np.ones(10), size=6)
+    outputs = {"classes": exact.argmax(axis=1), "probabilities": exact.astype(dtype)}
+    server = start(Predict=lambda request, context: predict_response(request, **outputs))
+    assert len(make_client(server).predict(SIX_IMAGES)) == 6
 
 
 def test_a_picture_is_not_read_by_probabilities_that_are_no_numbers(start, make_client):

@@ -1,13 +1,16 @@
 """`run` and `classify`: any tensors, any examples."""
 
+import contextlib
+import tracemalloc
+
 import numpy as np
 import pytest
 
-from inkling.client import InvalidInput, ServedModel
+from inkling.client import InvalidInput, InvalidResponse, ServedModel
 from inkling.client.protocol import wire_pb2 as wire
 from inkling.client.protocol.tensors import to_tensor
 from tests.client.both import SIX_IMAGES
-from tests.client.stub_server import answered, echo
+from tests.client.stub_server import answered, echo, predict_response
 
 
 def test_run_takes_and_gives_any_tensors(start, make_client):
@@ -84,3 +87,65 @@ def test_classify_gives_labels_in_the_models_order(start, make_client):
         client.classify({"x": np.array([2**63], np.uint64)})
     with pytest.raises(InvalidInput, match="feature 'x' is not a list of values"):
         client.classify({"x": [[1], [2, 3]]})
+
+
+@pytest.mark.parametrize(
+    ("scores", "message"),
+    [([], "no classes for example 1"), ([0.5, np.nan], "a score that is no number for example 1")],
+)
+def test_a_classification_without_scores_to_compare_is_a_bad_answer(start, make_client, scores, message):
+    def behave(request, context):
+        response = wire.ClassificationResponse(model_spec=answered(request))
+        for values in ([1.0], scores):
+            classes = [wire.Class(label="x", score=score) for score in values]
+            response.result.classifications.add(classes=classes)
+        return response
+
+    with pytest.raises(InvalidResponse, match=message):
+        make_client(start(Classify=behave)).classify([{"text": "one"}, {"text": "two"}])
+
+
+def test_an_output_that_claims_more_than_it_has_costs_nothing(start, make_client):
+    """60 bytes that claim a gigabyte: refused before they are it."""
+
+    def behave(request, context):
+        response = wire.PredictResponse(model_spec=answered(request))
+        tensor = response.outputs["y"]
+        tensor.dtype = wire.DT_FLOAT
+        tensor.tensor_shape.dim.add(size=2**28)
+        tensor.float_val.extend([1.0, 2.0])
+        return response
+
+    with (
+        little_memory(),
+        pytest.raises(InvalidResponse, match=r"output 'y': .*\[268435456\] has 2 values"),
+    ):
+        make_client(start(Predict=behave)).run("model", {"x": [1.0]})
+
+
+@contextlib.contextmanager
+def little_memory():
+    tracemalloc.start()
+    try:
+        yield
+        assert tracemalloc.get_traced_memory()[1] < 1 << 24
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("rows", [1, 4])
+def test_one_value_that_stands_for_many_is_never_copied(start, make_client, rows):
+    """As one response, and as the parts of a batch, which would be joined."""
+
+    def behave(request, context):
+        sent = request.inputs["images"].tensor_shape.dim[0].size
+        response = predict_response(request, classes=np.zeros(sent, np.int64))
+        tensor = response.outputs["probabilities"]
+        tensor.dtype = wire.DT_FLOAT
+        tensor.tensor_shape.dim.extend(wire.TensorShapeProto.Dim(size=size) for size in (sent, 2**27))
+        tensor.float_val.append(2.0**-27)
+        return response
+
+    client = make_client(start(Predict=behave), max_rows=1)
+    with little_memory(), pytest.raises(InvalidResponse, match="'probabilities' has the shape .*one value that stands"):
+        client.predict(SIX_IMAGES[:rows])

@@ -196,6 +196,12 @@ def test_bytes_other_than_0_and_1_are_still_truth_values():
         ),
         (tensor(wire.DT_FLOAT, (2**40,), float_val=[1]), "more than a message can hold"),
         (tensor(wire.DT_STRING, (2**40,)), "more than a message can hold"),
+        (tensor(wire.DT_FLOAT, (1,) * 300, float_val=[1]), "has 300 dimensions; expected [36][24] at most"),
+        (tensor(wire.DT_FLOAT, (0, 2**40, 2**40)), "more than a message can hold"),
+        (tensor(wire.DT_STRING, (0, 2**62)), "more than a message can hold"),
+        (tensor(wire.DT_FLOAT, (2**28,), float_val=[1, 2]), "has 2 values, .* expected 16,777,216 elements at most"),
+        (tensor(wire.DT_BFLOAT16, (2**27,), half_val=[1, 2]), "has 2 values, the last of which stands for the rest"),
+        (tensor(wire.DT_STRING, (2**24,), string_val=[b"a", b"b"]), "expected 8,388,608 elements at most"),
         (tensor(wire.DT_RESOURCE, ()), "type resource cannot be held in an array"),
         (tensor(wire.DT_INVALID, ()), "type invalid cannot be held in an array"),
         (tensor(99, ()), "type dtype 99 cannot be held in an array"),
@@ -209,6 +215,24 @@ def test_bytes_other_than_0_and_1_are_still_truth_values():
 def test_broken_tensors_are_bad_answers(broken, message):
     with pytest.raises(InvalidResponse, match=message):
         to_array(broken)
+
+
+def test_as_many_dimensions_as_numpy_has_are_read():
+    assert to_array(tensor(wire.DT_FLOAT, (1,) * 32, float_val=[5])).shape == (1,) * 32
+
+
+@pytest.mark.process
+def test_bfloat16_without_ml_dtypes_is_expanded_without_its_memory():
+    script = (
+        "import sys; sys.modules['ml_dtypes'] = None\n"
+        "from inkling.client.protocol import wire_pb2 as wire\n"
+        "from inkling.client.protocol.tensors import to_array\n"
+        "tensor = wire.TensorProto(dtype=wire.DT_BFLOAT16, half_val=[0x3F80])\n"
+        "tensor.tensor_shape.dim.add(size=2**28)\n"
+        "array = to_array(tensor)\n"
+        "assert array.shape == (2**28,) and array.strides == (0,) and array[5] == 1\n"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True)
 
 
 @pytest.mark.process

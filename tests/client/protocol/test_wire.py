@@ -198,12 +198,14 @@ def test_metadata_is_read_from_upstream_s_any():
     signature.inputs["x"].tensor_shape.unknown_rank = True
     signature.outputs["y"].dtype = types_pb2.DT_STRING
     signature.outputs["y"].tensor_shape.dim.add(size=-1)
+    signature.outputs["z"].dtype = types_pb2.DT_FLOAT  # without a shape: any
     signature.defaults["x"].CopyFrom(tf.make_tensor_proto(1.0))
     theirs.metadata["signature_def"].Pack(signatures)
     found = model_messages.metadata_of(wire.GetModelMetadataResponse.FromString(theirs.SerializeToString()))
     assert (found.model_name, found.version) == ("m", 4)
     assert str(found.signatures["serving_default"].inputs["x"]) == "bfloat16 [...]"
     assert str(found.signatures["serving_default"].outputs["y"]) == "string [-1]"
+    assert found.signatures["serving_default"].outputs["z"].shape is None
     assert found.signatures["serving_default"].optional == {"x"}
 
 

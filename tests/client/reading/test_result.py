@@ -1,11 +1,17 @@
 """Readings of made-up candidates: what is marked, and why."""
 
+import base64
+import dataclasses
+import io
+import re
+
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from inkling.client.reading.page import VIEWS, Page, PageLine, find_digits
-from inkling.client.reading.result import Reading, read_page
+from inkling.client.reading.page import VIEWS, Box, Candidate, LeftOut, Page, PageLine, find_digits
+from inkling.client.reading.result import Reading
+from inkling.client.reading.rounds import read_page
 from inkling.train import data
 from tests.client.reading.made_up import candidate, sure_of
 
@@ -84,3 +90,66 @@ def test_read_page_takes_any_classifier():
     ImageDraw.Draw(picture).line((60, 25, 60, 95), fill=0, width=8)
     assert read_page(find_digits(picture), predict).text == "1"
     assert asked == [(VIEWS, 28, 28)]
+
+
+def test_a_notebook_shows_the_picture_and_the_text(seven):
+    page = dataclasses.replace(page_of(candidate(0, 1, 0), images=seven), picture=np.zeros((40, 3000, 3), np.uint8))
+    html = read_with(page, sure_of(7))._repr_html_()
+    picture, text = re.fullmatch(r'<img src="data:image/png;base64,([^"]+)" alt=""><pre>(.*)</pre>', html).groups()
+    assert Image.open(io.BytesIO(base64.b64decode(picture))).width == 1000
+    assert text == "7"
+
+
+def placed(*extents, signs=None, walls=(), left_out=(), digit):
+    """A line with marks from place to place along it, in its heights; `signs` by the number of the mark."""
+    marks = tuple(
+        Candidate(i, i + 1, Box(0, 0, 10, 20), i, 0.6, 1.0, 0.3, extent, (signs or {}).get(i, ""))
+        for i, extent in enumerate(extents)
+    )
+    images = np.repeat(digit[:1], len(marks) * VIEWS, axis=0)
+    line = PageLine((0.0,) * len(marks), marks, walls)
+    page = Page(np.zeros((40, 60, 3), np.uint8), images, (line,), left_out)
+    return read_with(page, *[sure_of(7)] * len(marks))
+
+
+CLOSE = ((0.0, 0.5), (0.6, 1.1), (1.2, 1.7))
+
+
+@pytest.mark.parametrize(
+    ("last", "text"), [((1.8, 2.3), "7777"), ((2.5, 3.0), "777 7"), ((4.5, 5.0), "777\t7")], ids=["", "word", "column"]
+)
+def test_wide_gaps_are_kept(seven, last, text):
+    assert placed(*CLOSE, last, digit=seven).text == text
+
+
+def test_of_two_digits_nobody_can_say_whether_they_are_far_apart(seven):
+    assert placed((0.0, 0.5), (1.5, 2.0), digit=seven).text == "77"
+
+
+def test_cells_are_parted_by_tabs_and_boxes_for_single_digits_are_not(seven):
+    assert placed(*CLOSE, walls=(-0.1, 1.15, 4.0), digit=seven).text == "77\t7"
+    boxes = ((0.0, 0.5), (1.5, 2.0), (3.0, 3.5))
+    assert placed(*boxes, walls=(-0.5, 1.0, 2.5, 4.0), digit=seven).text == "777"
+
+
+def test_signs_stand_in_the_text_and_not_among_the_digits(seven):
+    reading = placed(*CLOSE, signs={1: "."}, digit=seven)
+    assert reading.text == "7.7" and len(reading.digits) == 2 and reading.confident
+    (line,) = reading.to_json()["lines"]
+    assert line["text"] == "7.7" and [sign["text"] for sign in line["signs"]] == ["."]
+    assert [sign.place for sign in reading.signs] == [1]
+
+
+def test_signs_alone_are_left_out_and_not_passed_over(seven):
+    reading = placed((0.0, 0.5), signs={0: "-"}, digit=seven)
+    assert reading.text == "" and not reading.confident
+    assert "without a digit" in reading.left_out[0].why
+
+
+@pytest.mark.parametrize("may_be_digit", [True, False])
+def test_what_may_be_a_digit_and_was_left_out_takes_the_confidence(seven, may_be_digit):
+    stray = LeftOut(Box(3, 4, 5, 6), "too far off", may_be_digit)
+    reading = placed(*CLOSE, left_out=(stray,), digit=seven)
+    assert reading.confident is not may_be_digit
+    assert reading.to_json()["left_out"] == [{"box": [3, 4, 5, 6], "why": "too far off", "may_be_digit": may_be_digit}]
+    assert any("too far off" in mark for mark in reading.marks()) is may_be_digit

@@ -5,7 +5,8 @@ import pytest
 
 from inkling.client.reading import text_lines
 from inkling.client.reading.ink import Ink
-from inkling.client.reading.text_lines import InkPatch, find_lines, joined
+from inkling.client.reading.patches import InkPatch, joined, stroke_width
+from inkling.client.reading.text_lines import find_lines
 
 
 def ink_of(page, angle=0.0):
@@ -31,14 +32,14 @@ def boxes_of(lines):
 
 def test_what_touches_at_a_corner_is_one_component():
     page = page_with((50, 50, 10, 40), (60, 90, 10, 40), (120, 60, 10, 40))
-    components = text_lines._components(ink_of(page), 6.0)
+    components, _ = text_lines._components(ink_of(page), 6.0)
     assert sorted((each.left, each.width) for each in components) == [(49, 22), (119, 12)]
 
 
 def test_a_component_keeps_its_soft_edge_and_no_others_ink():
     page = page_with((50, 50, 10, 40), (63, 50, 10, 40))
     page[50:90, 60] = 0.3
-    components = text_lines._components(ink_of(page), 6.0)
+    components, _ = text_lines._components(ink_of(page), 6.0)
     left = min(components, key=lambda each: each.left)
     assert left.ink[1:-1, -1].tolist() == pytest.approx([0.3] * 40)
     assert left.ink.sum() == pytest.approx(400 + 12, abs=0.01)
@@ -47,14 +48,15 @@ def test_a_component_keeps_its_soft_edge_and_no_others_ink():
 def test_specks_and_what_comes_from_outside_are_dropped():
     digit, speck = (100, 60, 10, 60), (300, 100, 2, 2)
     shadow, table = (0, 0, 390, 30), (399, 0, 1, 199)
-    found = text_lines._components(ink_of(page_with(digit, speck, shadow, table)), 6.0)
+    found, specks = text_lines._components(ink_of(page_with(digit, speck, shadow, table)), 6.0)
+    assert specks == []
     assert [(each.left, each.top) for each in found] == [(99, 59)]
 
 
 @pytest.mark.parametrize("width", [4, 8, 12])
 def test_a_strokes_width_is_measured(width):
     page = page_with((50, 20, width, 160))
-    assert text_lines._stroke_width(page > 0) == pytest.approx(width, abs=1.5)
+    assert stroke_width([page > 0]) == pytest.approx(width, abs=1.5)
 
 
 def test_joined_patches_lie_where_they_lay():
@@ -115,23 +117,23 @@ def test_a_line_askew_is_followed_by_the_pages_angle():
 
 
 def test_a_wide_gap_within_a_line_is_still_the_line():
-    lines, _ = find_lines(ink_of(page_with((20, 60, 8, 60), (340, 64, 8, 60))))
+    lines = find_lines(ink_of(page_with((20, 60, 8, 60), (340, 64, 8, 60)))).lines
     assert boxes_of(lines) == [[(19, 59), (339, 63)]]
 
 
 def test_lines_are_sorted_and_measured():
     upper = [(20 + 50 * i, 20, 8, 60) for i in range(6)]
     lower = [(40 + 50 * i, 120, 8, 50) for i in range(5)]
-    lines, stroke = find_lines(ink_of(page_with(*reversed(upper + lower))))
+    lines = find_lines(ink_of(page_with(*reversed(upper + lower)))).lines
     assert [len(line.patches) for line in lines] == [6, 5]
     assert [line.height for line in lines] == [62, 52]  # a pixel of soft edge on each side
-    assert stroke == pytest.approx(8, abs=1.5)
+    assert [line.stroke for line in lines] == pytest.approx([8, 8], abs=1.5)
 
 
 @pytest.mark.parametrize("slope", [-0.05, 0.0, 0.08])
 def test_a_long_line_tells_its_own_angle(slope):
     page = page_with(*((20 + 45 * i, round(80 + slope * 45 * i), 8, 40) for i in range(8)))
-    ((line,), _) = find_lines(ink_of(page))
+    (line,) = find_lines(ink_of(page)).lines
     assert line.angle == pytest.approx(np.arctan(slope), abs=0.01)
 
 
@@ -152,5 +154,47 @@ def test_a_long_stroke_may_be_further_off_than_a_dot():
         text_lines._attach(fragment, lines, [40.0], 4.0)
         return len(lines[0]) == 2
 
-    assert attached(patch(28, 0, 20, 6)) and not attached(patch(28, 0, 6, 6))
+    assert attached(patch(12, -14, 20, 6)) and not attached(patch(12, -18, 6, 6))
+    assert attached(patch(28, 34, 6, 6))  # on the line, where a full stop stands
     assert not attached(patch(20 + 17, 0, 60, 6))  # further than FAR, however long
+
+
+def test_a_small_line_beside_a_large_one_is_a_line_of_its_own_height():
+    large = [(20 + 70 * i, 20, 12, 100) for i in range(5)]
+    small = [(30 + 20 * i, 160, 4, 24) for i in range(6)]
+    found = find_lines(ink_of(page_with(*large, *small)))
+    assert [len(line.patches) for line in found.lines] == [5, 6]
+    assert [line.height for line in found.lines] == [102, 26]
+    assert found.strays == ()
+
+
+def test_what_is_in_no_line_is_handed_back_with_the_reason():
+    digits = [(20 + 50 * i, 20, 8, 60) for i in range(6)]
+    far_off = (200, 150, 40, 20)
+    found = find_lines(ink_of(page_with(*digits, far_off)))
+    (stray,) = found.strays
+    assert (stray.patch.left, stray.patch.top, stray.may_be_digit) == (199, 149, False)
+    assert "too small or too far off" in stray.why
+
+
+def test_a_ring_around_digits_is_no_digit():
+    page = page_with(*((100 + 40 * i, 80, 8, 40) for i in range(4)))
+    page[40:44, 60:300] = page[156:160, 60:300] = 1
+    page[40:160, 60:64] = page[40:160, 296:300] = 1
+    found = find_lines(ink_of(page))
+    assert [len(line.patches) for line in found.lines] == [4]
+    assert ["holds marks of its own" in stray.why for stray in found.strays] == [True]
+    assert found.strays[0].may_be_digit
+
+
+def test_raised_and_lowered_rings_stay_in_their_line():
+    digits = [(20 + 40 * i, 60, 8, 60) for i in range(3)]
+    (line,) = find_lines(ink_of(page_with(*digits, (150, 60, 20, 26), (185, 94, 20, 26)))).lines
+    assert len(line.patches) == 5
+
+
+def test_what_stands_in_a_gap_of_its_line_is_in_the_line():
+    outer = [(20, 60, 8, 60), (40, 60, 8, 60), (740, 66, 8, 60), (760, 66, 8, 60)]
+    inner = [(380, 63, 8, 60), (400, 63, 8, 60)]
+    (line,) = find_lines(ink_of(page_with(*outer, *inner, size=(200, 800)))).lines
+    assert len(line.patches) == 6

@@ -125,6 +125,42 @@ def test_other_sites_may_not_ask(web):
     assert status == 403 and "own page" in answer["error"]
 
 
+@pytest.mark.parametrize(
+    ("origin", "status"),
+    [
+        ("http://evil.example", 403),
+        ("http://localhost:1", 403),
+        ("null", 403),
+        ("", 403),
+        ("http://[", 403),
+        ("http://127.0.0.1:{port}", 200),
+    ],
+)
+def test_the_origin_of_a_request_must_be_the_page(web, origin, status):
+    picture = (PICTURES / "two_lines.jpg").read_bytes()
+    assert post(web, picture, Origin=origin.format(port=web.port))[0] == status
+
+
+def test_the_origin_may_be_the_name_that_a_gateway_forwards(web):
+    picture = (PICTURES / "two_lines.jpg").read_bytes()
+    headers = {"Origin": "https://inkling.example", "X-Forwarded-Host": "inkling.example"}
+    assert post(web, picture, **headers)[0] == 200
+
+
+def test_places_are_those_in_the_picture_that_was_sent(web):
+    with Image.open(PICTURES / "two_lines.jpg") as picture:
+        small, factor = picture.convert("L"), 7
+    large = small.resize((small.width * factor, small.height * factor))
+    answers = []
+    for each in (small, large):
+        buffer = io.BytesIO()
+        each.save(buffer, "PNG")
+        answers.append(post(web, buffer.getvalue())[1])
+    assert (answers[1]["width"], answers[1]["height"]) == large.size
+    for one, other in zip(*(answer["lines"][0]["digits"] for answer in answers), strict=True):
+        assert [edge * factor for edge in one["box"]] == pytest.approx(other["box"], abs=2.5 * factor)
+
+
 def test_other_names_are_not_answered_on_loopback(web):
     assert get(web, "/", Host="evil.example")[0] == 400
     assert get(web, "/", Host=f"localhost:{web.port}")[0] == 200

@@ -4,6 +4,7 @@ Needs Chromium (Debian: `apt-get install chromium`). With INKLING_SCREENSHOTS=<f
 """
 
 import base64
+import csv
 import os
 import re
 import shutil
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from playwright.sync_api import expect, sync_playwright
 
 from inkling.train import data
@@ -202,6 +204,192 @@ def test_a_picture_that_is_dropped_or_pasted_is_read(open_page, web, way):
     expect(page.locator("#text")).to_have_text(TRUTH["two_lines.jpg"])
 
 
+def test_undo_and_redo_take_back_clear_example_and_pictures_too(open_page, web):
+    page = open_page(web)
+    text, undo, redo = page.locator("#text"), page.locator("#undo"), page.locator("#redo")
+    draw(page, digits_that_look_like("1"))
+    expect(text).to_have_text("1")
+    page.get_by_role("button", name="Example").click()
+    expect(text).to_have_text("4071")
+    page.locator("#file").set_input_files(PICTURES / "two_lines.jpg")
+    expect(text).to_have_text(TRUTH["two_lines.jpg"])
+    page.get_by_role("button", name="Clear").click()
+    expect(text).to_have_text("Nothing to read yet")
+    expect(redo).to_be_disabled()
+    for expected in (TRUTH["two_lines.jpg"], "4071", "1"):
+        undo.click()
+        expect(text).to_have_text(expected)
+    for expected in ("4071", TRUTH["two_lines.jpg"]):
+        redo.click()
+        expect(text).to_have_text(expected)
+    page.keyboard.press("Control+Shift+Z")
+    expect(text).to_have_text("Nothing to read yet")
+    page.keyboard.press("Control+z")
+    expect(text).to_have_text(TRUTH["two_lines.jpg"])
+
+
+def test_what_is_shown_is_dimmed_until_it_is_the_drawings_own_reading(open_page, web):
+    page = open_page(web)
+    held = []
+    draw(page, digits_that_look_like("1"))
+    expect(page.locator("#text")).to_have_text("1")
+    expect(page.locator("#text")).not_to_have_class(re.compile("old"))
+    page.route("**/read", lambda route: held.append(route))
+    page.get_by_role("button", name="Example").click()
+    for part in ("#text", "#boxes", "#digits"):
+        expect(page.locator(part)).to_have_class(re.compile("old"))
+    expect(page.locator("#progress")).to_have_text("Reading …")
+    expect(page.locator("#progress")).to_contain_text("The server is slow")
+    expect(page.get_by_role("alert")).to_be_hidden()
+    held[0].continue_()
+    expect(page.locator("#text")).to_have_text("4071")
+    for part in ("#text", "#boxes", "#digits"):
+        expect(page.locator(part)).not_to_have_class(re.compile("old"))
+    expect(page.locator("#progress")).to_have_text("")
+
+
+def test_a_picture_that_cannot_be_read_leaves_nothing_of_the_last_one(open_page, web):
+    page = open_page(web)
+    page.get_by_role("button", name="Example").click()
+    expect(page.locator("#text")).to_have_text("4071")
+    page.route("**/read", lambda route: route.fulfill(status=422, json={"error": "too much in it"}))
+    page.keyboard.press("Control+z")
+    draw(page, digits_that_look_like("1"))
+    expect(page.get_by_role("alert")).to_contain_text("This could not be read: too much in it")
+    expect(page.locator("#text")).to_have_text("This was not read")
+    expect(page.locator(".digit")).to_have_count(0)
+
+
+def test_a_slow_model_server_is_slow_and_not_away(open_page, web):
+    page = open_page(web)
+    slow = {"available": None, "slow": True, "server": "s", "model": "mnist", "reason": "no response"}
+    answers = iter([504, 504])
+
+    def refuse_twice(route):
+        if next(answers, None):
+            route.fulfill(status=504, json={"error": "no response in time"})
+        else:
+            route.continue_()
+
+    page.route("**/status", lambda route: route.fulfill(json=slow))
+    page.route("**/read", refuse_twice)
+    page.reload()
+    expect(page.locator("#status-text")).to_have_text("server slow")
+    draw(page, digits_that_look_like("1"))
+    expect(page.locator("#text")).to_have_text("1")
+    expect(page.get_by_role("alert")).to_be_hidden()
+
+
+def test_strokes_keep_their_shape_when_the_window_changes(open_page, web):
+    page = open_page(web)
+    draw(page, digits_that_look_like("71"))
+    expect(page.locator("#text")).to_have_text("71")
+    before = [box.bounding_box() for box in page.locator("#boxes span").all()]
+    asked = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.set_viewport_size({"width": 500, "height": 800})
+    smaller = "before => document.querySelector('#boxes span').getBoundingClientRect().height < before - 1"
+    page.wait_for_function(smaller, arg=before[0]["height"])
+    after = [box.bounding_box() for box in page.locator("#boxes span").all()]
+    for one, other in zip(before, after, strict=True):
+        assert one["width"] / one["height"] == pytest.approx(other["width"] / other["height"], rel=0.1)
+        assert other["height"] < one["height"]
+    assert not [url for url in asked if url.endswith("/read")]
+    draw(page, digits_that_look_like("1"))  # where the pen is, whatever the size
+    expect(page.locator("#boxes span")).not_to_have_count(2)
+    page.keyboard.press("Control+z")
+    page.set_viewport_size(DESKTOP)
+    expect(page.locator("#text")).to_have_text("71")
+
+
+def test_keys_alone_mean_something_only_with_the_drawing_in_focus(open_page, web):
+    page = open_page(web)
+    page.get_by_role("button", name="Picture").focus()
+    page.keyboard.press("e")
+    draw(page, digits_that_look_like("1"))
+    expect(page.locator("#text")).to_have_text("1")
+    page.locator("#text").focus()
+    page.keyboard.press("Escape")
+    page.keyboard.press("e")
+    page.locator("#canvas").focus()
+    page.keyboard.press("E")
+    expect(page.locator("#text")).to_have_text("4071")
+    page.keyboard.press("Control+z")
+    expect(page.locator("#text")).to_have_text("1")
+
+
+def test_the_digits_are_downloaded_as_csv(open_page, web):
+    page = open_page(web)
+    expect(page.locator("#download")).to_be_disabled()
+    page.get_by_role("button", name="Example").click()
+    expect(page.locator("#text")).to_have_text("4071")
+    with page.expect_download() as download:
+        page.locator("#download").click()
+    assert download.value.suggested_filename == "reading.csv"
+    with open(download.value.path(), newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["line"], row["digit"], row["label"]) for row in rows] == [
+        ("1", str(place), label) for place, label in enumerate("4071", 1)
+    ]
+    assert all(float(row["probability"]) > 0.5 and int(row["right"]) > int(row["left"]) for row in rows)
+
+
+def test_the_text_is_copied(open_page, web):
+    page = open_page(web, permissions=["clipboard-read", "clipboard-write"])
+    page.get_by_role("button", name="Example").click()
+    expect(page.locator("#text")).to_have_text("4071")
+    page.get_by_role("button", name="Copy").click()
+    expect(page.locator("#progress")).to_have_text("Copied")
+    assert page.evaluate("navigator.clipboard.readText()") == "4071"
+
+
+def test_light_writing_on_nothing_is_read_as_the_command_line_reads_it(open_page, web):
+    page = open_page(web)
+    page.locator("#file").set_input_files(PICTURES / "white_on_transparent.png")
+    expect(page.locator("#text")).to_have_text(TRUTH["white_on_transparent.png"])
+
+
+def test_a_picture_is_turned(open_page, web):
+    page = open_page(web)
+    turn = page.get_by_role("button", name="Turn")
+    expect(turn).to_be_hidden()
+    page.locator("#file").set_input_files(PICTURES / "two_lines.jpg")
+    expect(page.locator("#text")).to_have_text(TRUTH["two_lines.jpg"])
+    with page.expect_response("**/read") as turned:
+        turn.click()
+    answer = turned.value.json()
+    with Image.open(PICTURES / "two_lines.jpg") as given:
+        assert (answer["height"], answer["width"]) == given.size
+    for _ in range(3):
+        expect(page.locator("#text")).not_to_have_class(re.compile("old"))
+        turn.click()
+    expect(page.locator("#text")).to_have_text(TRUTH["two_lines.jpg"])
+    page.keyboard.press("Control+z")
+    draw(page, digits_that_look_like("1"))
+    expect(turn).to_be_hidden()
+
+
+def test_many_digits_scroll_in_their_list_and_light_up_in_the_picture(open_page, web):
+    page = open_page(web)
+    page.locator("#file").set_input_files(PICTURES / "five_lines.jpg")
+    cards = page.locator(".digit")
+    expect(cards).to_have_count(len(TRUTH["five_lines.jpg"].replace("\n", "")))
+    assert page.locator("#digits").evaluate("list => list.scrollHeight > list.clientHeight && list.tabIndex === 0")
+    assert page.locator("html").evaluate("element => element.scrollHeight") < 2500
+    cards.nth(3).hover()
+    expect(page.locator("#boxes span").nth(3)).to_have_class(re.compile("lit"))
+    expect(page.locator("#boxes .lit")).to_have_count(1)
+
+
+def test_phones_have_a_camera(open_page, web):
+    page = open_page(web, PHONE, has_touch=True, is_mobile=True)
+    expect(page.get_by_role("button", name="Camera")).to_be_visible()
+    assert page.locator("#photo").get_attribute("capture") == "environment"
+    page.locator("#photo").set_input_files(PICTURES / "two_lines.jpg")
+    expect(page.locator("#text")).to_have_text(TRUTH["two_lines.jpg"])
+    expect(open_page(web).get_by_role("button", name="Camera")).to_be_hidden()
+
+
 def test_undo_in_the_middle_of_a_stroke_ends_it(open_page, web):
     page = open_page(web)
     page.locator("#canvas").focus()
@@ -271,6 +459,13 @@ def test_nothing_is_wider_than_a_phone(open_page, web):
     page.locator("#digits").wait_for()
     widths = page.locator("html").evaluate("element => [element.scrollWidth, element.clientWidth]")
     assert widths[0] <= widths[1]
+
+
+@pytest.mark.parametrize("size", [(1180, 900), (1600, 1000), (768, 1024), (640, 560), (390, 844)], ids=str)
+def test_the_example_is_read_at_every_size(open_page, web, size):
+    page = open_page(web, dict(zip(("width", "height"), size, strict=True)))
+    page.get_by_role("button", name="Example").click()
+    expect(page.locator("#text")).to_have_text("4071")
 
 
 def test_everything_to_press_has_a_name(open_page, web):

@@ -6,10 +6,9 @@
 from collections.abc import Callable
 
 from tests.k8s.manifests import Object
-from tests.k8s.rules import flags, network, pods, ray, references, scaling
+from tests.k8s.rules import applied, canary, flags, network, pods, queues, ray, references, scaling
 
 Rule = Callable[[list[Object]], list[str]]
 
-RULES: dict[str, Rule] = {
-    rule.__name__: rule for module in (pods, references, scaling, flags, ray, network) for rule in module.RULES
-}
+MODULES = (pods, references, scaling, flags, ray, network, applied, queues, canary)
+RULES: dict[str, Rule] = {rule.__name__: rule for module in MODULES for rule in module.RULES}

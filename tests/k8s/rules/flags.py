@@ -7,8 +7,10 @@ import sys
 from functools import cache
 
 from inkling.serving.flags import ServerConfig
-from tests.k8s.manifests import ROOT, Object, containers, every_container, find, of_kind, pod_templates
+from tests.k8s.manifests import K8S, ROOT, Object, containers, every_container, find, of_kind, pod_templates
 
+# Polled by the servers that mount them, so an edit must not be a new name.
+POLLED = {"serving-models", "serving-canary-models"}
 SERVER_FLAGS = {field.name for field in dataclasses.fields(ServerConfig)}
 
 
@@ -61,9 +63,10 @@ def polled_files_are_mounted_as_folders(objects: list[Object]) -> list[str]:
     """The kubelet never updates a file that is mounted by subPath, and a polled ConfigMap keeps its name."""
     found = []
     for name, template, container in _server(objects):
-        names = [volume["configMap"]["name"] for volume in template["spec"]["volumes"] if "configMap" in volume]
-        if "serving-models" not in names:
-            found.append(f"{name}: serving-models is not mounted under its own name, so that an edit is a rollout")
+        if _models(template) not in POLLED:
+            found.append(
+                f"{name}: its models.config is not mounted under a name that stays, so that an edit is a rollout"
+            )
         volumes = {volume["name"] for volume in template["spec"]["volumes"] if "configMap" in volume}
         found += [
             f"{name}: {mount['mountPath']} is mounted by subPath"
@@ -73,11 +76,17 @@ def polled_files_are_mounted_as_folders(objects: list[Object]) -> list[str]:
     return found
 
 
+def _models(template: Object) -> str:
+    """The name of the ConfigMap with the models."""
+    [name] = [volume["configMap"]["name"] for volume in template["spec"]["volumes"] if volume["name"] == "models"]
+    return str(name)
+
+
 def models_lie_in_the_repository(objects: list[Object]) -> list[str]:
     """Each base_path in models.config is in the repository's mount, which the servers cannot write."""
     found = []
-    for name, _, container in _server(objects):
-        config = find(objects, "ConfigMap", "serving-models")["data"]["models.config"]
+    for name, template, container in _server(objects):
+        config = find(objects, "ConfigMap", _models(template))["data"]["models.config"]
         mounts = {mount["mountPath"]: mount for mount in container["volumeMounts"]}
         for path in re.findall(r'^ *base_path: "(.*)"', config, re.MULTILINE):
             mount = mounts.get(path.rpartition("/")[0])
@@ -162,8 +171,28 @@ def web_flags_exist(objects: list[Object]) -> list[str]:
     ]
 
 
+@cache
+def canary_flags() -> frozenset[str]:
+    """The flags of the canary's program, from its help."""
+    command = [sys.executable, str(K8S / "components/canary/canary.py"), "--help"]
+    text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    return frozenset(re.findall(r"--[a-z_]+", text))
+
+
+def canary_flags_exist(objects: list[Object]) -> list[str]:
+    """Every flag of the canary's Job is one of its program's."""
+    return [
+        f"{name}: the canary has no flag {argument}"
+        for name, _, container in every_container(objects)
+        if container.get("command", [])[-1:] == ["/etc/canary/canary.py"]
+        for argument in container["args"]
+        if argument.partition("=")[0] not in canary_flags()
+    ]
+
+
 RULES = (
     web_flags_exist,
+    canary_flags_exist,
     server_flags_exist,
     words_point_at_mounted_files,
     polled_files_are_mounted_as_folders,

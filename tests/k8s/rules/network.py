@@ -6,125 +6,151 @@ from dataclasses import dataclass
 from tests.k8s.manifests import Object, autoscalers, containers, every_container, label, of_kind, pod_templates
 
 NAMESPACE = "inkling"
-DNS = 53
+DNS_PORT = 53
+CLIENT_LABEL = "inkling/serving-client"
 COMPONENT = "app.kubernetes.io/component"
 
 
 @dataclass(frozen=True)
 class Pod:
-    """One end of a flow."""
+    """One end of a flow, under the name that k8s/README.md has for it."""
 
     name: str
     labels: tuple[tuple[str, str], ...] = ()
     namespace: str = NAMESPACE
     namespace_labels: tuple[tuple[str, str], ...] = ()
+    outside: bool = False  # no pod, which a selector could match
 
 
 def pod(name: str, namespace: str = NAMESPACE, client_namespace: bool = False, **labels: str) -> Pod:
     """A pod by its labels: component, node (of Ray), client, app (its name)."""
-    keys = {"component": COMPONENT, "node": "ray.io/node-type", "client": "inkling/serving-client"}
+    keys = {"component": COMPONENT, "node": "ray.io/node-type", "client": CLIENT_LABEL}
     keys["app"] = "app.kubernetes.io/name"
     found = {keys[key]: value for key, value in labels.items()}
     if "node" in labels:
         found["ray.io/is-ray-node"] = "yes"
-    own = {"kubernetes.io/metadata.name": namespace} | ({"inkling/serving-client": "true"} if client_namespace else {})
+    own = {"kubernetes.io/metadata.name": namespace} | ({CLIENT_LABEL: "true"} if client_namespace else {})
     return Pod(name, tuple(found.items()), namespace, tuple(own.items()))
 
 
-HEAD = pod("the Ray head", component="train", node="head")
-WORKER = pod("a Ray worker", component="train", node="worker")
-SUBMITTER = pod("the submitter", component="train-submitter")
-SERVING = pod("a model server", component="serving")
-WEB = pod("the web page", component="client-web", client="true")
+Flow = tuple[Pod, Pod, int]
+
+HEAD = pod("Ray head", component="train", node="head")
+WORKER = pod("Ray worker", component="train", node="worker")
+SUBMITTER = pod("submitter", component="train-submitter")
+SERVING = pod("serving", component="serving")
+KSERVE = pod("the pods of the InferenceService", component="serving-kserve")
+WEB = pod("client-web", component="client-web", client="true")
+CLIENT = pod("a pod labelled as a client", client="true")
+TEAM = pod("a pod of a namespace labelled so", namespace="team", client_namespace=True)
 OPERATOR = pod("KubeRay's operator", namespace="kuberay", component="kuberay-operator")
 PROMETHEUS = pod("Prometheus", namespace="monitoring", app="prometheus")
-INGRESS = pod("the ingress controller", namespace="ingress-nginx", component="controller")
+INGRESS = pod("ingress-nginx", namespace="ingress-nginx", component="controller")
 GATEWAY = pod("the Gateway", namespace="envoy-gateway-system", component="proxy")
-TEAM = pod("another team's client", namespace="team", client_namespace=True)
+CANARY = pod("canary", component="canary", client="true")
 STRANGER = pod("a stranger", namespace="elsewhere")
 NEIGHBOUR = pod("a stranger in the namespace", component="other")
-OUTSIDE = None  # no pod: the Kubernetes API, an object store, the internet
+API = Pod("the Kubernetes API", outside=True)
+STORE = Pod("the object store", outside=True)
+DNS = Pod("DNS", outside=True)
+ANY_PORT = 34567  # raylets, workers and TensorFlow's collectives choose theirs
 
-ALWAYS_OPEN = [
-    (SUBMITTER, HEAD, 8265),
-    (OPERATOR, HEAD, 8265),
-    (WORKER, HEAD, 6379),
-    (HEAD, WORKER, 34567),  # raylets and workers choose their ports
-    (WORKER, WORKER, 34567),  # TensorFlow's collectives
-    (WEB, SERVING, 8500),
-    (TEAM, SERVING, 8500),
-    (SUBMITTER, OUTSIDE, 53),
-    (WORKER, OUTSIDE, 53),
-    (WEB, OUTSIDE, 53),
-]
-ALWAYS_CLOSED = [
+# By what opens them: "" is always, "scaled" an autoscaler beside the Ray head, "plaintext" the lack of the tls
+# component, and the others are components.
+FLOWS: dict[str, list[Flow]] = {
+    "": [
+        (HEAD, HEAD, ANY_PORT),
+        (HEAD, WORKER, ANY_PORT),
+        (WORKER, HEAD, ANY_PORT),
+        (WORKER, WORKER, ANY_PORT),
+        (SUBMITTER, HEAD, 8265),
+        (OPERATOR, HEAD, 8265),
+        (WEB, SERVING, 8500),
+        (CLIENT, SERVING, 8500),
+        (TEAM, SERVING, 8500),
+        *((source, DNS, 53) for source in (HEAD, WORKER, SUBMITTER, SERVING, WEB, CLIENT)),
+    ],
+    "plaintext": [(source, SERVING, 8501) for source in (WEB, CLIENT, TEAM)],
+    "scaled": [(HEAD, API, 443), (HEAD, API, 6443)],
+    "monitoring": [(PROMETHEUS, SERVING, 8501), (PROMETHEUS, HEAD, 8080), (PROMETHEUS, WORKER, 8080)],
+    "ingress": [(INGRESS, WEB, 8000)],
+    "gateway": [(GATEWAY, WEB, 8000), (GATEWAY, SERVING, 8500)],
+    "kserve": [(source, KSERVE, port) for source in (CLIENT, TEAM) for port in (8500, 8501)],
+    "canary": [(CANARY, API, 443), (CANARY, API, 6443)],  # to the servers its label opens the way
+    "object-store": [(source, STORE, port) for source in (HEAD, WORKER, SERVING) for port in (443, 9000)],
+}
+ALWAYS_CLOSED: list[Flow] = [
     (STRANGER, HEAD, 8265),
     (STRANGER, HEAD, 6379),
     (NEIGHBOUR, HEAD, 8265),
     (WEB, HEAD, 8265),
+    (CLIENT, HEAD, 8265),
     (SERVING, HEAD, 8265),
     (WORKER, SERVING, 8500),
     (STRANGER, SERVING, 8500),
     (STRANGER, SERVING, 8501),
     (NEIGHBOUR, SERVING, 8500),
+    (NEIGHBOUR, SERVING, 8501),
     (STRANGER, WEB, 8000),
+    (CLIENT, WEB, 8000),
     (GATEWAY, SERVING, 8501),
     (GATEWAY, HEAD, 8265),
-    (WEB, OUTSIDE, 443),
-    (SUBMITTER, OUTSIDE, 443),
+    (WEB, API, 443),
+    (CLIENT, API, 443),
+    (SUBMITTER, API, 443),
     (OPERATOR, WORKER, 10002),
     (PROMETHEUS, HEAD, 8265),
 ]
-SCALED = [(HEAD, OUTSIDE, 443), (HEAD, OUTSIDE, 6443)]  # the autoscaler's Kubernetes API
-MONITORED = [(PROMETHEUS, SERVING, 8501), (PROMETHEUS, HEAD, 8080), (PROMETHEUS, WORKER, 8080)]
-PUBLISHED = [(INGRESS, WEB, 8000)]
-ROUTED = [(GATEWAY, WEB, 8000), (GATEWAY, SERVING, 8500)]
-STORED = [(HEAD, OUTSIDE, 443), (WORKER, OUTSIDE, 443), (SERVING, OUTSIDE, 443)]
 
 
-def _has(objects: list[Object], kind: str) -> bool:
-    return bool(of_kind(objects, kind))
+def _reasons(objects: list[Object]) -> set[str]:
+    """The keys of FLOWS that hold for these objects."""
+    found = {
+        "": True,
+        "plaintext": not of_kind(objects, "Certificate"),
+        "scaled": any(autoscalers(objects)),
+        "monitoring": of_kind(objects, "ServiceMonitor"),
+        "kserve": any(policy["metadata"]["name"] == "serving-kserve" for policy in of_kind(objects, "NetworkPolicy")),
+        "ingress": of_kind(objects, "Ingress"),
+        "gateway": of_kind(objects, "GRPCRoute"),
+        "canary": of_kind(objects, "CronJob"),
+        "object-store": not of_kind(objects, "PersistentVolumeClaim"),
+    }
+    return {reason for reason, holds in found.items() if holds}
 
 
 def needed_flows_are_open(objects: list[Object]) -> list[str]:
-    """What the parts need to reach, by the policies in force."""
-    flows = [*ALWAYS_OPEN]
-    flows += SCALED if any(autoscalers(objects)) else []
-    flows += MONITORED if _has(objects, "ServiceMonitor") else []
-    flows += PUBLISHED if _has(objects, "Ingress") else []
-    flows += ROUTED if _has(objects, "GRPCRoute") else []
-    flows += [] if _has(objects, "PersistentVolumeClaim") else STORED
+    """What the parts need to reach, and what k8s/README.md promises to callers, by the policies in force."""
     return [
-        f"{_name(source)} cannot reach {_name(target)}:{port}"
-        for source, target, port in flows
+        f"{source.name} cannot reach {target.name}:{port}"
+        for reason in sorted(_reasons(objects))
+        for source, target, port in FLOWS[reason]
         if not _allowed(objects, source, target, port)
     ]
 
 
 def other_flows_are_closed(objects: list[Object]) -> list[str]:
     """What would be of use to an intruder, among the flows that nothing needs."""
-    flows = [*ALWAYS_CLOSED]
-    flows += [] if _has(objects, "ServiceMonitor") else MONITORED
-    flows += [] if _has(objects, "Ingress") else PUBLISHED
-    flows += [] if _has(objects, "GRPCRoute") else ROUTED
-    flows += [(SERVING, OUTSIDE, 443), (WORKER, OUTSIDE, 443)] if _has(objects, "PersistentVolumeClaim") else []
-    if not any(autoscalers(objects)):
-        flows += [flow for flow in SCALED if _has(objects, "PersistentVolumeClaim") or flow not in STORED]
+    reasons = _reasons(objects)
+    needed = {_way(flow) for reason in reasons for flow in FLOWS[reason]}
+    unused = [flow for reason in FLOWS.keys() - reasons for flow in FLOWS[reason]]
     return [
-        f"{_name(source)} can reach {_name(target)}:{port}"
-        for source, target, port in flows
-        if _allowed(objects, source, target, port)
+        f"{source.name} can reach {target.name}:{port}"
+        for source, target, port in [*ALWAYS_CLOSED, *unused]
+        if _way((source, target, port)) not in needed and _allowed(objects, source, target, port)
     ]
 
 
-def _name(end: Pod | None) -> str:
-    return end.name if end else "outside"
+def _way(flow: Flow) -> tuple[Pod, Pod | None, int]:
+    """What a policy can tell apart: outside there are only ports."""
+    source, target, port = flow
+    return source, None if target.outside else target, port
 
 
-def _allowed(objects: list[Object], source: Pod, target: Pod | None, port: int) -> bool:
+def _allowed(objects: list[Object], source: Pod, target: Pod, port: int) -> bool:
     """Whether a connection gets through: a rule at either end, where policies choose that end at all."""
     out = _policies(objects, source, "Egress")
-    into = _policies(objects, target, "Ingress") if target else []
+    into = _policies(objects, target, "Ingress")
     out_open = not out or any(_lets(policy, rule, "to", target, port) for policy, rule in _rules(out, "egress"))
     in_open = not into or any(_lets(policy, rule, "from", source, port) for policy, rule in _rules(into, "ingress"))
     return out_open and in_open
@@ -134,7 +160,8 @@ def _policies(objects: list[Object], end: Pod, direction: str) -> list[Object]:
     return [
         policy
         for policy in of_kind(objects, "NetworkPolicy")
-        if policy["metadata"].get("namespace", NAMESPACE) == end.namespace
+        if not end.outside
+        and policy["metadata"].get("namespace", NAMESPACE) == end.namespace
         and direction in policy["spec"]["policyTypes"]
         and _matches(policy["spec"]["podSelector"], dict(end.labels))
     ]
@@ -146,15 +173,15 @@ def _rules(policies: list[Object], direction: str) -> Iterator[tuple[Object, Obj
             yield policy, rule
 
 
-def _lets(policy: Object, rule: Object, side: str, other: Pod | None, port: int) -> bool:
+def _lets(policy: Object, rule: Object, side: str, other: Pod, port: int) -> bool:
     ports = rule.get("ports", [])
     # What this little model of a network does not know, lest it be passed over.
     assert all(entry.keys() <= {"protocol", "port"} for entry in ports), ports
-    assert all(entry["protocol"] == "TCP" or entry["port"] == DNS for entry in ports), ports
+    assert all(entry["protocol"] == "TCP" or entry["port"] == DNS_PORT for entry in ports), ports
     if ports and port not in [entry["port"] for entry in ports]:
         return False
     peers = rule.get(side)
-    return not peers or (other is not None and any(_is_peer(policy, peer, other) for peer in peers))
+    return not peers or (not other.outside and any(_is_peer(policy, peer, other) for peer in peers))
 
 
 def _is_peer(policy: Object, peer: Object, other: Pod) -> bool:
@@ -202,7 +229,7 @@ def policies_name_ports_in_use(objects: list[Object]) -> list[str]:
         for rule in policy["spec"].get("ingress", []):
             for name, template in (pair for item in objects for pair in pod_templates(item)):
                 labels = dict(template.get("metadata", {}).get("labels", {}))
-                if not _matches(policy["spec"]["podSelector"], labels | _added_by_kuberay(name)):
+                if not _matches(policy["spec"]["podSelector"], labels):
                     continue
                 opened = {port["containerPort"] for c in containers(template) for port in c.get("ports", [])}
                 asked = {entry["port"] for entry in rule.get("ports", [])} or opened
@@ -219,12 +246,6 @@ def policies_name_ports_in_use(objects: list[Object]) -> list[str]:
             if unused and not probed:
                 found.append(f"{name}: no policy lets anybody in to {port['containerPort']}")
     return found
-
-
-def _added_by_kuberay(name: str) -> dict[str, str]:
-    if not name.startswith("Ray") or name.endswith("submitter"):
-        return {}
-    return {"ray.io/is-ray-node": "yes", "ray.io/node-type": "head" if name.endswith(" head") else "worker"}
 
 
 RULES = (

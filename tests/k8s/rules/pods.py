@@ -10,6 +10,7 @@ from tests.k8s.rules.quantities import amount
 # What a Job in a namespace of its own may do to make a folder of the node.
 FOLDER = "/var/lib/inkling"
 FOLDER_CAPABILITIES = {"CHOWN", "DAC_OVERRIDE", "FOWNER"}
+DIGEST = re.compile(r"@sha256:[0-9a-f]{64}$")
 OWN_IMAGE = re.compile(r"(?:^|/)inkling/(train|serving|client)$")
 LABELS = ("app.kubernetes.io/name", "app.kubernetes.io/component", "app.kubernetes.io/part-of")
 
@@ -90,12 +91,14 @@ def read_only_roots_have_a_tmp(objects: list[Object]) -> list[str]:
 
 
 def images_are_pinned(objects: list[Object]) -> list[str]:
-    """A tag that is not `latest`; our own images carry the project's version."""
+    """A digest, or a tag that is not `latest`; our own images carry the project's version, where they have a tag."""
     version = (ROOT / "VERSION").read_text().strip()
     found = []
     for name, _, container in every_container(objects):
+        if DIGEST.search(container["image"]):
+            continue
         image, _, tag = container["image"].rpartition(":")
-        if not image or "/" in tag or tag == "latest":
+        if "@" in image or not image or "/" in tag or tag == "latest":
             found.append(f"{name}: image {container['image']} has no fixed tag")
         elif OWN_IMAGE.search(image) and tag not in (version, f"{version}-gpu"):
             found.append(f"{name}: image {container['image']} is not of version {version}")
@@ -119,12 +122,14 @@ def requests_are_within_limits(objects: list[Object]) -> list[str]:
 
 
 def pods_carry_the_labels(objects: list[Object]) -> list[str]:
-    """name, component and part-of, and the object that makes the pods the same ones."""
+    """name, component and part-of, and the object that makes the pods the same ones. KubeRay names Ray's pods."""
     found = []
     for item in objects:
         for name, template in pod_templates(item):
             labels = template.get("metadata", {}).get("labels", {})
             found += [f"{name}: no label {key}" for key in LABELS if key not in labels]
+            if "ray.io/is-ray-node" in labels:
+                continue
             own = item["metadata"].get("labels", {}).get(LABELS[0])
             found += [f"{name}: is named {labels.get(LABELS[0])}, {label(item)} {own}"] * (labels.get(LABELS[0]) != own)
     return found

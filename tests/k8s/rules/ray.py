@@ -8,6 +8,9 @@ from tests.k8s.rules.quantities import amount
 # kuberay/ray-operator: apis/ray/v1/rayjob_types.go, controllers/ray/utils/validation.go and constant.go of v1.7
 SUBMISSION_MODES = ("K8sJobMode", "HTTPMode", "InteractiveMode", "SidecarMode")
 LONGEST_NAME = {"RayCluster": 53, "RayJob": 47, "RayCronJob": 41}  # each name gets six characters more on its way down
+# Before it KubeRay probes by wget, a command that the images lack, and from 2.52 on Ray knows tokens.
+FIRST_PROBED_BY_HTTP = (2, 53)
+TOKEN_VARIABLES = {"RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"}
 RESOURCE_PARAMETERS = ("num-cpus", "num-gpus", "memory", "resources")
 
 
@@ -100,7 +103,7 @@ def gpu_pods_find_gpu_nodes(objects: list[Object]) -> list[str]:
                 found.append(f"{name}: request and limit of GPUs differ")
             if gpus and "nvidia.com/gpu" not in {entry.get("key") for entry in template["spec"].get("tolerations", [])}:
                 found.append(f"{name}: does not tolerate the taint nvidia.com/gpu")
-            if gpus and not container["image"].endswith("-gpu"):
+            if gpus and not container["image"].endswith("-gpu") and "@" not in container["image"]:
                 found.append(f"{name}: {container['image']} has no CUDA")
     return found
 
@@ -117,6 +120,30 @@ def one_ray_everywhere(objects: list[Object]) -> list[str]:
         images = {container["image"] for _, template in pod_templates(item) for container in containers(template)}
         if len(images) != 1:
             found.append(f"{label(item)}: several images: {sorted(images)}")
+    return found
+
+
+def kuberay_probes_by_http(objects: list[Object]) -> list[str]:
+    """rayVersion is there and new enough for it; else the probes are commands that the images would need."""
+    found = []
+    for name, spec in _jobs(objects):
+        version = spec["rayClusterSpec"].get("rayVersion", "0.0")
+        if tuple(int(part) for part in version.split(".")[:2]) < FIRST_PROBED_BY_HTTP:
+            found.append(f"{name}: with rayVersion {version} KubeRay probes by wget, which the image lacks")
+    return found
+
+
+def ray_asks_for_a_token(objects: list[Object]) -> list[str]:
+    """authOptions turn it on for head, workers, autoscaler and submitter, unless one has variables of its own."""
+    found = []
+    for item in of_kind(objects, "RayJob", "RayCronJob"):
+        cluster = ray_job_spec(item)["rayClusterSpec"]
+        if cluster.get("authOptions", {}).get("mode") != "token":
+            found.append(f"{label(item)}: whoever reaches its head may run code there; set authOptions.mode to token")
+        own = [(name, container) for name, template in pod_templates(item) for container in containers(template)]
+        for name, container in [*own, (f"{label(item)} autoscaler", cluster.get("autoscalerOptions", {}))]:
+            names = {variable["name"] for variable in container.get("env", [])} & TOKEN_VARIABLES
+            found += [f"{name}: its {variable} keeps KubeRay from setting it" for variable in sorted(names)]
     return found
 
 
@@ -149,18 +176,20 @@ def ray_pods_stop_gracefully_and_once(objects: list[Object]) -> list[str]:
     return found
 
 
-def only_an_autoscaler_has_a_token(objects: list[Object]) -> list[str]:
-    """The head's token is for the autoscaler, and there only where that is; nobody else in the namespace gets one."""
+def only_who_asks_kubernetes_has_a_token(objects: list[Object]) -> list[str]:
+    """The head's is for its autoscaler, and there only where that is; else who has a role gets one, and nobody else."""
     found = []
     for name, spec in _jobs(objects):
         scales = spec["rayClusterSpec"].get("enableInTreeAutoscaling", False)
         mounted = spec["rayClusterSpec"]["headGroupSpec"]["template"]["spec"].get("automountServiceAccountToken")
         if mounted is not scales:
             found.append(f"{name}: the head's token is mounted: {mounted}, needed: {scales}")
-    for item in objects:
-        for name, template in pod_templates(item):
-            if not name.endswith(" head") and template["spec"].get("automountServiceAccountToken") is not False:
-                found.append(f"{name}: a token is mounted")
+    accounts = {subject["name"] for item in of_kind(objects, "RoleBinding") for subject in item["subjects"]}
+    for name, template in (pair for item in objects for pair in pod_templates(item)):
+        mounted = template["spec"].get("automountServiceAccountToken")
+        needed = template["spec"].get("serviceAccountName") in accounts
+        if not name.endswith(" head") and mounted is not needed:
+            found.append(f"{name}: a token is mounted: {mounted}, needed: {needed}")
     return found
 
 
@@ -182,8 +211,10 @@ RULES = (
     workers_have_what_the_training_asks_for,
     gpu_pods_find_gpu_nodes,
     one_ray_everywhere,
+    kuberay_probes_by_http,
+    ray_asks_for_a_token,
     the_head_trains_nothing,
     ray_pods_stop_gracefully_and_once,
-    only_an_autoscaler_has_a_token,
+    only_who_asks_kubernetes_has_a_token,
     a_retry_goes_on,
 )

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator
 
-from tests.k8s.manifests import Object, containers, every_container, label, of_kind, pod_templates
+from tests.k8s.manifests import Object, containers, every_container, label, of_kind, pod_templates, services
 
 # Made by people; a Certificate names its own, which cert-manager makes.
 FOREIGN_SECRETS = {"object-store"}
@@ -23,13 +23,13 @@ def _labels(template: Object) -> Object:
 
 
 def selectors_find_pods(objects: list[Object]) -> list[str]:
-    """Deployments their own, Services, budgets and PodMonitors at least one."""
+    """Deployments their own; Services, those that KubeRay makes among them, budgets and PodMonitors at least one."""
     found = []
     for item in of_kind(objects, "Deployment"):
         selector = item["spec"]["selector"]["matchLabels"]
         if not _selects(selector, _labels(item["spec"]["template"])):
             found.append(f"{label(item)}: its selector does not match its own pods")
-    for item in of_kind(objects, "Service", "PodDisruptionBudget", "PodMonitor"):
+    for item in [*services(objects), *of_kind(objects, "PodDisruptionBudget", "PodMonitor")]:
         selector = item["spec"]["selector"]
         selector = selector.get("matchLabels", selector)
         if not any(_selects(selector, _labels(template)) for _, template in _pods(objects)):
@@ -52,7 +52,7 @@ def ports_have_short_unique_names(objects: list[Object]) -> list[str]:
 def services_reach_open_ports(objects: list[Object]) -> list[str]:
     """A Service's target port is one that a container of the pods behind it opens."""
     found = []
-    for item in of_kind(objects, "Service"):
+    for item in services(objects):
         behind = [template for _, template in _pods(objects) if _selects(item["spec"]["selector"], _labels(template))]
         for port in item["spec"]["ports"]:
             target = port.get("targetPort", port["port"])
@@ -104,13 +104,18 @@ def named_objects_exist(objects: list[Object]) -> list[str]:
     wanted: list[tuple[str, str]] = []
     for name, template in (pair for item in objects for pair in pod_templates(item)):
         wanted += [(name, reference) for reference in _references(template)]
-    for item in of_kind(objects, "HorizontalPodAutoscaler"):
+    for item in of_kind(objects, "HorizontalPodAutoscaler", "ScaledObject"):
         target = item["spec"]["scaleTargetRef"]
         wanted.append((label(item), f"{target['kind']}/{target['name']}"))
     for item in of_kind(objects, "Ingress"):
         for rule in item["spec"]["rules"]:
             wanted += [(label(item), f"Service/{path['backend']['service']['name']}") for path in rule["http"]["paths"]]
     wanted += [(label(item), f"Service/{backend['name']}") for item, backend in _route_backends(objects)]
+    for item in of_kind(objects, "BackendTLSPolicy"):
+        ends = [*item["spec"]["targetRefs"], *item["spec"]["validation"]["caCertificateRefs"]]
+        wanted += [(label(item), f"{end['kind']}/{end['name']}") for end in ends]
+    for item in of_kind(objects, "RoleBinding"):
+        wanted += [(label(item), f"{end['kind']}/{end['name']}") for end in (item["roleRef"], *item["subjects"])]
     return [f"{name}: there is no {reference}" for name, reference in wanted if reference not in known]
 
 
@@ -135,6 +140,18 @@ def routes_reach_ports_of_services(objects: list[Object]) -> list[str]:
     return found + [f"host name {name} is of several routes" for name in set(names) if names.count(name) > 1]
 
 
+def gateways_speak_as_their_backends_do(objects: list[Object]) -> list[str]:
+    """Where the servers have TLS, so has the Gateway's way to each of them, by a name of their certificate."""
+    names = {name for item in of_kind(objects, "Certificate") for name in item["spec"].get("dnsNames", [])}
+    policies = of_kind(objects, "BackendTLSPolicy")
+    covered = {end["name"] for item in policies for end in item["spec"]["targetRefs"]}
+    asked = [(label(item), item["spec"]["validation"]["hostname"]) for item in policies]
+    found = [f"{name}: no certificate has the name {host}" for name, host in asked if host not in names]
+    routes = of_kind(objects, "GRPCRoute") if policies else []
+    backends = {end["name"] for item in routes for rule in item["spec"]["rules"] for end in rule["backendRefs"]}
+    return found + [f"Service/{name}: the Gateway speaks plaintext with it" for name in sorted(backends - covered)]
+
+
 def _references(template: Object) -> Iterator[str]:
     if account := template["spec"].get("serviceAccountName"):
         yield f"ServiceAccount/{account}"
@@ -143,7 +160,7 @@ def _references(template: Object) -> Iterator[str]:
             yield f"PersistentVolumeClaim/{volume['persistentVolumeClaim']['claimName']}"
         if "configMap" in volume:
             yield f"ConfigMap/{volume['configMap']['name']}"
-        if "secret" in volume:
+        if "secret" in volume and not volume["secret"].get("optional"):
             yield f"Secret/{volume['secret']['secretName']}"
     for container in containers(template):
         for source in container.get("envFrom", []):
@@ -159,12 +176,12 @@ def monitors_scrape_named_ports(objects: list[Object]) -> list[str]:
     found = []
     for item in of_kind(objects, "ServiceMonitor"):
         selector = item["spec"]["selector"]["matchLabels"]
-        services = [
+        chosen = [
             service
             for service in of_kind(objects, "Service")
             if _selects(selector, service["metadata"].get("labels", {}))
         ]
-        ports = {port["name"] for service in services for port in service["spec"]["ports"]}
+        ports = {port["name"] for service in chosen for port in service["spec"]["ports"]}
         found += [f"{label(item)}: no port {e['port']}" for e in item["spec"]["endpoints"] if e["port"] not in ports]
     for item in of_kind(objects, "PodMonitor"):
         selector = item["spec"]["selector"]["matchLabels"]
@@ -215,4 +232,5 @@ RULES = (
     monitors_scrape_named_ports,
     monitors_are_looked_at,
     routes_reach_ports_of_services,
+    gateways_speak_as_their_backends_do,
 )

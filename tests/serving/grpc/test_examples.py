@@ -67,6 +67,21 @@ def test_the_context_adds_to_every_example_and_the_example_wins(predictions):
     assert [each.value for each in predictions.Regress(request, timeout=PATIENCE_S).result.regressions] == [4.0, 5.0]
 
 
+def test_regress_goes_by_the_graphs_dtype_and_not_by_the_signatures(predictions):
+    for signature in ("regress_without_dtype", "regress_of_another_dtype"):
+        request = regression(signature, examples=[example(x=2.0), example(x=4.0)])
+        request.model_spec.name = "half_plus_three"
+        result = predictions.Regress(request, timeout=PATIENCE_S).result
+        assert [each.value for each in result.regressions] == [4.0, 5.0]
+
+
+def test_a_signature_that_takes_numbers_takes_no_examples(predictions):
+    request = regression("regress_of_numbers", examples=[example(x=2.0)])
+    request.model_spec.name = "half_plus_three"
+    code, text = refusal(predictions.Regress, request)
+    assert code == "INVALID_ARGUMENT" and "Expects arg[0] to be float but string is provided" in text
+
+
 def test_multi_inference_answers_each_task_on_the_same_input(predictions):
     request = multi_inference((MODEL, "regress_x_to_y", REGRESS), (MODEL, "classify_x_to_y", CLASSIFY))
     first, second = predictions.MultiInference(request, timeout=PATIENCE_S).results
@@ -81,7 +96,7 @@ def test_multi_inference_answers_each_task_on_the_same_input(predictions):
     [
         ("nope", [example(x=1.0)], "INVALID_ARGUMENT", "No signature was found with the name: nope"),
         ("classify_x_to_y", [], "INVALID_ARGUMENT", "Input is empty."),
-        ("serving_default", [example(x=1.0)], "INVALID_ARGUMENT", "Expected input Tensor of DT_STRING"),
+        ("serving_default", [example(x=1.0)], "INVALID_ARGUMENT", 'at least one of "classes" or "scores"'),
         ("regress_x_to_y", [example(x=1.0)], "INVALID_ARGUMENT", 'at least one of "classes" or "scores"'),
     ],
     ids=["unknown signature", "no examples", "no examples signature", "a regression"],

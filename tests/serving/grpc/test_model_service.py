@@ -1,5 +1,9 @@
 """GetModelStatus, GetModelMetadata, HandleReloadConfigRequest, health and reflection."""
 
+import json
+import urllib.error
+import urllib.request
+
 import grpc
 import numpy as np
 import pytest
@@ -9,7 +13,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from tensorflow_serving.apis import get_model_metadata_pb2, get_model_status_pb2, model_management_pb2
 from tensorflow_serving.config import model_server_config_pb2
 
-from tests.patience import PATIENCE_S
+from tests.patience import PATIENCE_S, wait_until
 from tests.server_process import ServerProcess
 from tests.serving.conftest import predict_request
 
@@ -163,10 +167,39 @@ def test_reload_replaces_the_models_and_assigns_labels(repository):
         models.HandleReloadConfigRequest(gone, timeout=PATIENCE_S)
         code, text = refusal(predictions.Predict, predict_request("scale", {"x": x}))
         assert (code, text) == ("NOT_FOUND", "Servable not found for request: Latest(scale)")
+        wait_until(lambda: status_over_rest(server, "scale") == [("2", "END"), ("1", "END")])
 
         broken = reload_request(("broken", repository / "nowhere"))
         code, text = refusal(models.HandleReloadConfigRequest, broken)
         assert code == "UNKNOWN" and text.startswith("1 model(s) did not become available: {")
+
+
+def status_over_rest(server, name):
+    with urllib.request.urlopen(f"{server.rest_url}/v1/models/{name}") as page:
+        return [(each["version"], each["state"]) for each in json.load(page)["model_version_status"]]
+
+
+def test_a_server_without_models_is_not_ready(repository):
+    from tensorflow_serving.apis import model_service_pb2_grpc
+
+    with (
+        ServerProcess("--model_name=scale", f"--model_base_path={repository / 'scale'}") as server,
+        grpc.insecure_channel(server.address) as channel,
+    ):
+        models = model_service_pb2_grpc.ModelServiceStub(channel)
+        models.HandleReloadConfigRequest(empty_reload_request(), timeout=PATIENCE_S)
+        with pytest.raises(urllib.error.HTTPError) as caught:
+            urllib.request.urlopen(f"{server.rest_url}/readyz")
+        assert caught.value.code == 503 and caught.value.read() == b"no model is configured\n"
+        wait_until(lambda: not server.is_serving())
+        models.HandleReloadConfigRequest(reload_request(("scale", repository / "scale")), timeout=PATIENCE_S)
+        wait_until(server.is_serving)
+
+
+def empty_reload_request():
+    request = model_management_pb2.ReloadConfigRequest()
+    request.config.model_config_list.SetInParent()
+    return request
 
 
 @pytest.mark.parametrize("service", ["", "tensorflow.serving.PredictionService", "ModelService", "scale"])
@@ -180,6 +213,39 @@ def test_health_is_serving(channel, service):
 def test_health_does_not_know_other_services(channel):
     call = health_pb2_grpc.HealthStub(channel).Check
     assert refusal(call, health_pb2.HealthCheckRequest(service="nope"))[0] == "NOT_FOUND"
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        "/grpc.health.v1.Health/Check",
+        "/tensorflow.serving.ModelService/GetModelStatus",
+        "/tensorflow.ProfilerService/Profile",
+    ],
+)
+def test_bytes_that_are_no_request_are_the_callers_mistake(channel, server, method):
+    before = len(server.log_text())  # the server is other files' too
+    code, text = refusal(channel.unary_unary(method), b"\xff\xff\xff")
+    assert code == "INVALID_ARGUMENT" and text.startswith("cannot parse the request as ")
+    assert "Traceback" not in server.log_text()[before:]
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda channel: channel.unary_stream("/grpc.health.v1.Health/Watch")(b"\xff\xff\xff", timeout=PATIENCE_S),
+        lambda channel: channel.stream_stream("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo")(
+            iter([b"\xff\xff\xff"]), timeout=PATIENCE_S
+        ),
+    ],
+    ids=["watch", "reflection"],
+)
+def test_bytes_that_are_no_request_of_a_stream_are_the_callers_mistake(channel, server, call):
+    before = len(server.log_text())
+    with pytest.raises(grpc.RpcError) as caught:
+        next(call(channel))
+    assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+    assert "Traceback" not in server.log_text()[before:]
 
 
 def test_health_can_be_watched(channel):
@@ -198,16 +264,47 @@ def test_reflection_lists_the_services(channel):
     assert {"tensorflow.serving.PredictionService", "tensorflow.serving.ModelService", "grpc.health.v1.Health"} <= names
 
 
-@pytest.mark.parametrize("service", ["PredictionService", "ModelService"])
-def test_reflection_describes_the_services(channel, service):
+def described(channel, symbol):
+    """The files in which reflection finds `symbol`; the error's code where it does not."""
     stub = reflection_pb2_grpc.ServerReflectionStub(channel)
-    request = reflection_pb2.ServerReflectionRequest(file_containing_symbol=f"tensorflow.serving.{service}")
+    request = reflection_pb2.ServerReflectionRequest(file_containing_symbol=symbol)
     answer = next(stub.ServerReflectionInfo(iter([request]), timeout=PATIENCE_S))
-    files = [
+    if answer.HasField("error_response"):
+        return answer.error_response.error_code
+    return [
         descriptor_pb2.FileDescriptorProto.FromString(file)
         for file in answer.file_descriptor_response.file_descriptor_proto
     ]
+
+
+@pytest.mark.parametrize("service", ["PredictionService", "ModelService"])
+def test_reflection_describes_the_services(channel, service):
+    files = described(channel, f"tensorflow.serving.{service}")
     assert service in {described.name for file in files for described in file.service}
+
+
+@pytest.mark.parametrize(
+    ("symbol", "file"),
+    [
+        ("tensorflow.serving.PredictionService.Predict", "tensorflow_serving/apis/prediction_service.proto"),
+        ("tensorflow.serving.ModelService.GetModelStatus", "tensorflow_serving/apis/model_service.proto"),
+        ("grpc.health.v1.Health.Check", "grpc_health/v1/health.proto"),
+        ("tensorflow.serving.PredictRequest", "tensorflow_serving/apis/predict.proto"),
+        ("tensorflow.serving.PredictRequest.inputs", "tensorflow_serving/apis/predict.proto"),
+        ("tensorflow.serving.ModelSpec.version_choice", "tensorflow_serving/apis/model.proto"),
+        ("tensorflow.serving.ModelVersionStatus.State", "tensorflow_serving/apis/get_model_status.proto"),
+        ("tensorflow.serving.ModelVersionStatus.State.LOADING", "tensorflow_serving/apis/get_model_status.proto"),
+    ],
+)
+def test_reflection_finds_what_clients_ask_for(channel, symbol, file):
+    assert file in {described.name for described in described(channel, symbol)}
+
+
+@pytest.mark.parametrize(
+    "symbol", ["tensorflow.serving.PredictionService.Nope", "tensorflow.serving.PredictRequest.nope", "nope", ""]
+)
+def test_reflection_does_not_find_what_is_not_there(channel, symbol):
+    assert described(channel, symbol) == grpc.StatusCode.NOT_FOUND.value[0]
 
 
 def test_config_kinds_do_not_mix(model_service):

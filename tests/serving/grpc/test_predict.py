@@ -107,6 +107,71 @@ def test_an_elementwise_model_takes_a_list_for_a_column(predict):
     assert predict("half_plus_two", {"x": np.float32(4)})["y"] == 4.0
 
 
+def test_a_signature_without_shapes_takes_any(predict):
+    y = predict("half_plus_three", {"x": np.array([1.0, 2.0, 5.0], np.float32)})["y"]
+    assert y.tolist() == [3.5, 4.0, 5.5]
+    assert predict("half_plus_three", {"x": np.ones((2, 1, 3), np.float32)})["y"].shape == (2, 1, 3)
+
+
+def test_an_elementwise_model_takes_what_its_signature_does_not_announce(predict):
+    # half_plus_two_tf2_cpu of TensorFlow Serving: the signature says [1].
+    assert predict("one_row", {"x": np.array([1.0, 2.0, 5.0], np.float32)})["y"].tolist() == [2.5, 3.0, 4.5]
+    assert predict("one_row", {"x": np.zeros((2, 0, 3), np.float32)})["y"].shape == (2, 0, 3)
+
+
+def test_a_graph_takes_more_rows_and_other_sizes_than_its_signature_announces(predict):
+    images = np.random.default_rng(0).random((5, 8, 8, 1), np.float32)
+    y = predict("one_row", {"images": images}, signature="convolve")["y"]
+    apart = [predict("one_row", {"images": image[None]}, signature="convolve")["y"] for image in images]
+    np.testing.assert_allclose(y, np.concatenate(apart), rtol=1e-5)
+    assert predict("one_row", {"images": np.ones((2, 11, 6, 1), np.float32)}, signature="convolve")["y"].shape == (2, 4)
+
+
+def test_a_graph_that_begins_with_a_reshape_takes_an_example_without_its_batch(predict):
+    for shape, rows in (((8, 8), 1), ((64,), 1), ((2, 64), 2), ((3, 4, 16), 3), ((1, 2, 8, 8, 1), 2)):
+        y = predict("one_row", {"images": np.ones(shape, np.float32)}, signature="reshaped")["y"]
+        assert y.shape == (rows, 8, 8, 4)
+
+
+def test_what_a_kernel_cannot_compute_is_the_callers_mistake(predictions):
+    request = predict_request("one_row", {"images": np.ones((2, 8, 8, 3), np.float32)}, signature="convolve")
+    assert refusal(predictions, request)[0] == grpc.StatusCode.INVALID_ARGUMENT
+    request = predict_request("one_row", {"images": np.ones((3, 5), np.float32)}, signature="reshaped")
+    code, text = refusal(predictions, request)
+    assert code == grpc.StatusCode.INVALID_ARGUMENT and "Input to reshape is a tensor with 15 values" in text
+
+
+@pytest.mark.parametrize(
+    ("signature", "shape", "expected"),
+    [
+        ("convolve", (1, 64, 65, 1), "expected [1, 8, 8, 1], got [1, 64, 65, 1]"),
+        ("reshaped", (2**20 + 64,), "expected [-1, 8, 8], got [1048640]"),
+        ("reshaped", (1,) * 9, "expected [-1, 8, 8], got [1, 1, 1, 1, 1, 1, 1, 1, 1]"),
+    ],
+    ids=["large rows", "large and of another rank", "many dimensions"],
+)
+def test_what_is_not_announced_is_no_larger_than_the_memory_allows(predictions, signature, shape, expected):
+    request = predict_request("one_row", {"images": np.zeros(shape, np.float32)}, signature=signature)
+    code, text = refusal(predictions, request)
+    assert code == grpc.StatusCode.INVALID_ARGUMENT and expected in text
+
+
+def test_inputs_are_not_broadcast_to_what_nobody_sent(predict, predictions):
+    x, z = np.ones((300, 1), np.float32), np.ones((1, 300), np.float32)
+    assert predict("one_row", {"x": x, "z": z}, signature="add")["y"].shape == (300, 300)
+    request = predict_request("one_row", {"x": np.tile(x, (100, 1)), "z": np.tile(z, (1, 100))}, signature="add")
+    code, text = refusal(predictions, request)
+    assert code == grpc.StatusCode.INVALID_ARGUMENT and "[30000, 1], [1, 30000] together make 900000000 values" in text
+
+
+def test_a_python_function_fails_without_a_traceback(predict, predictions):
+    assert predict("python_function", {"x": np.ones(1, np.float32)})["y"].tolist() == [2.0]
+    _, text = refusal(
+        predictions, predict_request("python_function", {"x": np.ones(1, np.float32)}, signature="python")
+    )
+    assert "callback" in text and "Traceback" not in text and "/" not in text
+
+
 def test_keras_models_are_served_however_they_were_written(predict, repository):
     x = np.arange(8, dtype=np.float32).reshape(2, 4)
     for name, alias in (("keras", "keras_tensor"), ("wrapped_keras", "x")):
@@ -201,7 +266,7 @@ REFUSALS = {
     "wrong size": (
         lambda r: r.inputs["x"].CopyFrom(tf.make_tensor_proto(np.ones((2, 3), np.float32))),
         "INVALID_ARGUMENT",
-        "expected [-1, 2], got [2, 3]",
+        "Matrix size-incompatible: In[0]: [2,3], In[1]: [2,2]",
     ),
 }
 

@@ -163,6 +163,23 @@ def test_a_path_that_cannot_be_listed_keeps_what_was_seen(tmp_path):
     assert listing.notice.startswith(f"Could not find base path {tmp_path} for servable m with error ")
 
 
+def test_a_graph_that_is_too_large_to_read_is_left_to_the_load(tmp_path):
+    write_version(tmp_path / "1")
+    os.truncate(tmp_path / "1" / "saved_model.pb", 40 * 10**9)
+    os.utime(tmp_path / "1" / "saved_model.pb", (LONG_AGO, LONG_AGO))
+    assert look(tmp_path).usable == (1,)
+
+
+def test_a_version_that_consists_of_pipes_and_circles_is_not_whole(tmp_path):
+    write_version(tmp_path / "1")
+    (tmp_path / "2").mkdir()
+    os.mkfifo(tmp_path / "2" / "saved_model.pb")
+    for name in "ab":
+        (tmp_path / "2" / name).symlink_to(".")
+    listing = look(tmp_path)
+    assert listing.usable == (1,) and listing.lacks == {2: "saved_model.pb"}
+
+
 def test_a_tflite_file_is_a_whole_version_where_it_is_preferred(tmp_path):
     (tmp_path / "1").mkdir()
     (tmp_path / "1" / "model.tflite").touch()

@@ -1,7 +1,9 @@
 """The manager's rules, on its own event loop and small models: what is loaded, what serves, what goes."""
 
 import asyncio
+import contextlib
 import shutil
+import threading
 
 import grpc
 import numpy as np
@@ -11,6 +13,8 @@ from tensorflow_serving.config.model_server_config_pb2 import ModelConfig
 
 from inkling.serving.errors import ServingError
 from inkling.serving.flags import ServerConfig
+from inkling.serving.lifecycle import loader
+from inkling.serving.lifecycle.base_path import BasePath
 from inkling.serving.lifecycle.loader import LoadOptions
 from inkling.serving.lifecycle.manager import Manager, ManagerOptions
 from inkling.serving.lifecycle.servables import AVAILABLE, END, UNLOADING
@@ -52,6 +56,24 @@ def config(folder, text=""):
 def make_manager(**options):
     load = LoadOptions.of(ServerConfig(), None)
     return Manager(ManagerOptions(load=load, **options), parts=server_parts())
+
+
+@contextlib.contextmanager
+def hanging(monkeypatch, target, name, path):
+    """While it lasts, what `name` of `target` does for a path that begins with `path` hangs."""
+    go_on, works = threading.Event(), getattr(target, name)
+
+    def hang(self_or_path, *arguments, **options):
+        if str(getattr(self_or_path, "path", self_or_path)).startswith(str(path)):
+            go_on.wait()
+        return works(self_or_path, *arguments, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(target, name, hang)
+        try:
+            yield go_on
+        finally:
+            go_on.set()
 
 
 async def ask(manager, **which):
@@ -183,11 +205,124 @@ def test_the_former_base_path_serves_until_the_new_one_does(folder, publish, tmp
     asyncio.run(main())
 
 
-def test_versions_go_with_their_folders(folder, publish):
+def test_a_model_that_is_taken_away_is_remembered_until_it_comes_again(folder, publish):
     publish(1)
 
     async def main():
         manager = make_manager()
+        await manager.configure([config(folder)])
+        assert manager.versions("other") == {}
+        await manager.configure([])
+        assert refused(manager)[0] == grpc.StatusCode.NOT_FOUND
+        await wait_for(manager, lambda: manager.versions("scale")[1].state == END)
+        publish(2)
+        await manager.configure([config(folder)])
+        assert states(manager) == {1: END, 2: AVAILABLE}
+
+    asyncio.run(main())
+
+
+def test_only_so_many_models_that_were_taken_away_are_remembered(monkeypatch, folder, publish):
+    monkeypatch.setattr("inkling.serving.lifecycle.manager.MAX_REMOVED", 2)
+    publish(1)
+
+    async def main():
+        manager = make_manager()
+        for number in range(4):
+            await manager.configure([ModelConfig(name=f"m{number}", base_path=str(folder))])
+        await manager.configure([])
+        assert [bool(manager.versions(f"m{number}")) for number in range(4)] == [False, False, True, True]
+
+    asyncio.run(main())
+
+
+def test_the_versions_of_a_former_base_path_are_told_about_too(folder, publish, tmp_path):
+    publish(1)
+    other = tmp_path / "other"
+    other.mkdir()
+
+    async def main():
+        manager = make_manager()
+        await manager.configure([config(folder)])
+        await manager.configure([config(other)])
+        assert manager.versions("scale")[1].state == AVAILABLE
+        publish(3, other)
+        await manager.configure([config(other)])
+        await wait_for(manager, lambda: manager.versions("scale")[1].state == END)
+        assert manager.versions("scale").keys() == {1, 3}
+
+    asyncio.run(main())
+
+
+def test_a_look_that_hangs_holds_no_other_model(folder, publish, tmp_path, monkeypatch, caplog):
+    publish(1)
+    stuck = tmp_path / "stuck"
+    stuck.mkdir()
+
+    async def main():
+        manager = make_manager(look_patience_s=0.2)
+        both = [config(folder), ModelConfig(name="stuck", base_path=str(stuck))]
+        with hanging(monkeypatch, BasePath, "look", stuck) as go_on:
+            await manager.configure(both)
+            assert await ask(manager) == (1, [1.0])
+            polling = asyncio.create_task(manager.poll_forever(0.05))
+            publish(2)
+            await wait_for(manager, lambda: states(manager).get(2) == AVAILABLE)
+            await manager.configure(both)  # and again, without waiting for what is known to hang
+            publish(3, stuck)
+            go_on.set()
+            await wait_for(manager, lambda: bool(manager.servables["stuck"].available()))
+            polling.cancel()
+
+    asyncio.run(main())
+    assert caplog.text.count(f"looking for versions of stuck in {stuck} takes more than 0.2 s") == 1
+
+
+def test_a_load_that_hangs_holds_no_other_model(folder, publish, tmp_path, monkeypatch):
+    monkeypatch.setattr("inkling.serving.lifecycle.transitions.PLACE_S", 0.2)
+    publish(1)
+    stuck = tmp_path / "a_first_one_that_hangs"
+    stuck.mkdir()
+    publish(1, stuck)
+
+    async def main():
+        manager = make_manager()
+        with hanging(monkeypatch, loader, "load", stuck):
+            loading = asyncio.create_task(
+                manager.configure([ModelConfig(name="stuck", base_path=str(stuck)), config(folder)])
+            )
+            await asyncio.sleep(0)  # until both are configured
+            await wait_for(manager, lambda: bool(manager.servables["scale"].available()))
+            assert await ask(manager) == (1, [1.0]) and not loading.done()
+        await loading
+        assert manager.servables["stuck"].available()
+
+    asyncio.run(main())
+
+
+def test_a_base_path_that_is_empty_for_a_moment_takes_nothing_out_of_service(folder, publish, caplog):
+    publish(1)
+
+    async def main():
+        manager = make_manager()
+        await manager.configure([config(folder)])
+        (folder / "1").rename(folder.with_name("aside"))
+        await poll(manager)
+        await poll(manager)
+        assert await ask(manager) == (1, [1.0])
+        folder.with_name("aside").rename(folder / "1")
+        await poll(manager)
+        assert await ask(manager) == (1, [1.0]) and states(manager) == {1: AVAILABLE}
+
+    asyncio.run(main())
+    assert caplog.text.count("the versions of scale are gone; what is loaded serves for another 30 s") == 1
+
+
+def test_versions_go_with_their_folders(folder, publish):
+    publish(1)
+
+    async def main():
+        manager = make_manager(empty_grace_s=0.0)
         await manager.configure([config(folder)])
         shutil.rmtree(folder / "1")
         await poll(manager)

@@ -1,11 +1,16 @@
 """How a server ends, what it refuses, and how it is reached: signals, drain, overload, TLS, sockets, limits."""
 
 import asyncio
+import collections
+import contextlib
 import os
 import shutil
 import signal
+import socket
 import subprocess
+import threading
 import time
+import urllib.error
 import urllib.request
 
 import grpc
@@ -25,7 +30,7 @@ from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
 from tests.patience import PATIENCE_S, wait_until
 from tests.server_process import ServerProcess
 from tests.serving import saved_models
-from tests.serving.conftest import predict_request
+from tests.serving.conftest import predict_request, write_model_config
 
 pytestmark = pytest.mark.process
 
@@ -120,50 +125,130 @@ def answer_when_there(stub, request, timeout_s=PATIENCE_S):
             time.sleep(0.1)
 
 
-def hanging_version(folder, source, file):
-    """A version of which `file` is a FIFO: who opens it to read waits for one who writes."""
-    shutil.copytree(source, folder)
-    (folder / file).unlink()
-    os.mkfifo(folder / file)
-    return folder / file
-
-
-@pytest.mark.parametrize("serves", [False, True], ids=["at the start", "while it serves"])
-def test_a_base_path_that_hangs_does_not_keep_the_process(serves, repository, tmp_path):
-    folder, source = tmp_path / "scale", repository / "scale" / "1"
-    if serves:
-        shutil.copytree(source, folder / "1")
-    with ServerProcess("--model_name=scale", f"--model_base_path={folder}", ready=serves) as server:
-        hanging_version(folder / "2", source, "saved_model.pb")
-        looked_at = hanging_version(folder / "3", source, "saved_model.pb")
-        looked_at.open("wb").close()  # returns when the server has come so far; it goes on to version 2, and hangs
-        server.process.send_signal(signal.SIGTERM)
-        assert server.process.wait(PATIENCE_S) == 0
+def write_warmup(version, request):
+    """Have `request` run before the version in this folder serves."""
+    log = prediction_log_pb2.PredictionLog()
+    log.predict_log.request.CopyFrom(request)
+    (version / "assets.extra").mkdir()
+    with tf.io.TFRecordWriter(str(version / "assets.extra" / "tf_serving_warmup_requests")) as writer:
+        writer.write(log.SerializeToString())
 
 
 def test_a_load_that_hangs_does_not_keep_the_process(repository, tmp_path):
-    hanging_version(tmp_path / "scale" / "1", repository / "scale" / "1", "variables/variables.data-00000-of-00001")
-    with ServerProcess("--model_name=scale", f"--model_base_path={tmp_path / 'scale'}", ready=False) as server:
-        server.wait_for_log("loading scale version 1")
+    shutil.copytree(repository / "several" / "1", tmp_path / "several" / "1")
+    write_warmup(tmp_path / "several" / "1", slow_request(10**6))
+    with ServerProcess("--model_name=several", f"--model_base_path={tmp_path / 'several'}", ready=False) as server:
+        server.wait_for_log("loading several version 1")
         server.process.send_signal(signal.SIGTERM)
         assert server.process.wait(PATIENCE_S) == 0
+
+
+def test_a_version_of_pipes_and_circles_holds_nobody(repository, tmp_path):
+    for name in ("odd", "scale"):
+        shutil.copytree(repository / "scale" / "1", tmp_path / name / "1")
+    config = write_model_config(tmp_path / "models.config", tmp_path, ["odd", "scale"])
+    with ServerProcess(f"--model_config_file={config}") as server, grpc.insecure_channel(server.address) as channel:
+        odd = tmp_path / "odd" / "2"
+        shutil.copytree(repository / "scale" / "2", odd)
+        (odd / "a").symlink_to(".")
+        (odd / "b").symlink_to(".")
+        (odd / "saved_model.pb").unlink()
+        os.mkfifo(odd / "saved_model.pb")
+        server.wait_for_log("it has no saved_model.pb (only regular files count")
+        shutil.copytree(repository / "scale" / "2", tmp_path / "scale" / "2")
+        request = predict_request("scale", {"x": np.ones(1, np.float32)}, version=2)
+        assert answer_when_there(stub_of(channel), request).outputs["y"].float_val[0] == 2.0
+
+
+def test_a_port_is_open_before_the_first_models_are_there(repository, tmp_path):
+    shutil.copytree(repository / "several" / "1", tmp_path / "several" / "1")
+    write_warmup(tmp_path / "several" / "1", slow_request(10**6))
+    shutil.copytree(repository / "scale" / "1", tmp_path / "scale" / "1")
+    config = write_model_config(tmp_path / "models.config", tmp_path, ["several", "scale"])
+    with (
+        ServerProcess(f"--model_config_file={config}", ready=False) as server,
+        grpc.insecure_channel(server.address) as channel,
+    ):
+        health = health_pb2_grpc.HealthStub(channel).Check
+        wait_until(lambda: server.is_serving("scale"), server.log_text)
+        for service in ("", "several"):
+            answer = health(health_pb2.HealthCheckRequest(service=service), timeout=PATIENCE_S)
+            assert answer.status == health_pb2.HealthCheckResponse.NOT_SERVING
+        with pytest.raises(urllib.error.HTTPError) as caught:
+            urllib.request.urlopen(f"{server.rest_url}/readyz")
+        assert caught.value.code == 503 and b"loading the first models" in caught.value.read()
+        assert stub_of(channel).Predict(predict_request("scale", {"x": np.ones(1, np.float32)}), timeout=PATIENCE_S)
+        reload = model_service_pb2_grpc.ModelServiceStub(channel).HandleReloadConfigRequest
+        for call, request in ((stub_of(channel).Predict, quick_request()), (reload, reload_request(""))):
+            with pytest.raises(grpc.RpcError) as refused:
+                call(request, timeout=PATIENCE_S)
+            assert refused.value.code() == grpc.StatusCode.UNAVAILABLE
+            # TensorFlow Serving's own test takes a server for ready when an unknown model's error has this word.
+            assert "Servable" not in refused.value.details()
+        assert "Running gRPC ModelServer" not in server.log_text()
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGHUP", "SIGUSR1", "SIGUSR2"])
+def test_other_signals_that_end_a_process_drain_too(several, name):
+    with ServerProcess(*several) as server, grpc.insecure_channel(server.address) as channel:
+        stub = stub_of(channel)
+        slow = stub.Predict.future(slow_request(), timeout=PATIENCE_S)
+        wait_until_running(server, stub)
+        server.process.send_signal(getattr(signal, name))
+        assert slow.result().outputs["rounds"].int_val[0] == ROUNDS_FOR_SECONDS
+        assert server.process.wait(PATIENCE_S) == 0
+
+
+def test_a_signal_that_was_to_be_ignored_is_ignored(several):
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does; inherited by the process
+    try:
+        with ServerProcess(*several) as server, grpc.insecure_channel(server.address) as channel:
+            server.process.send_signal(signal.SIGHUP)
+            assert stub_of(channel).Predict(quick_request(), timeout=PATIENCE_S).outputs
+            assert "draining" not in server.log_text()
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_callers_that_go_on_asking_are_told_that_the_server_is_unavailable(several):
+    """Each on a connection of its own, one call after the other, over the whole drain and beyond."""
+    codes, stop = collections.Counter(), threading.Event()
+
+    def ask(address):
+        with grpc.insecure_channel(address, options=[("grpc.use_local_subchannel_pool", 1)]) as channel:
+            while not stop.is_set():
+                try:
+                    stub_of(channel).Predict(quick_request(), timeout=PATIENCE_S)
+                    codes["OK"] += 1
+                except grpc.RpcError as error:
+                    codes[error.code().name] += 1
+                    stop.wait(0.02)
+
+    with ServerProcess(*several) as server:
+        callers = [threading.Thread(target=ask, args=[server.address]) for _ in range(8)]
+        for caller in callers:
+            caller.start()
+        wait_until(lambda: codes["OK"] > 100)
+        server.process.send_signal(signal.SIGTERM)
+        assert server.process.wait(PATIENCE_S) == 0
+        stop.set()
+        for caller in callers:
+            caller.join()
+    assert codes.keys() == {"OK", "UNAVAILABLE"}, codes
 
 
 def test_a_reload_whose_caller_goes_away_is_done_to_the_end(repository, tmp_path):
     folder = tmp_path / "several"
     for number in (1, 2):
         shutil.copytree(repository / "several" / "1", folder / str(number))
-    log = prediction_log_pb2.PredictionLog()
-    log.predict_log.request.CopyFrom(slow_request())
-    (folder / "2" / "assets.extra").mkdir()
-    with tf.io.TFRecordWriter(str(folder / "2" / "assets.extra" / "tf_serving_warmup_requests")) as writer:
-        writer.write(log.SerializeToString())
+    write_warmup(folder / "2", slow_request())
     model = f'name: "several" base_path: "{folder}" model_platform: "tensorflow" model_version_policy {{ all {{}} }}'
     (tmp_path / "models.config").write_text("model_config_list {}")
     with (
-        ServerProcess(f"--model_config_file={tmp_path / 'models.config'}") as server,
+        ServerProcess(f"--model_config_file={tmp_path / 'models.config'}", ready=False) as server,
         grpc.insecure_channel(server.address) as channel,
     ):
+        server.wait_for_log("Running gRPC ModelServer")
         reload = model_service_pb2_grpc.ModelServiceStub(channel).HandleReloadConfigRequest
         with pytest.raises(grpc.RpcError) as caught:
             reload(reload_request(f'config {{ {model} version_labels {{ key: "new" value: 2 }} }}'), timeout=0.5)
@@ -214,12 +299,12 @@ def test_what_a_base_path_had_answers_until_the_next_one_does(tmp_path):
 
 
 def test_a_killed_server_starts_again_on_the_same_ports(several, tmp_path):
-    socket = tmp_path / "socket"
-    with ServerProcess(*several, f"--grpc_socket_path={socket}") as server:
+    unix = tmp_path / "socket"
+    with ServerProcess(*several, f"--grpc_socket_path={unix}") as server:
         server.process.kill()
         server.process.wait()
         server.start()
-        with grpc.insecure_channel(f"unix:{socket}") as channel:
+        with grpc.insecure_channel(f"unix:{unix}") as channel:
             assert stub_of(channel).Predict(quick_request(), timeout=PATIENCE_S).outputs
 
 
@@ -289,6 +374,45 @@ def test_overload_is_refused_and_what_is_taken_is_answered(several):
         wait_until(server.is_serving, server.log_text)
 
 
+def frame(kind, flags, stream, payload=b""):
+    """An HTTP/2 frame."""
+    return len(payload).to_bytes(3) + bytes([kind, flags]) + stream.to_bytes(4) + payload
+
+
+def read_to_the_end(connection):
+    with contextlib.suppress(OSError):
+        while connection.recv(1 << 16):
+            pass
+
+
+def reset_rapidly(port, *, streams):
+    """Open so many streams on one connection, and reset each at once."""
+    fields = {b":path": b"/tensorflow.serving.PredictionService/Predict", b":authority": b"x"}
+    fields |= {b"content-type": b"application/grpc", b"te": b"trailers"}
+    headers = b"\x83\x86" + b"".join(  # POST, http; the others literally
+        b"\0" + bytes([len(name)]) + name + bytes([len(value)]) + value for name, value in fields.items()
+    )
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+        reader = threading.Thread(target=read_to_the_end, args=[connection])
+        reader.start()
+        connection.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(4, 0, 0) + frame(4, 1, 0))
+        for first in range(1, 2 * streams, 200):
+            numbers = range(first, first + 200, 2)
+            connection.sendall(b"".join(frame(1, 4, n, headers) + frame(3, 0, n, bytes([0, 0, 0, 8])) for n in numbers))
+        connection.shutdown(socket.SHUT_RDWR)
+        reader.join(PATIENCE_S)
+
+
+def test_streams_that_are_reset_at_once_do_not_fill_the_memory(several):
+    with ServerProcess(*several) as server, grpc.insecure_channel(server.address) as channel:
+        assert stub_of(channel).Predict(quick_request(), timeout=PATIENCE_S).outputs
+        memory = server.memory_mb()
+        with contextlib.suppress(OSError):  # that the server hangs up, or reads no further, is fine too
+            reset_rapidly(server.port, streams=60_000)
+        assert stub_of(channel).Predict(quick_request(), timeout=PATIENCE_S).outputs
+        assert server.memory_mb() - memory < 250
+
+
 def test_requests_that_are_too_much_together_are_refused(several):
     with ServerProcess(*several, "--grpc_max_pending_mb=1") as server, grpc.insecure_channel(server.address) as channel:
         stub = stub_of(channel)
@@ -328,15 +452,22 @@ def test_mutual_tls(several, tmp_path):
         f'server_key: "{quoted["server.key"]}" server_cert: "{quoted["server.crt"]}" '
         f'custom_ca: "{quoted["ca.crt"]}" client_verify: true'
     )
-    with ServerProcess(*several, f"--ssl_config_file={tmp_path / 'ssl.txt'}", ready=False) as server:
+    unix = tmp_path / "socket"
+    flags = [f"--ssl_config_file={tmp_path / 'ssl.txt'}", f"--grpc_socket_path={unix}"]
+    with ServerProcess(*several, *flags, ready=False) as server:
         server.wait_for_log("Running gRPC ModelServer")
+        assert f"the REST API on port {server.rest_port} is plaintext, and asks callers for no certificate" in (
+            server.log_text()
+        )
         known = grpc.ssl_channel_credentials(files["ca.crt"], files["client.key"], files["client.crt"])
-        with grpc.secure_channel(f"localhost:{server.port}", known) as channel:
-            assert stub_of(channel).Predict(quick_request(), timeout=PATIENCE_S).outputs
+        for address in (f"localhost:{server.port}", f"unix:{unix}"):
+            with grpc.secure_channel(address, known, [("grpc.ssl_target_name_override", "localhost")]) as channel:
+                assert stub_of(channel).Predict(quick_request(), timeout=PATIENCE_S).outputs
         stranger = grpc.ssl_channel_credentials(files["ca.crt"])
         for channel in (
             grpc.secure_channel(f"localhost:{server.port}", stranger),
             grpc.insecure_channel(server.address),
+            grpc.insecure_channel(f"unix:{unix}"),
         ):
             with channel, pytest.raises(grpc.RpcError) as caught:
                 stub_of(channel).Predict(quick_request(), timeout=5)
@@ -348,8 +479,10 @@ def test_channel_arguments_and_a_unix_socket(several, tmp_path):
         f"--grpc_socket_path={tmp_path / 'socket'}",
         "--grpc_channel_arguments=grpc.max_connection_age_ms=2000,grpc.lb_policy_name=grpclb",
     ]
-    with ServerProcess(*several, *flags), grpc.insecure_channel(f"unix:{tmp_path / 'socket'}") as channel:
-        assert stub_of(channel).Predict(quick_request(), timeout=PATIENCE_S).outputs
+    with ServerProcess(*several, *flags) as server:
+        with grpc.insecure_channel(f"unix:{tmp_path / 'socket'}") as channel:
+            assert stub_of(channel).Predict(quick_request(), timeout=PATIENCE_S).outputs
+        assert server.stop() == 0 and not (tmp_path / "socket").exists()
 
 
 def test_tensor_content_is_sent_when_asked(several):

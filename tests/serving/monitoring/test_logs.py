@@ -1,5 +1,7 @@
 """The log is text for people or JSON for machines; in JSON it carries the request's id."""
 
+import asyncio
+import errno
 import json
 import logging
 
@@ -62,3 +64,14 @@ def test_an_exception_is_one_json_line(log):
 def test_an_unusable_request_id_is_replaced(log, identifier):
     log("json")
     assert len(logs.begin_request(identifier)) == 32
+
+
+def test_connections_that_cannot_be_taken_are_told_once_a_minute(caplog):
+    loop = asyncio.new_event_loop()
+    handle = logs.quieten_accept_errors()
+    for _ in range(1000):
+        handle(loop, {"message": "socket.accept() out of system resource", "exception": OSError(errno.EMFILE, "many")})
+    assert caplog.text.count("REST connections wait to be taken: [Errno 24] many; raise the limit") == 1
+    handle(loop, {"message": "other trouble", "exception": ValueError("other")})
+    assert "other trouble" in caplog.text
+    loop.close()

@@ -215,3 +215,18 @@ def test_examples_that_a_request_only_claims_are_not_counted(watched):
     request.inputs["x"].tensor_shape.dim[0].size = 3
     stub.Predict(request, timeout=PATIENCE_S)
     assert read()[series] == before + 3
+
+
+def test_a_look_at_a_base_path_ages_until_the_next_one():
+    metrics = Metrics()
+
+    def age():
+        found = re.search(rb'inkling_serving_base_path_look_age_seconds\{model_name="m"\} (\S+)', metrics.exposition())
+        return float(found[1]) if found else None
+
+    assert age() is None
+    metrics.look_finished(model_name="m")
+    first, second = age(), age()
+    assert first is not None and 0 <= first <= second
+    metrics.model_removed(model_name="m")
+    assert age() is None

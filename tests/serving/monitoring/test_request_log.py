@@ -1,5 +1,6 @@
 """Sampled requests go to TFRecord files, rotated, that are warm-up files too, and never at a request's cost."""
 
+import contextlib
 import os
 
 import grpc
@@ -13,6 +14,7 @@ from inkling.serving.monitoring.request_log import (
     MAX_WAITING_BYTES,
     MAX_WARMUP_RECORDS,
     RequestLog,
+    RotatedFiles,
 )
 from tests.patience import wait_until
 
@@ -127,6 +129,87 @@ def test_a_full_disk_costs_records_and_nothing_else(caplog):
     assert grpc.StatusCode.UNAVAILABLE in {code for _, code in told.codes}
     assert "requests are not logged to /dev/full" in caplog.text
     assert os.path.exists("/dev/full")
+
+
+class FullDisk:
+    """Has room for so many bytes, over all files; what does not fit is written in part."""
+
+    def __init__(self, room):
+        self.room = room
+
+    def open(self, path):
+        return FullDisk.Writer(self, path)
+
+    class Writer:
+        def __init__(self, disk, path):
+            self.disk, self.file, self.waiting = disk, open(path, "wb", buffering=0), b""  # noqa: SIM115
+
+        def write(self, record):
+            self.waiting += record + bytes(16)
+
+        def flush(self):
+            content, self.waiting = self.waiting, b""
+            self.file.write(content[: self.disk.room])
+            self.disk.room -= len(content)
+            if self.disk.room < 0:
+                self.disk.room = 0
+                raise tf.errors.ResourceExhaustedError(None, None, "No space left on device")
+
+        def close(self):
+            self.file.close()
+
+
+def files_on(disk, path):
+    return RotatedFiles(str(path), max_bytes=200, max_files=3, open_writer=disk.open)
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize("room", [0, 5, 30, 50, 100, 116, 130], ids=str)
+def test_a_full_disk_erases_nothing_and_leaves_no_half_record(room, tmp_path, monkeypatch):
+    monkeypatch.setattr("inkling.serving.monitoring.request_log.RETRY_S", 0.0)
+    files = files_on(FullDisk(10**6), tmp_path / "log")
+    for number in range(9):
+        files.write(b"%02d" % number * 42)  # 100 bytes with what a record costs: two to a file
+        files.flush()
+    files.close()
+    before = contents(tmp_path)
+    assert before.keys() == {"log", "log.1", "log.2"}
+    files = files_on(FullDisk(room), tmp_path / "log")
+    for number in range(20):
+        with contextlib.suppress(tf.errors.OpError):
+            files.write(b"%02d" % (50 + number) * 42)
+            files.flush()
+    after = contents(tmp_path)
+    if room < 100:
+        assert after == before
+    else:
+        assert after == {"log": b"50" * 42 + bytes(16), "log.1": before["log"], "log.2": before["log.1"]}
+
+
+def test_after_a_failure_the_disk_is_left_alone_for_a_while(tmp_path):
+    disk = FullDisk(0)
+    files = files_on(disk, tmp_path / "log")
+    with pytest.raises(tf.errors.ResourceExhaustedError):
+        files.write(b"first")
+    disk.room = 10**6
+    with pytest.raises(OSError, match="No space left on device"):
+        files.write(b"second")
+    assert contents(tmp_path) == {}
+
+
+def test_what_callers_send_is_the_owners_to_read(tmp_path):
+    (tmp_path / "log.new").write_text("left over")
+    (tmp_path / "log.new").chmod(0o644)
+    log = open_log(tmp_path / "log", max_bytes=1)
+    for number in range(3):
+        log.write(prediction(number))
+    log.close()
+    assert {path.name: path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {
+        name: 0o600 for name in ("log", "log.1", "log.2")
+    }
 
 
 def test_an_unwritable_folder_costs_records_and_nothing_else(tmp_path):

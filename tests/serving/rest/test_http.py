@@ -50,6 +50,9 @@ class Call:
         spec = InputSpec.of("x", definition.inputs["x"], definition)
         return SimpleNamespace(definition=definition, inputs=(spec,), trailing_ones_optional=False)
 
+    def shape_check(self, signature):
+        return lambda alias, shape: None
+
 
 class Services:
     """Both services, with a model for each behaviour: `double` works, `slow` never ends, a status code's name fails."""
@@ -335,8 +338,8 @@ def test_bodies_that_are_too_much_together_are_refused_and_forgotten(server):
         ready, _, _ = select.select(connections, [], [], PATIENCE_S)
         assert ready[0].recv(1000).startswith(b"HTTP/1.1 503 ")
     deadline = time.monotonic() + PATIENCE_S
-    while server.predict(b'{"instances": [1]}' + b" " * 900_000).status != 200:
-        assert time.monotonic() < deadline
+    while (status := server.predict(b'{"instances": [1]}' + b" " * 900_000).status) != 200:
+        assert status == 503 and time.monotonic() < deadline
 
 
 def test_a_chunked_body_over_the_limit_is_refused(server):
@@ -409,6 +412,51 @@ def test_a_request_that_takes_too_long_is_given_up():
         response = server.predict('{"instances": [1]}', model="slow")
         assert response.status == 504 and "--rest_api_timeout_in_ms" in error_of(response)
         assert server.services.cancelled.wait(PATIENCE_S)
+
+
+@pytest.mark.parametrize("model", ["double", "broken", "unknown"])
+def test_a_caller_that_closes_its_own_direction_gets_its_response(server, model):
+    body = b'{"instances": [1]}'
+    head = f"POST /v1/models/{model}:predict HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", server.rest.port), timeout=PATIENCE_S) as connection:
+        connection.sendall(head.encode() + body)
+        connection.shutdown(socket.SHUT_WR)
+        answer = b"".join(iter(lambda: connection.recv(65536), b""))  # to the end: the server closes its own
+    status = {"double": b"200 OK", "broken": b"500 Internal Server Error", "unknown": b"404 Not Found"}[model]
+    assert answer.startswith(b"HTTP/1.1 " + status) and answer.endswith(b"}")
+
+
+def test_a_caller_that_closes_its_own_direction_and_waits_is_told_that_it_goes_on(monkeypatch):
+    monkeypatch.setattr("inkling.serving.rest.connections.PROBE_S", 0.05)
+    with serving(rest_api_timeout_in_ms=500) as server:
+        body = b'{"instances": [1]}'
+        head = f"POST /v1/models/slow:predict HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
+        with socket.create_connection(("127.0.0.1", server.rest.port), timeout=PATIENCE_S) as connection:
+            connection.sendall(head.encode() + body)
+            connection.shutdown(socket.SHUT_WR)
+            answer = b"".join(iter(lambda: connection.recv(65536), b""))
+    before, _, response = answer.rpartition(b"HTTP/1.1 100 Continue\r\n\r\n")
+    assert set(before.split(b"\r\n")) <= {b"HTTP/1.1 100 Continue", b""}
+    assert response.startswith(b"HTTP/1.1 504 ")
+
+
+def test_a_caller_that_closes_before_it_has_sent_its_request_gets_none(server):
+    head = b"POST /v1/models/double:predict HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{"
+    with socket.create_connection(("127.0.0.1", server.rest.port), timeout=PATIENCE_S) as connection:
+        connection.sendall(head)
+        connection.shutdown(socket.SHUT_WR)
+        connection.recv(1000)
+    assert server.predict('{"instances": [1]}').status == 200
+
+
+def test_responses_do_not_say_what_the_server_is_made_of(server):
+    for response in (
+        server.predict('{"instances": [1]}').headers.items(),
+        server.ask("GET", "/healthz").headers.items(),
+        server.ask("GET", "/nowhere").headers.items(),
+    ):
+        assert "Server" not in dict(response)
+    assert b"aiohttp" not in server.raw(b"no http at all\r\n\r\n")
 
 
 def test_a_request_whose_caller_has_gone_is_cancelled():

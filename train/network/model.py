@@ -2,8 +2,8 @@
 
 import keras
 
+from ..config import TrainConfig
 from .batch_norm import BatchNormalization
-from .config import TrainConfig
 
 # Of the batch statistics' moving average. Short, for runs of a few hundred steps; the average over the weights that
 # training keeps anyway (TrainConfig.average_decay) smooths the statistics as well.

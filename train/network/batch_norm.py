@@ -13,7 +13,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from .strategy import runs_on_gpus
+from ..strategy import runs_on_gpus
 
 GROUP_KEY = 1_000_000  # of the workers that gather; tf.distribute counts its own groups up from 1
 

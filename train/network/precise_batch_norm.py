@@ -14,8 +14,8 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from .data.pixels import to_model_input
-from .strategy import replica_slices
+from ..data.pixels import to_model_input
+from ..strategy import replica_slices
 
 NUM_IMAGES = 4000  # for the model that stays: more of them change no digit of the accuracy
 NUM_IMAGES_BETWEEN = 1000  # for a learning curve: the loss moves by a thousandth of itself, in a quarter of the time

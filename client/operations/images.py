@@ -1,0 +1,123 @@
+"""Images as `predict` sends them, and the mistakes in them that a model would answer wrongly and surely."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import InvalidInput
+
+SIDE = 28  # px of MNIST's images
+FAINTEST = 16  # of 255: scans of 0 to 1, or of 0 to 16 as scikit-learn's digits are, do not go beyond
+LEAST_INK = 16  # pixels; fewer are specks, at any scale
+INKED_RIM = 0.75  # share of the rim; writing that runs out of the picture takes less
+SMALLEST = 8  # px of a side; in a smaller image nearly all is rim
+SHOWN = 5  # numbers of images in a message
+_FAINT = bytes(range(FAINTEST + 1))
+ANYWAY = "as_is=True sends them all the same"
+
+
+def as_images(images: Any) -> NDArray[np.uint8]:
+    """Images as they are sent.
+
+    Args:
+        images: one image or several: an array [n, height, width], [n, height, width, 1] or [height, width], Pillow's
+            greyscale images, or lists of either; integers, 0 (paper) to 255 (ink).
+
+    Returns: uint8 [n, height, width].
+
+    Raises: InvalidInput if they are not of one size, or hold other values.
+    """
+    try:
+        array = images if isinstance(images, np.ndarray) else np.asarray(images)
+    except ValueError as error:
+        raise InvalidInput(f"the images are not all of one size ({error}); expected one array of them") from error
+    _refuse_rows_of_pixels(array.shape)
+    if array.dtype != np.uint8:
+        array = _whole_grey_values(array)
+    if array.ndim == 2:
+        return array[np.newaxis]
+    if array.ndim == 4 and array.shape[3] == 1:
+        return array[:, :, :, 0]
+    if array.ndim != 3:
+        raise InvalidInput(
+            f"images of shape {list(array.shape)}; expected [n, 28, 28], or [28, 28] for one; "
+            "read() takes pictures of any size and colour"
+        )
+    return array
+
+
+def _refuse_rows_of_pixels(shape: tuple[int, ...]) -> None:
+    """Images as many files hold them, each a row of 784 values, would pass for one image of that width."""
+    several = shape[1:] if len(shape) > 1 else shape
+    if SIDE * SIDE in several and all(size in (1, SIDE * SIDE) for size in several) and several.count(SIDE * SIDE) == 1:
+        raise InvalidInput(
+            f"images of shape {list(shape)} are rows of {SIDE * SIDE} values; "
+            f"reshape to {SIDE} x {SIDE}: images.reshape(-1, {SIDE}, {SIDE})"
+        )
+
+
+def _whole_grey_values(array: NDArray[Any]) -> NDArray[np.uint8]:
+    """Other integers are taken if they are grey values; floats are not, as their scale would be a guess."""
+    if array.dtype.kind in "iu":
+        if array.size == 0 or (array.min() >= 0 and array.max() <= 255):
+            return array.astype(np.uint8)
+        raise InvalidInput(f"images with values from {array.min()} to {array.max()}; expected 0 (paper) to 255 (ink)")
+    raise InvalidInput(
+        f"images of dtype {array.dtype}; expected uint8, 0 (paper) to 255 (ink): "
+        "for values from 0 to 1, (images * 255).round().astype(np.uint8)"
+    )
+
+
+def refuse_unlike_mnist(images: NDArray[np.uint8]) -> None:
+    """Refuse images that a model of MNIST's digits reads wrongly, and with confidence.
+
+    Args:
+        images: uint8 [n, height, width].
+
+    Raises: InvalidInput if the values of all end far below 255, or some images have their ink around them.
+    """
+    if not images.size or (len(images) == 1 and _is_usual(images)) or min(images.shape[1:]) < SMALLEST:
+        return
+    strongest = int(images.max())
+    if 0 < strongest <= FAINTEST and _has_writing(images):
+        raise InvalidInput(
+            f"images with values from 0 to {strongest}; expected 0 (paper) to 255 (ink): "
+            f"multiply them by {255 // strongest}; {ANYWAY}"
+        )
+    inverted = _with_inked_rim(images)
+    if len(inverted):
+        raise InvalidInput(
+            f"{_these(inverted, len(images))} light on a rim of ink; invert these: 255 - images; {ANYWAY}"
+        )
+
+
+def _is_usual(image: NDArray[np.uint8]) -> bool:
+    """Whether the one image of the usual call has strong ink, and none in its top row: quicker than by NumPy."""
+    pixels, (_, height, width) = image.tobytes(), image.shape
+    return width >= height and not pixels[:width].strip(b"\0") and bool(pixels.translate(None, _FAINT))
+
+
+def _has_writing(images: NDArray[np.uint8]) -> bool:
+    """Whether an image has paper, and ink of more than specks on it."""
+    inked = np.count_nonzero(images, axis=(1, 2))
+    return bool(((inked >= LEAST_INK) & (inked < images[0].size)).any())
+
+
+def _with_inked_rim(images: NDArray[np.uint8]) -> NDArray[np.intp]:
+    """The numbers of the images most of whose outermost pixels have more ink than the image has on average."""
+    if not images[:, 0].any() and images.shape[2] >= images.shape[1]:
+        return np.empty(0, np.intp)  # the usual case, soon decided: a quarter of each rim is paper
+    rims = np.concatenate([images[:, 0], images[:, -1], images[:, 1:-1, 0], images[:, 1:-1, -1]], axis=1)
+    shares = (rims > images.mean(axis=(1, 2))[:, np.newaxis]).mean(axis=1)
+    return np.flatnonzero(shares >= INKED_RIM)
+
+
+def _these(numbers: NDArray[np.intp], count: int) -> str:
+    """The subject of a sentence about some of `count` images."""
+    if len(numbers) == count:
+        return "the image is" if count == 1 else f"all {count:,} images are"
+    if len(numbers) == 1:
+        return f"image {numbers[0]} is"
+    named = ", ".join(str(number) for number in numbers[:SHOWN])
+    return f"{len(numbers):,} of {count:,} images (number {named}{', ...' if len(numbers) > SHOWN else ''}) are"

@@ -1,0 +1,118 @@
+"""Tells the signs that are as high as a line's digits: slashes, brackets, plus and dollar signs.
+
+The numbers were found as those of `signs` were.
+"""
+
+import itertools
+from collections.abc import Sequence
+
+import numpy as np
+
+from .patches import InkPatch
+from .sign_shapes import HALF_INK, SignLine, densest, has_holes_aside, is_first, lean, leans, within
+
+SLASH_HEIGHT, SLASH_LEAN = 1.24, 0.15  # at least; more than the hand leans
+LONG_SLASH_HEIGHT, LONG_SLASH_LEAN = 1.45, 0.06
+DATE_SLASH_HEIGHT, DATE_SLASH_LEAN, DATE_SLASHES_DIFFER = 0.95, 0.15, 0.08  # of a pair; radians and heights
+DOUBTFUL_SLASH_HEIGHT, DOUBTFUL_SLASH_LEAN = 0.95, 0.32  # of what may be a 1 as well
+BOW_HEIGHT, BOW_ASPECT = 1.08, 0.55
+BOW_DEPTH, BOW_OFF = (0.09, 0.4), 0.6  # over its height; stroke widths off a parabola
+CROSS_HEIGHT, CROSS_ASPECT, CROSS_LEVEL = (0.25, 0.82), 1.7, 0.32
+CROSS_HALF, CORNER_INK = 0.7, 0.12  # stroke widths from a bar's middle; share of the four corners that is ink
+CROSS_STROKES = 2.4  # at least: less is a blot
+CROSS_REACH, CROSS_INK = 0.8, 0.92  # of its box that each bar runs through; of its ink that lies on the bars
+DOLLAR_HEIGHT, DOLLAR_ASPECT = 1.04, 0.75  # at least; width over height at most
+DOLLAR_HOLES_ASIDE = 0.18  # of its width, between the holes on the two sides of its bar
+
+
+def high_sign(patch: InkPatch, line: SignLine) -> str:
+    """A plus sign, slash or bracket; "" if it is none."""
+    if _is_cross(patch, line):
+        return "+"
+    return _bracket(patch, line) or ("/" if _is_slash(patch, line) else "")
+
+
+def _is_slash(patch: InkPatch, line: SignLine) -> bool:
+    """Whether it is straight, leans more than the digits, and reaches further than any 1."""
+    height = patch.height / line.height
+    return height > SLASH_HEIGHT and leans(patch, line, LONG_SLASH_LEAN if height > LONG_SLASH_HEIGHT else SLASH_LEAN)
+
+
+def slashes_of_date(patches: Sequence[InkPatch], line: SignLine) -> list[InkPatch]:
+    """Two strokes alike that lean more than the digits, with a day or month before and between, a year behind them."""
+    ordered = sorted(patches, key=lambda patch: patch.centre[0])
+    leaning = [
+        i
+        for i, patch in enumerate(ordered)
+        if patch.height > DATE_SLASH_HEIGHT * line.height and leans(patch, line, DATE_SLASH_LEAN)
+    ]
+    for first, second in itertools.combinations(leaning, 2):
+        is_date = first in (1, 2) and second - first - 1 in (1, 2) and len(ordered) - second - 1 in (1, 2, 3, 4)
+        if is_date and _are_alike(ordered[first], ordered[second], line):
+            return [ordered[first], ordered[second]]
+    return []
+
+
+def _are_alike(one: InkPatch, other: InkPatch, line: SignLine) -> bool:
+    leans = abs(lean(one.ink > HALF_INK) - lean(other.ink > HALF_INK))
+    return leans < DATE_SLASHES_DIFFER and abs(one.height - other.height) < DATE_SLASHES_DIFFER * line.height
+
+
+def may_be_slash(patch: InkPatch, line: SignLine) -> bool:
+    """Whether it is a slash or a 1 that leans, which only the reader of the number can tell."""
+    return patch.height >= DOUBTFUL_SLASH_HEIGHT * line.height and leans(patch, line, DOUBTFUL_SLASH_LEAN)
+
+
+def _bracket(patch: InkPatch, line: SignLine) -> str:
+    """A bow from top to bottom, higher than the digits: a parabola, one stroke wide in each row."""
+    height = patch.height / line.height
+    if height < BOW_HEIGHT or patch.width > BOW_ASPECT * patch.height:
+        return ""
+    mask = patch.ink > HALF_INK
+    rows = np.flatnonzero(mask.any(axis=1))
+    if len(rows) < 6 or (np.diff(mask[rows].astype(np.int8), axis=1, prepend=0, append=0) == 1).sum() > 1.04 * len(
+        rows
+    ):
+        return ""
+    middles = np.array([np.flatnonzero(mask[row]).mean() for row in rows])
+    y = np.linspace(-1, 1, len(rows))
+    bend, tilt, offset = np.polyfit(y, middles, 2)
+    off = float(np.sqrt(np.mean(np.square(middles - np.polyval((bend, tilt, offset), y)))))
+    depth = abs(bend) / patch.height
+    if not within(depth, BOW_DEPTH) or off > BOW_OFF * line.stroke or abs(bend) < 1.0 * line.stroke:
+        return ""
+    return "(" if bend > 0 else ")"
+
+
+def _is_cross(patch: InkPatch, line: SignLine) -> bool:
+    """Whether its ink lies on an upright and a level bar that cross near the middle and run through all of it."""
+    aspect = patch.width / patch.height
+    if not within(patch.height / line.height, CROSS_HEIGHT) or max(aspect, 1 / aspect) > CROSS_ASPECT:
+        return False
+    if abs(line.level(*patch.centre)) > CROSS_LEVEL or min(patch.width, patch.height) < CROSS_STROKES * line.stroke:
+        return False
+    mask = patch.ink > HALF_INK
+    y, x = np.nonzero(mask)
+    if len(y) < 3:
+        return False
+    x = x + line.slant * (y - y.mean())  # the hand's slant taken out
+    across, down = x - densest(x, line.stroke), y - densest(y, line.stroke)
+    reach = CROSS_HALF * line.stroke
+    on_upright, on_level = np.abs(across) <= reach, np.abs(down) <= reach
+    corners = (np.ptp(x) + 1 - 2 * reach) * (np.ptp(y) + 1 - 2 * reach)
+    outside = float((~(on_upright | on_level)).sum())
+    if outside > (1 - CROSS_INK) * len(y) or outside > CORNER_INK * corners:
+        return False
+    high, wide = float(np.ptp(y)), float(np.ptp(x))
+    through = np.ptp(y[on_upright]) >= CROSS_REACH * high and np.ptp(x[on_level]) >= CROSS_REACH * wide
+    central = within(float(-across.min()) / max(wide, 1), (0.25, 0.75)) and within(
+        float(-down.min()) / max(high, 1), (0.25, 0.75)
+    )
+    return bool(through and central)
+
+
+def is_dollar(patch: InkPatch, others: Sequence[InkPatch], line: SignLine) -> bool:
+    """Whether it stands before the number, reaches further than the digits, and has a hole on each side of a bar."""
+    if patch.height < DOLLAR_HEIGHT * line.height or patch.width > DOLLAR_ASPECT * patch.height:
+        return False
+    return is_first(patch, others, line) and has_holes_aside(patch, DOLLAR_HOLES_ASIDE)

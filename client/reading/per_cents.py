@@ -1,0 +1,58 @@
+"""Tells per cent signs: a slash between two rings, whether or not they touch.
+
+The numbers were found as those of `signs` were.
+"""
+
+from collections.abc import Sequence
+
+from .patches import InkPatch, joined
+from .sign_shapes import BODY, HALF_INK, SignLine, has_holes_aside, is_first, lean, spread, within
+
+RING_HEIGHT, RING_NEAR = (0.1, 0.72), 0.3  # of its rings, and how far from its slash
+RING_OF_SLASH = (0.15, 0.6)  # of the height of the stroke that it belongs to
+PER_CENT_ASPECT = (0.64, 1.15)  # width over height: a dollar sign has such holes as well, as have two digits that touch
+TALL_PER_CENT, TALL_LEAN = 1.2, 0.15  # from which a leaning stroke with a ring at its foot is one
+HOLES_ASIDE = 0.36  # of its width, between the holes of its rings
+
+
+def per_cents(patches: Sequence[InkPatch], line: SignLine) -> list[tuple[tuple[InkPatch, ...], str]]:
+    """Slashes with a small ring on the upper left and another on the lower right."""
+    rings = [
+        p for p in patches if within(p.height / line.height, RING_HEIGHT) and p.width <= RING_HEIGHT[1] * line.height
+    ]
+    found: list[tuple[tuple[InkPatch, ...], str]] = []
+    for slash in patches:
+        mask = slash.ink > HALF_INK
+        if slash.height < 0.6 * line.height or lean(mask) < 0.1 or spread(mask)[0] > 2 * line.stroke:
+            continue
+        near = [r for r in rings if max(r.left - slash.right, slash.left - r.right) < RING_NEAR * line.height]
+        upper = [r for r in near if r.centre[0] < slash.centre[0] and r.centre[1] < slash.centre[1] and r is not slash]
+        lower = [r for r in near if r.centre[0] > slash.centre[0] and r.centre[1] > slash.centre[1] and r is not slash]
+        if upper and lower:
+            first = min(upper, key=lambda r: abs(r.right - slash.left))
+            second = min(lower, key=lambda r: abs(r.left - slash.right))
+            found.append(((first, slash, second), "%"))
+    return [*found, *_joined_per_cents(patches, line)]
+
+
+def _joined_per_cents(patches: Sequence[InkPatch], line: SignLine) -> list[tuple[tuple[InkPatch, ...], str]]:
+    """Per cent signs whose slash touches a ring, or both: two holes, the left one over the right one."""
+    found: list[tuple[tuple[InkPatch, ...], str]] = []
+    for high in patches:
+        if high.height < BODY * line.height or high.width < 0.4 * high.height:
+            continue
+        low = [
+            p
+            for p in patches
+            if p is not high and p.centre[0] > high.centre[0] and p.left < high.right + 0.1 * line.height
+            if p.centre[1] > high.centre[1] and within(p.height / high.height, RING_OF_SLASH)
+        ]
+        tall = high.height > TALL_PER_CENT * line.height and lean(high.ink > HALF_INK) > TALL_LEAN
+        found += [((high, ring), "%") for ring in low if tall and ring.left < high.right]
+        found += [
+            (parts, "%")
+            for parts in [(high,), *((high, ring) for ring in low)]
+            if has_holes_aside(joined(list(parts)), HOLES_ASIDE) and not is_first(high, patches, line)
+            if within(joined(list(parts)).width / high.height, PER_CENT_ASPECT)
+        ]
+    return found

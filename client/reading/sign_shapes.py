@@ -1,0 +1,126 @@
+"""What signs are measured by: the line they stand in, and how a patch of ink leans, spreads and is hollow.
+
+Lengths are in the line's digit height, levels count from the line's middle downwards, angles are in radians.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from .patches import InkPatch, stroke_width
+
+HALF_INK = 0.5  # of full ink: an edge
+SOFT_EDGE = 1  # px that a patch has on each side beyond its ink
+BODY = 0.6  # patches so high say where the line runs, and how the hand leans
+STRAIGHT = 1.7  # stroke widths across
+HOLES_APART = 0.2  # of its height, from a patch's one hole down to the other
+NEAR_BEFORE = 1.2  # heights: a digit so close before a sign is of the same number
+
+
+@dataclass(frozen=True, slots=True)
+class SignLine:
+    """What signs are measured by."""
+
+    height: float
+    angle: float
+    level_at_left: float  # the row at which the middle of its digits would cross the page's left edge
+    slant: float  # of its digits: columns to the right for a row upwards
+    stroke: float
+
+    def level(self, x: float, y: float) -> float:
+        """How far a point lies below the middle of the line, in its height."""
+        return (y - self.level_at_left - float(np.tan(self.angle)) * x) / self.height
+
+
+def measured(patches: Sequence[InkPatch], height: float, angle: float) -> SignLine | None:
+    bodies = [patch for patch in patches if patch.height >= BODY * height]
+    if not bodies:
+        return None
+    levels = [patch.centre[1] - np.tan(angle) * patch.centre[0] for patch in bodies]
+    stroke = stroke_width([patch.ink > HALF_INK for patch in bodies])
+    return SignLine(height, angle, float(np.median(levels)), float(np.median([_slant(p.ink) for p in bodies])), stroke)
+
+
+def _slant(ink: NDArray[np.float32]) -> float:
+    """Columns to the right for each row upwards, as `mnist_form.upright` takes it out."""
+    y, x = np.nonzero(ink > HALF_INK)
+    if len(y) < 2:
+        return 0.0
+    y, x = y - y.mean(), x - x.mean()
+    return float(-(y @ x) / max(float(y @ y), 1e-6))
+
+
+def shared_columns(patch: InkPatch, others: Sequence[InkPatch], line: SignLine) -> float:
+    """The share of its width that lies over or under one body of the line."""
+    shared = [
+        min(patch.right, other.right) - max(patch.left, other.left)
+        for other in others
+        if other.height >= BODY * line.height
+    ]
+    return max(max(shared, default=0), 0) / patch.width
+
+
+def size(patch: InkPatch) -> tuple[int, int]:
+    """Width and height without the soft edge."""
+    return max(patch.width - 2 * SOFT_EDGE, 1), max(patch.height - 2 * SOFT_EDGE, 1)
+
+
+def within(value: float, ends: tuple[float, float]) -> bool:
+    return ends[0] <= value <= ends[1]
+
+
+def leans(patch: InkPatch, line: SignLine, least: float) -> bool:
+    """Whether it is straight, and leans to the right by so much more than the digits."""
+    mask = patch.ink > HALF_INK
+    return spread(mask)[0] <= STRAIGHT * line.stroke and lean(mask) - float(np.arctan(line.slant)) > least
+
+
+def spread(mask: NDArray[np.bool_]) -> tuple[float, float]:
+    """Breadth and length of the strip that has the ink's variances, in pixels."""
+    points = np.argwhere(mask).astype(np.float64)
+    if len(points) < 3:
+        return 0.0, 0.0
+    across, along = np.sqrt(12 * np.maximum(np.linalg.eigvalsh(np.cov(points.T)), 0))
+    return float(across), float(along)
+
+
+def lean(mask: NDArray[np.bool_]) -> float:
+    """The angle of the ink's long axis to the vertical, to the right."""
+    points = np.argwhere(mask).astype(np.float64)
+    if len(points) < 3:
+        return 0.0
+    _, vectors = np.linalg.eigh(np.cov(points.T))
+    down, right = vectors[:, 1]
+    return float(np.arctan2(-right * np.sign(down), abs(down)))
+
+
+def densest(values: NDArray[np.number], stroke: float) -> float:
+    """The middle of the strip, a stroke wide, with the most points."""
+    places = np.arange(values.min(), values.max() + 1)
+    counts = [(np.abs(values - place) <= stroke / 2).sum() for place in places]
+    best = np.flatnonzero(counts == np.max(counts))
+    return float(places[best].mean())
+
+
+def is_first(patch: InkPatch, others: Sequence[InkPatch], line: SignLine) -> bool:
+    """Whether no digit stands close on its left."""
+    return not any(
+        other.height >= BODY * line.height and 0 < patch.centre[0] - other.centre[0] < NEAR_BEFORE * line.height
+        for other in others
+    )
+
+
+def has_holes_aside(patch: InkPatch, aside: float) -> bool:
+    """Whether it has two holes, the upper one on the left of the lower one by `aside` of its width."""
+    mask = (np.pad(patch.ink, 1) > HALF_INK).astype(np.uint8)
+    contours, hierarchy = cv2.findContours(mask, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+    if hierarchy is None:
+        return False
+    holes = [cv2.boundingRect(c) for c, links in zip(contours, hierarchy[0], strict=True) if links[3] >= 0]
+    if len(holes) != 2:
+        return False
+    (left, top), (right, bottom) = sorted((x + width / 2, y + height / 2) for x, y, width, height in holes)
+    return right - left > aside * patch.width and bottom - top > HOLES_APART * patch.height

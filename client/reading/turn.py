@@ -1,0 +1,81 @@
+"""Finds out which way up a page is: the way in which its marks are most like digits.
+
+A digit in MNIST's form, turned by a right angle, is the form of the turned digit. So a few marks of a page that reads
+badly are asked about in all four positions, and only a page that proves to lie on its side or its head is read anew.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .best_path import LEAST_PROBABILITY, USUAL_SCORE, Costs
+from .mnist_form import SIDE, upright
+from .novelty import outlier_scores
+from .page import VIEWS, Page
+
+Images = NDArray[np.uint8]  # uint8 [n, 28, 28]
+Floats = NDArray[np.float64]
+
+TURNS = (0, 1, 2, 3)  # right angles, clockwise
+MOST_MARKS = 24  # that are asked about: enough for a vote
+ENOUGH_WHOLE = 4  # components, beside which parts of others have no say
+LEAST_HEIGHT = 0.4  # of the line's: lower marks are signs, or parts
+LEAST_MARKS = 4  # of fewer a turn is not told
+# Nats of cost, and share of the cost as it lies, that are worth a second reading.
+LEAST_GAIN, LEAST_SHARE = 0.25, 0.68
+
+
+class Marks(NamedTuple):
+    """Marks of a page, in each of the four positions."""
+
+    images: Images  # uint8 [4 * VIEWS * n, 28, 28]: for each turn, for each mark, its views
+    number: int  # of marks
+
+
+def some_marks(page: Page) -> Marks:
+    """Choose marks to vote by: whole components before parts, spread over the page."""
+    from .cuts import LIKE_A_CUT  # needs OpenCV, as in `page`
+
+    whole, parts = [], []
+    for line in page.lines:
+        # Components lie beside each other, or over each other, as on a page on its side.
+        ends = [cut in (0.0, LIKE_A_CUT) for cut in (*line.cuts, 0.0)]
+        for each in line.candidates:
+            if each.sign or each.height < LEAST_HEIGHT:
+                continue
+            if ends[each.start] and ends[each.stop] and not any(ends[each.start + 1 : each.stop]):
+                whole.append(each.number)
+            elif each.stop - each.start == 1:
+                parts.append(each.number)
+    numbers = whole if len(whole) >= ENOUGH_WHOLE else whole + parts
+    chosen = numbers[:: max(1, -(-len(numbers) // MOST_MARKS))]
+    forms = [np.ascontiguousarray(np.rot90(page.images[VIEWS * n], -turn)) for turn in TURNS for n in chosen]
+    views = [view for form in forms for view in (form, upright(form))]
+    return Marks(np.stack(views) if views else np.empty((0, SIDE, SIDE), np.uint8), len(chosen))
+
+
+def best_turn(marks: Marks, probabilities: NDArray[np.floating]) -> int:
+    """Decide by the classifier's word on the marks.
+
+    Args:
+        probabilities: float [n, 10], of each of `marks.images`.
+
+    Returns: right angles by which to turn the page clockwise; 0 unless another position is clearly the better one.
+    """
+    if marks.number < LEAST_MARKS:
+        return 0
+    together = probabilities.astype(np.float64).reshape(-1, VIEWS, 10).mean(axis=1)
+    scores = outlier_scores(marks.images[VIEWS - 1 :: VIEWS]).astype(np.float64)
+    costs = _costs(together, scores).reshape(len(TURNS), marks.number).sum(axis=1)
+    best = int(np.argmin(costs))
+    return best if costs[best] < min(costs[0] - LEAST_GAIN, LEAST_SHARE * costs[0]) else 0
+
+
+def _costs(probabilities: Floats, scores: Floats) -> Floats:
+    """[n]: what a mark costs as a digit, as on a path (`best_path.candidate_cost`) without regard to its line."""
+    labels = probabilities.argmax(axis=1)
+    rows = np.arange(len(labels))
+    doubt = -np.log(np.maximum(probabilities[rows, labels], LEAST_PROBABILITY))
+    strange = np.maximum(scores[rows, labels] - USUAL_SCORE, 0.0) ** 2
+    return Costs().doubt * doubt + Costs().outlier * strange

@@ -1,0 +1,21 @@
+"""Pages of the kinds that people take are composed alike by the same seed, and read for what stands on them."""
+
+import numpy as np
+import pytest
+
+from inkling.client.reading.page import find_digits
+from tools.compose_kinds import KINDS, compose_kind
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_kind_follows_from_its_seed(kind):
+    one, same, other = (compose_kind(kind, seed) for seed in (5, 5, 6))
+    np.testing.assert_array_equal(one.picture, same.picture)
+    assert one.text == same.text != other.text
+    assert one.picture.dtype == np.uint8 and one.picture.ndim == 3
+
+
+@pytest.mark.parametrize("kind", ["desk", "note", "perspective", "form", "table", "columns", "mixed sizes", "askew"])
+def test_every_line_of_a_kind_is_found(kind):
+    page = compose_kind(kind, 7)
+    assert len(find_digits(page.picture).lines) == page.text.count("\n") + 1

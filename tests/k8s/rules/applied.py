@@ -1,0 +1,46 @@
+"""Rules for `kubectl apply` and `kubectl diff`: what is on the cluster already is unchanged, and differs in nothing."""
+
+from tests.k8s import schemas
+from tests.k8s.manifests import Object, label, of_kind
+
+CLUSTERS_OWN = ("Namespace", "PersistentVolume", "ClusterQueue", "ResourceFlavor", "WorkloadPriorityClass")
+
+
+def strategies_have_a_type(objects: list[Object]) -> list[str]:
+    """RollingUpdate, though it is the default: a strategy's patch takes away the fields that it does not name."""
+    return [
+        f"{label(item)}: its strategy has no type, which each apply takes away and the server puts back"
+        for item in of_kind(objects, "Deployment")
+        if item["spec"].get("strategy") and "type" not in item["spec"]["strategy"]
+    ]
+
+
+def lists_leave_no_default_out(objects: list[Object]) -> list[str]:
+    """A custom kind's list is replaced as a whole by a patch, so one without the server's defaults always differs."""
+    return [
+        f"{label(item)}: {path} is left to the server, which each apply takes away again"
+        for item in objects
+        if schemas.is_custom(item)
+        for path in schemas.defaults_left_out(item)
+    ]
+
+
+def jobs_stay(objects: list[Object]) -> list[str]:
+    """A Job that deletes itself is missed by each diff after that."""
+    return [
+        f"{label(item)}: ttlSecondsAfterFinished deletes it, and the next diff asks for it again"
+        for item in of_kind(objects, "Job")
+        if "ttlSecondsAfterFinished" in item["spec"]
+    ]
+
+
+def objects_have_a_namespace(objects: list[Object]) -> list[str]:
+    """What a component adds says where it belongs: on top of a finished overlay nobody else does."""
+    return [
+        f"{label(item)}: no namespace, so it goes to that of whoever applies it"
+        for item in objects
+        if item["kind"] not in CLUSTERS_OWN and "namespace" not in item["metadata"]
+    ]
+
+
+RULES = (strategies_have_a_type, lists_leave_no_default_out, jobs_stay, objects_have_a_namespace)
