@@ -17,6 +17,7 @@ from ..batching.scheduler import Batcher, QueueContext, Waiting
 from ..batching.threads import RuntimeThreads
 from ..errors import failed_precondition, invalid_argument
 from ..load_shedding import KnownFullQueues
+from ..monitoring.drift import DriftWindow
 from ..monitoring.events import ServerEvents
 from ..names import DEFAULT_SIGNATURE, ModelKey
 from .input_checks import check, common_rows
@@ -73,6 +74,7 @@ class Model:
         self.num_leases = 0
         self.idle = asyncio.Event()  # no lease is out
         self.idle.set()
+        self.drift: DriftWindow | None = None  # None: not watched
         self._runtime = runtime
         self._options = options
         self._parts = parts
@@ -116,7 +118,10 @@ class Model:
         if results is None:
             batcher = await self._batcher(signature, outputs)
             results = await batcher.run(arrays, num_rows)
-        return dict(zip(outputs, results, strict=True))
+        named = dict(zip(outputs, results, strict=True))
+        if self.drift is not None:
+            self.drift.observe(inputs, named)
+        return named
 
     def shape_check(self, signature: Signature) -> ShapeCheck:
         """What refuses shapes that this signature can never take; it may be called on any thread."""
