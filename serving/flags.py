@@ -91,6 +91,7 @@ class ServerConfig:
     request_log_sampling_rate: float = flag(1.0, "share of the requests to write")
     request_log_max_mb: int = flag(64, "size at which the file is rotated, in 10^6 bytes")
     request_log_max_files: int = flag(5, "rotated files kept")
+    drift_window: int = flag(1000, "live examples compared with the model card's reference statistics; 0: none")
     log_format: str = flag("text", "text or json")
 
     # How it runs.
@@ -139,6 +140,7 @@ RANGES: Mapping[str, tuple[float, float]] = {
     "num_tflite_pools": (1, LARGEST),
     "num_tflite_interpreters_per_pool": (1, LARGEST),
     "max_queued_requests": (1, LARGEST),
+    "drift_window": (0, 1_000_000),
     "per_process_gpu_memory_fraction": (0.0, 100.0),  # above 1 TensorFlow takes the machine's memory too
     "request_log_sampling_rate": (0.0, 1.0),
     "request_log_max_mb": (1, LARGEST),
@@ -166,6 +168,7 @@ WITHOUT_EFFECT = frozenset(
         "num_request_iterations",
         "num_unload_threads",
         "platform_config_file",
+        "rest_api_num_threads",
         "remove_unused_fields_from_bundle_metagraph",
         "skip_initialize_tpu",
         "tensorflow_tpu_profiling",
@@ -177,6 +180,7 @@ OURS = frozenset(
     {
         "allow_model_control",
         "drain_seconds",
+        "drift_window",
         "enable_v2",
         "engine",
         "grpc_max_concurrent_rpcs",

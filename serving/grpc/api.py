@@ -10,6 +10,7 @@ import inspect
 import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any
 
 import grpc
@@ -22,6 +23,7 @@ from tensorflow_serving.apis.model_management_pb2 import ReloadConfigRequest
 from tensorflow_serving.apis.predict_pb2 import PredictRequest
 from tensorflow_serving.apis.regression_pb2 import RegressionRequest
 
+from .. import deadlines
 from ..config.files import TlsConfig
 from ..errors import ServingError, unavailable
 from ..load_shedding import KnownFullQueues, QueueFull
@@ -29,7 +31,9 @@ from ..model_service import ModelService
 from ..monitoring import logs
 from ..monitoring.events import ServerEvents
 from ..names import MODEL_SERVICE, PREDICTION_SERVICE, V2_SERVICE
+from ..offload import Offload
 from ..prediction_service import PredictionService
+from .density import check_density, size_of
 from .parsing import parse
 from .v2 import V2Rpcs
 
@@ -42,8 +46,9 @@ MAX_STATUS_BYTES = 1024  # gRPC sends the text as a header, with three bytes for
 CUT = "...TRUNCATED"
 REQUEST_ID = "x-request-id"  # metadata in which a caller may name its request for the log
 
-# An RPC of a service: takes a parsed request of its own kind; a coroutine function or not.
-Method = Callable[[Any], Any]
+# An RPC of a service: takes a parsed request of its own kind, and, if it is an inference, the size of it; a coroutine
+# function or not.
+Method = Callable[..., Any]
 Behaviour = Callable[[bytes, "grpc.aio.ServicerContext[bytes, bytes]"], Awaitable[bytes]]
 
 
@@ -58,6 +63,7 @@ class GrpcApi:
         shedding: KnownFullQueues,
         events: ServerEvents,
         max_pending_bytes: int,
+        offload: Offload | None = None,
         v2: V2Rpcs | None = None,
     ) -> None:
         """An API that no server has yet.
@@ -68,6 +74,7 @@ class GrpcApi:
             shedding: knows whose queues are full.
             events: is told of each response.
             max_pending_bytes: size of all requests held at once; what comes on top is refused.
+            offload: parses what is long; None for threads of its own.
             v2: responds to the RPCs of the Open Inference Protocol; None: there are none.
         """
         self._predictions = predictions
@@ -76,6 +83,7 @@ class GrpcApi:
         self._shedding = shedding
         self._events = events
         self._max_pending_bytes = max_pending_bytes
+        self._offload = offload or Offload()
         self._pending_bytes = 0
         self._num_pending = 0
         self._is_ending = False  # what ends from now on counts until its response has left
@@ -109,6 +117,7 @@ class GrpcApi:
 
     def _behaviour(self, api: str, request_class: type[Message], method: Method) -> Behaviour:
         is_coroutine = inspect.iscoroutinefunction(method)
+        takes_size = "size" in inspect.signature(method).parameters
 
         async def call(content: bytes, context: grpc.aio.ServicerContext[bytes, bytes]) -> bytes:
             started = time.perf_counter()
@@ -118,16 +127,19 @@ class GrpcApi:
             result, model_name = b"", ""
             code, details = grpc.StatusCode.OK, ""
             self._begin(content)
+            deadlines.begin(context.time_remaining())
             try:
                 self._check_room(content)
                 if (refusal := self._shedding.check(api, content)) is not None:
                     latency_s = time.perf_counter() - started
                     self._events.signature_finished(**refusal.key, code=refusal.code, latency_s=latency_s)
                     raise refusal
-                request = parse(content, request_class)
+                size = size_of(content, request_class.DESCRIPTOR)
+                request = await self._offload.run(partial(_parse, content, request_class), size=size)
                 model_name = _model_name(request)
-                response = await method(request) if is_coroutine else method(request)
-                result = response.SerializeToString()
+                returned = method(request, size=size) if takes_size else method(request)
+                response = await returned if is_coroutine else returned
+                result = await self._offload.run(response.SerializeToString, size=size)
             except QueueFull as error:
                 self._shedding.remember(api, content, error)
                 model_name, code, details = error.key["model_name"], error.code, error.message
@@ -251,6 +263,11 @@ def cut(text: str) -> str:
     if len(content) <= MAX_STATUS_BYTES:
         return text
     return content[: MAX_STATUS_BYTES - len(CUT)].decode(errors="ignore") + CUT
+
+
+def _parse(content: bytes, request_class: type[Message]) -> Message:
+    check_density(content, request_class.DESCRIPTOR)
+    return parse(content, request_class)
 
 
 def _model_name(request: Any) -> str:

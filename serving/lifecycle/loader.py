@@ -18,6 +18,7 @@ from ..model.model import ModelOptions
 from ..model.saved_model import Runtime, SavedModel
 from ..model.signatures import Signature
 from ..model.version_files import LITE_FILE, check_graph_files, size_of
+from ..monitoring.drift import DriftWindow, read_reference
 from . import warmup
 
 PER_MODEL_BATCHING_FILE = "batching_params.pbtxt"
@@ -36,6 +37,7 @@ class LoadOptions:
     warm_up: bool = True
     warmup_iterations: int = 1
     max_queued_requests: int = 1024
+    drift_window: int = 0  # examples; 0: drift is not watched
 
     @classmethod
     def of(cls, config: ServerConfig, batching: BatchingParameters | None) -> "LoadOptions":
@@ -57,6 +59,7 @@ class LoadOptions:
             warm_up=config.enable_model_warmup,
             warmup_iterations=config.num_request_iterations_for_warmup or 1,
             max_queued_requests=config.max_queued_requests,
+            drift_window=config.drift_window,
         )
 
 
@@ -68,6 +71,7 @@ class Loaded:
     signatures: dict[str, Signature]
     model_options: ModelOptions
     warmup_records: list[PredictionLog]
+    drift: DriftWindow | None
     load_s: float
 
 
@@ -87,7 +91,9 @@ def load(path: str, options: LoadOptions) -> Loaded:
         runtime.close()
         raise
     model_options = ModelOptions(batching=batching, max_queued_requests=options.max_queued_requests)
-    return Loaded(runtime, signatures, model_options, records, time.perf_counter() - started)
+    reference = read_reference(path) if options.drift_window else None
+    drift = DriftWindow(reference, options.drift_window) if reference else None
+    return Loaded(runtime, signatures, model_options, records, drift, time.perf_counter() - started)
 
 
 def _runtime(path: str, options: LoadOptions) -> Runtime:

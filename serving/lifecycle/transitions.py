@@ -101,6 +101,9 @@ class Transitions:
             "Successfully loaded servable version {name: %s version: %d} in %.1f s", name, version.number, loaded.load_s
         )
         self._parts.events.model_loaded(model_name=name, version=version.number, load_s=loaded.load_s)
+        if loaded.drift is not None:
+            model.drift = loaded.drift  # from here on, so that warm-up requests are no part of it
+            self._parts.events.drift_watched(model_name=name, version=version.number, window=loaded.drift)
         return True
 
     async def _warm_up(self, model: Model, records: Sequence[PredictionLog], path: str) -> None:

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 
 import grpc
 
+from .drift import DriftWindow
+
 
 class ServerEvents:
     """Events of a server, in the order of a request's life, then of a model's."""
@@ -48,6 +50,9 @@ class ServerEvents:
 
     def model_loaded(self, *, model_name: str, version: int, load_s: float) -> None:
         """A version is available."""
+
+    def drift_watched(self, *, model_name: str, version: int, window: DriftWindow) -> None:
+        """A version's requests are compared with its reference statistics, in `window`."""
 
     def model_unloaded(self, *, model_name: str, version: int) -> None:
         """A version is gone."""

@@ -15,6 +15,7 @@ from importlib import metadata
 import grpc
 from prometheus_client import CollectorRegistry, GCCollector, ProcessCollector, generate_latest
 
+from .drift import DriftWindow
 from .events import ServerEvents
 from .exposition import Counter, Family, Gauge, Histogram, exponential_bounds
 
@@ -39,6 +40,7 @@ class Metrics(ServerEvents):
         self._gone: deque[tuple[str, str]] = deque()
         self._warmed: deque[str] = deque()
         self._looked_at: dict[str, float] = {}  # model: when, by time.monotonic
+        self._drift: dict[tuple[str, str], DriftWindow] = {}  # by model and version
         self._process = CollectorRegistry()
         ProcessCollector(registry=self._process)
         GCCollector(registry=self._process)
@@ -100,6 +102,16 @@ class Metrics(ServerEvents):
         self._look_age = Gauge(
             f"{own}base_path_look_age_seconds", ("model_name",), "How long ago the last look at a base path has ended."
         )
+        feature = ("model_name", "version", "feature")
+        self._stability_index = Gauge(
+            f"{own}drift_stability_index", feature, "Population stability index of live requests, by the model card."
+        )
+        self._kolmogorov_smirnov = Gauge(
+            f"{own}drift_kolmogorov_smirnov", feature, "Kolmogorov-Smirnov statistic of live requests, likewise."
+        )
+        self._drift_examples = Gauge(
+            f"{own}drift_examples", ("model_name", "version"), "Live examples that are compared with the model card's."
+        )
         self._build = Gauge(f"{own}build_info", ("version", "tensorflow", "python"), "1; the labels say what runs.")
         self._start = Gauge(f"{own}start_time_seconds", (), "When the server started, in Unix time.")
         self._build.set((_version("inkling-serving"), _version("tensorflow"), platform.python_version()), 1)
@@ -110,8 +122,17 @@ class Metrics(ServerEvents):
         with self._lock:
             for name, ended in self._looked_at.items():
                 self._look_age.set((name,), time.monotonic() - ended)
+            self._look_at_drift()
             lines = [line for family in self._families for line in family.lines()]
         return ("\n".join(lines) + "\n").encode() + bytes(generate_latest(self._process))
+
+    def _look_at_drift(self) -> None:
+        for key, window in self._drift.items():
+            self._drift_examples.set(key, window.num_examples())
+            for found in window.distances():
+                self._stability_index.set((*key, found.feature), found.stability_index)
+                if found.kolmogorov_smirnov is not None:
+                    self._kolmogorov_smirnov.set((*key, found.feature), found.kolmogorov_smirnov)
 
     def request_finished(
         self, *, model_name: str, api: str, entrypoint: str, code: grpc.StatusCode, latency_s: float
@@ -185,10 +206,16 @@ class Metrics(ServerEvents):
             self._load_seconds.set((model_name, str(version)), load_s)
             self._loads.add((model_name,), 1)
 
+    def drift_watched(self, *, model_name: str, version: int, window: DriftWindow) -> None:
+        with self._lock:
+            self._drift[model_name, str(version)] = window
+
     def model_unloaded(self, *, model_name: str, version: int) -> None:
         key = (model_name, str(version))
         with self._lock:
-            for gauge in (self._available, self._load_seconds, self._queue_depth):
+            self._drift.pop(key, None)
+            drift = (self._stability_index, self._kolmogorov_smirnov, self._drift_examples)
+            for gauge in (self._available, self._load_seconds, self._queue_depth, *drift):
                 gauge.forget(key)
             self._gone.append(key)
             # What a version counted is worth another scrape or two, and then only memory.

@@ -25,10 +25,12 @@ from numpy.typing import NDArray
 
 from ..storage import MARKER, open_storage, versions_in
 from .export import save_savedmodel
+from .reference import reference_statistics
 
 logger = logging.getLogger(__name__)
 
 VERIFIED_IMAGES = 1000
+REFERENCE_IMAGES = 10_000  # for the statistics in the model card
 
 
 class PublishRefused(RuntimeError):
@@ -41,7 +43,7 @@ class Candidate:
 
     model: keras.Model
     class_names: tuple[str, ...]
-    card: dict[str, Any]  # what to write as `model_card.json`; the version is added
+    card: dict[str, Any]  # what to write as `model_card.json`; the version and the reference statistics are added
     accuracy: float  # on the test set, 0 to 1
     test_images: NDArray[np.uint8]  # [n, height, width]
     test_probabilities: NDArray[np.float32]  # [n, classes], of `model`; what the SavedModel must give too
@@ -115,10 +117,14 @@ def publish(
             model_name=model_name,
             samples=candidate.test_images[:32],
         )
+        statistics = reference_statistics(
+            candidate.test_images[:REFERENCE_IMAGES], candidate.test_probabilities[:REFERENCE_IMAGES]
+        )
+        card = {**candidate.card, "reference": statistics}
         verify(staged, candidate.test_images[:VERIFIED_IMAGES], candidate.test_probabilities[:VERIFIED_IMAGES])
         if on_disk:
-            return str(_rename_into_place(staged, parent, candidate.card))
-        version = _upload(staged, filesystem, f"{root}/{model_name}", candidate.card)
+            return str(_rename_into_place(staged, parent, card))
+        version = _upload(staged, filesystem, f"{root}/{model_name}", card)
         return f"{model_dir.rstrip('/')}/{model_name}/{version}"
     except BaseException:
         shutil.rmtree(staged, ignore_errors=True)
