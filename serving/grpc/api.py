@@ -11,9 +11,10 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import grpc
+from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import Message
 from tensorflow_serving.apis.classification_pb2 import ClassificationRequest
 from tensorflow_serving.apis.get_model_metadata_pb2 import GetModelMetadataRequest
@@ -134,7 +135,7 @@ class GrpcApi:
                     latency_s = time.perf_counter() - started
                     self._events.signature_finished(**refusal.key, code=refusal.code, latency_s=latency_s)
                     raise refusal
-                size = size_of(content, request_class.DESCRIPTOR)
+                size = size_of(content, _descriptor_of(request_class))
                 request = await self._offload.run(partial(_parse, content, request_class), size=size)
                 model_name = _model_name(request)
                 returned = method(request, size=size) if takes_size else method(request)
@@ -265,8 +266,12 @@ def cut(text: str) -> str:
     return content[: MAX_STATUS_BYTES - len(CUT)].decode(errors="ignore") + CUT
 
 
+def _descriptor_of(request_class: type[Message]) -> Descriptor:
+    return cast(Descriptor, request_class.DESCRIPTOR)  # the C implementation has a class of its own for it
+
+
 def _parse(content: bytes, request_class: type[Message]) -> Message:
-    check_density(content, request_class.DESCRIPTOR)
+    check_density(content, _descriptor_of(request_class))
     return parse(content, request_class)
 
 

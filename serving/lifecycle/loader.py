@@ -18,8 +18,9 @@ from ..model.model import ModelOptions
 from ..model.saved_model import Runtime, SavedModel
 from ..model.signatures import Signature
 from ..model.version_files import LITE_FILE, check_graph_files, size_of
-from ..monitoring.drift import DriftWindow, read_reference
+from ..monitoring.drift import DriftWindow
 from . import warmup
+from .model_card import read_reference
 
 PER_MODEL_BATCHING_FILE = "batching_params.pbtxt"
 

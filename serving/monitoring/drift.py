@@ -12,25 +12,16 @@ Features are computed as train/publishing/reference.py does; the packages share 
 tests/serving/monitoring/test_drift.py holds them together.
 """
 
-import json
-import logging
-import posixpath
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import tensorflow as tf
 from numpy.typing import NDArray
 
 from ..arrays import Array
 
-logger = logging.getLogger(__name__)
-
-CARD = "model_card.json"
-MAX_CARD_BYTES = 1 << 20
 IMAGES, CLASSES, PROBABILITIES = "images", "classes", "probabilities"  # as inputs and outputs are called
 MIN_EXAMPLES = 100  # in the window, before there is a distance: with fewer, chance alone makes a large one
 MAX_ROWS = 64  # of a request that are looked at
@@ -58,31 +49,6 @@ class Distance:
 
 
 Reference = Mapping[str, Histogram]  # by feature
-
-
-def read_reference(path: str) -> Reference | None:
-    """The reference statistics in the model card of the version in the folder or URI `path`; None if it has none."""
-    file = posixpath.join(path, CARD)
-    try:
-        if not tf.io.gfile.exists(file) or tf.io.gfile.stat(file).length > MAX_CARD_BYTES:
-            return None
-        with tf.io.gfile.GFile(file) as content:
-            card = json.loads(content.read())
-        return _reference_of(card["reference"]["features"]) if "reference" in card else None
-    except (tf.errors.OpError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        logger.warning("%s: no reference statistics can be read, so drift is not watched: %s", file, error)
-        return None
-
-
-def _reference_of(features: Mapping[str, Any]) -> Reference:
-    return {name: _histogram(name, feature) for name, feature in features.items()}
-
-
-def _histogram(name: str, feature: Mapping[str, Any]) -> Histogram:
-    edges, counts = np.array(feature["edges"], np.float64), np.array(feature["counts"], np.int64)
-    if edges.ndim != 1 or counts.shape != (len(edges) + 1,) or (np.diff(edges) <= 0).any() or counts.min() < 0:
-        raise ValueError(f"feature {name!r} has edges and counts that make no histogram")
-    return Histogram(edges, counts, feature["ordered"] is True)
 
 
 def features_of(inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> dict[str, NDArray[np.float64]]:

@@ -77,7 +77,8 @@ class _Parser:
 
     def object_at(self, start: int, levels: int, *, head: bytes = b"", with_tail: bool = False) -> dict[str, Any]:
         """The object that begins at `start`, behind `head`; `with_tail` takes what follows it for part of the text."""
-        left, long_values, end = [head, b"{"], [], start + 1
+        left, end = [head, b"{"], start + 1
+        long_values: list[Any] = []
         for begin, end, is_long in self._segments(start):
             if is_long:
                 left.append(f'"{self._mark}{len(long_values)}"'.encode())

@@ -10,8 +10,9 @@ from PIL import Image, ImageFilter
 
 import inkling.train.data as train_data
 from inkling.client import Client
+from inkling.serving.lifecycle.model_card import read_reference
 from inkling.serving.monitoring import drift
-from inkling.serving.monitoring.drift import DriftWindow, Histogram, distance, read_reference
+from inkling.serving.monitoring.drift import DriftWindow, Histogram, distance
 from inkling.train.publishing import reference
 from tests.patience import PATIENCE_S, wait_until
 from tests.server_process import ServerProcess
