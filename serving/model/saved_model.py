@@ -21,7 +21,7 @@ from tensorflow.python.saved_model import loader_impl  # reads saved_model.pb, .
 
 from ..arrays import Array, Function
 from ..errors import ServingError, invalid_argument, not_found
-from .session_function import SessionFunction, has_loops
+from .session_function import SessionFunction, has_loops, with_own_threads
 from .version_files import size_of
 
 logger = logging.getLogger(__name__)
@@ -97,7 +97,8 @@ class SavedModel:
             self.graph_def: GraphDef | None = meta_graph.graph_def
             self._has_loops = has_loops(meta_graph.graph_def)
             self.signature_defs: Mapping[str, SignatureDef] = dict(meta_graph.signature_def)
-            self._session = tf.compat.v1.Session(graph=self._graph, config=session_config)
+            config = with_own_threads(session_config) if self._has_loops else session_config
+            self._session = tf.compat.v1.Session(graph=self._graph, config=config)
         except tf.errors.OpError as error:
             raise serving_error(error) from error
         except (

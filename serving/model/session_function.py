@@ -10,6 +10,7 @@ that have been seen to take long.
 """
 
 import math
+import os
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -27,6 +28,7 @@ LOOPS = frozenset({"While", "StatelessWhile", "For", "LoopCond", "RefNextIterati
 LONG_RUN_S = 1.0
 MIN_LIMIT_S, MAX_LIMIT_S = 0.25, 65536.0
 NO_LIMIT = 0
+NUM_LOOPS = 16  # that may go on without keeping other runs of their own session waiting
 
 Run = Callable[..., list[Any]]
 
@@ -35,6 +37,19 @@ def has_loops(graph_def: GraphDef) -> bool:
     """Whether a run of this graph may take however long, from a small input too."""
     nodes = (graph_def.node, *(function.node_def for function in graph_def.library.function))
     return any(node.op in LOOPS for each in nodes for node in each)
+
+
+def with_own_threads(config: config_pb2.ConfigProto) -> config_pb2.ConfigProto:
+    """`config` for a graph with loops, which runs on threads that no other session waits for.
+
+    A loop can keep a thread of TensorFlow's for as long as it lasts, and all sessions share as many as there are
+    processors. Threads that are not needed sleep.
+    """
+    own = config_pb2.ConfigProto()
+    own.CopyFrom(config)
+    own.use_per_session_threads = True
+    own.inter_op_parallelism_threads = config.inter_op_parallelism_threads or (os.cpu_count() or 1) + NUM_LOOPS
+    return own
 
 
 class SessionFunction:
