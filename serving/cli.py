@@ -1,5 +1,6 @@
 """`python -m serving`: read the flags, then serve, hand over to the real binary, or change versions."""
 
+import contextlib
 import dataclasses
 import difflib
 import logging
@@ -21,6 +22,8 @@ logger = logging.getLogger(__name__)
 BINARY = "tensorflow_model_server"
 DEFAULT_MODELS = "models"
 DEFAULT_REST_PORT = 8501
+LOG_LEVEL = "TF_CPP_MIN_LOG_LEVEL"  # of TensorFlow; whoever sets it gets all lines of that level
+NVIDIA_DRIVER = "/dev/nvidiactl"
 BAD_FLAGS = 255  # what -1 is as an exit code
 
 
@@ -65,7 +68,6 @@ def _nearest(argument: str) -> str:
 
 
 def _serve(parsed: Parsed) -> int:
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")  # TensorFlow reads it once, when it is imported
     from .monitoring import logs
 
     logs.configure(parsed.config.log_format)
@@ -83,8 +85,13 @@ def _serve(parsed: Parsed) -> int:
         if "rest_api_port" not in parsed.given:
             config = dataclasses.replace(config, rest_api_port=DEFAULT_REST_PORT)
         logger.info("serving %s from %s on gRPC %d and REST %d", names, folder, config.port, config.rest_api_port)
-    with logs.stderr_silenced():
+    with contextlib.nullcontext() if LOG_LEVEL in os.environ else logs.stderr_silenced():
+        os.environ.setdefault(LOG_LEVEL, "2")  # its errors only; TensorFlow reads it once, when it is imported
         from . import server  # it imports TensorFlow, which takes seconds: not for a bad flag
+
+        num_gpus = server.num_gpus()  # TensorFlow's look for GPUs prints errors where there are none
+    if not num_gpus and Path(NVIDIA_DRIVER).exists():
+        logger.warning("TensorFlow sees no GPU, though this machine has one; %s=0 shows what it says", LOG_LEVEL)
     return server.run(config, folder)
 
 

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import NoReturn
 
 import grpc
+import tensorflow as tf
 from tensorflow_serving.apis import model_service_pb2, prediction_service_pb2  # noqa: F401, reflection describes them
 from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
 
@@ -77,6 +78,11 @@ def run(config: ServerConfig, models_folder: Path | None = None) -> int:
 def _tell(error: ServingError | OSError) -> None:
     code = error.code.name if isinstance(error, ServingError) else "UNKNOWN"
     print(f"Failed to start server. Error: {code}: {error}", file=sys.stderr, flush=True)
+
+
+def num_gpus() -> int:
+    """How many GPUs TensorFlow sees."""
+    return len(tf.config.list_physical_devices("GPU"))
 
 
 def _collect_garbage_rarely() -> None:
