@@ -70,7 +70,7 @@ fuzz: $(READY) ## send 100,000 broken requests to the server instead of the few 
 	$(BIN)/python -m pytest -m fuzz tests/serving/test_fuzz.py $(ARGS)
 
 test-cluster: $(READY) ## train, serve and predict on the cluster of $KUBECONFIG, and take it all down again
-	INKLING_TEST_CLUSTER=1 $(BIN)/python -m pytest tests/k8s/test_cluster.py -rs $(ARGS)
+	INKLING_TEST_CLUSTER=1 $(BIN)/python -m pytest tests/k8s/test_cluster.py tests/k8s/test_cluster_parts.py -rs $(ARGS)
 
 lint: $(READY) build/namespace ## check style, types, and which way imports run
 	$(BIN)/ruff check .

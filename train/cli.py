@@ -24,6 +24,7 @@ from . import config as configs
 from . import data, quiet, runs, speed
 from .config import Augmentation, JobConfig, Policy, TrainConfig
 from .progress import Display, Message
+from .publishing import oci
 
 OK, FAILED, USAGE, INTERRUPTED, PIPE_CLOSED = 0, 1, 2, 130, 141
 
@@ -36,6 +37,7 @@ RUN_HELP = """Train the digit CNN on Ray, write a report, publish a SavedModel.
     python -m train preview -o sheet.png   look at the augmentation
     python -m train evaluate models/mnist  measure a published model
     python -m train publish NAME           publish an earlier run
+    python -m train publish NAME --oci registry.example.com/models/mnist
 
 Each subcommand has its own --help."""
 
@@ -77,7 +79,10 @@ class PublishFlags:
     run: tyro.conf.Positional[str]  # the run's name
     storage: str = "runs"  # folder or URI that holds the run
     checkpoint: str = "last"  # last, best (by validation accuracy) or a step
-    model_dir: str = "models"  # model repository to publish into: a folder or URI
+    model_dir: str = "models"  # model repository to publish into: a folder or URI (s3://, oci://REGISTRY/FOLDER, ...)
+    oci: str = (
+        ""  # publish there instead, as an OCI image: REGISTRY/REPOSITORY or oci-layout:FOLDER, with or without :TAG
+    )
     model_name: str | None = None  # the model's name in the repository; the run's if not given
     min_accuracy: float | None = None  # a model less accurate on the test set is not published; the run's if not given
 
@@ -172,6 +177,7 @@ def run(arguments: list[str]) -> int:
         display.show(Message(why))
         return fitted
 
+    _check_registry(oci.place_of(settings.model_dir, settings.model_name))
     if settings.verbose:
         os.environ["TF_CPP_MIN_LOG_LEVEL"] = "0"
         logging.getLogger().setLevel(logging.INFO)
@@ -199,6 +205,12 @@ def run(arguments: list[str]) -> int:
 
 
 _NOT_BEGUN = "stopped before the run began"
+
+
+def _check_registry(place: str) -> None:
+    """Raise ValueError, before an hour of training, if nothing could be published to that place in a registry."""
+    if place:
+        oci.check(place)
 
 
 def preview(arguments: list[str]) -> int:
@@ -267,6 +279,7 @@ def evaluate(arguments: list[str]) -> int:
 def publish(arguments: list[str]) -> int:
     """Publish an earlier run."""
     flags = tyro.cli(PublishFlags, args=arguments, prog=f"{configs.program()} publish")
+    _check_registry(flags.oci or oci.place_of(flags.model_dir, flags.model_name or JobConfig().model_name))
     run = runs.reopen(flags.run, flags.storage)
     where = dataclasses.replace(run.job, model_dir=flags.model_dir, model_name=flags.model_name or run.job.model_name)
     least = run.config.min_accuracy if flags.min_accuracy is None else flags.min_accuracy
@@ -274,7 +287,7 @@ def publish(arguments: list[str]) -> int:
     quiet.import_tensorflow(onednn=run.config.onednn)
     from . import job
 
-    print(job.publish_run(run, which=flags.checkpoint))
+    print(job.publish_run(run, which=flags.checkpoint, oci=flags.oci))
     return OK
 
 

@@ -180,7 +180,7 @@ class JobConfig(ReadOptions):
     name: str = ""  # the run's name; its files go to <storage>/<name>/; recipe and time if not given
     storage: str = "runs"  # folder or URI (s3://, gs://, ...) for checkpoints and results
     data: str | None = None  # IDX folder, .npz or image folder, or a URI of one; MNIST if not given
-    model_dir: str = "models"  # model repository to publish into: a folder or URI
+    model_dir: str = "models"  # model repository to publish into: a folder or URI (s3://, oci://REGISTRY/FOLDER, ...)
     model_name: str = "mnist"  # the model's name in the repository
     publish: bool = True  # publish the trained model
     begin_anew: bool = False  # forget what was begun under --name and has no checkpoint yet

@@ -12,6 +12,7 @@ QUEUE_TIME = "HorizontalPodAutoscaler/serving spec metrics 1 pods"
 SERVING = "Deployment/serving spec"
 SERVER_POD = f"{SERVING} template spec"
 SERVER = f"{SERVER_POD} containers 0"
+MODEL_IMAGE = f"{SERVER_POD} volumes 0 image"
 WEB = "Deployment/client-web spec template spec containers 0"
 JOB = "RayJob/train spec"
 CLUSTER = f"{JOB} rayClusterSpec"
@@ -112,6 +113,16 @@ BROKEN: dict[str, list[Variant]] = {
         put(f"{WEB} image", "registry.example.com/inkling/client:0.0.1"),
         put(f"{WEB} image", "registry.example.com/inkling/client@sha256:0123"),
     ],
+    "mounted_images_are_named_by_digest": [
+        put(f"{MODEL_IMAGE} reference", "registry.example.com/models/mnist:3", component="oci"),
+        put(f"{MODEL_IMAGE} reference", "registry.example.com/models/mnist@sha256:0123", component="oci"),
+        put(f"{MODEL_IMAGE} pullPolicy", "Always", component="oci"),
+        drop(f"{MODEL_IMAGE} pullPolicy", component="oci"),
+    ],
+    "image_volumes_are_mounted_whole_and_read_only": [
+        drop(f"{SERVER} volumeMounts 0 readOnly", component="oci"),
+        put(f"{SERVER} volumeMounts 0 subPath", "models", component="oci"),
+    ],
     "requests_are_within_limits": [
         put(f"{SERVER} resources requests memory", "3Gi"),
         drop(f"{SERVER} resources requests cpu"),
@@ -170,6 +181,7 @@ BROKEN: dict[str, list[Variant]] = {
         put("BackendTLSPolicy/serving spec targetRefs 0 name", "server", component="gateway-tls"),
         put("BackendTLSPolicy/serving spec validation caCertificateRefs 0 name", "ca", component="gateway-tls"),
         put(f"{HEAD_POD} containers 0 envFrom 0 secretRef name", "bucket", component="object-store"),
+        put(f"{HEAD_POD} volumes 2 secret secretName", "docker", component="oci"),
         put(f"{SERVER_POD} initContainers 0 env 4 valueFrom secretKeyRef name", "bucket", component="object-store"),
     ],
     "variables_are_set_before_their_use": [
@@ -252,6 +264,8 @@ BROKEN: dict[str, list[Variant]] = {
         put(f"{JOB} entrypoint", "/models", old="${MODEL_DIR}"),
         put(f"{WORKER} volumeMounts 1 readOnly", True),
         drop(f"{WORKER} envFrom", component="object-store"),
+        drop(f"{HEAD_POD} containers 0 env", component="oci"),
+        drop(f"{HEAD_POD} containers 0 volumeMounts 3", component="oci"),
     ],
     "names_leave_room_for_suffixes": [
         put("RayJob/train metadata name", "train-" + 42 * "x"),
@@ -270,7 +284,15 @@ BROKEN: dict[str, list[Variant]] = {
     ],
     "worker_counts_are_in_bounds": [
         put(f"{WORKERS} replicas", 8),
-        put(f"{JOB} entrypoint", "--num-workers 5", old="--num-workers 2"),
+        put(f"{JOB} entrypoint", "--num-workers 5", old="--num-workers ${NUM_WORKERS}"),
+        put(f"{JOB} submitterPodTemplate spec containers 0 env 2 value", "5"),
+    ],
+    "elastic_trainings_get_what_they_can_take": [
+        put(f"{WORKERS} maxReplicas", 4, component="elastic"),
+        put(f"{WORKERS} maxReplicas", 16, component="elastic"),
+        put(f"{WORKERS} minReplicas", 0, component="elastic"),
+        put(f"{JOB} submitterPodTemplate spec containers 0 env 2 value", "2:8", component="elastic"),
+        put(f"{CLUSTER} enableInTreeAutoscaling", False, component="elastic"),
     ],
     "workers_have_what_the_training_asks_for": [
         put(f"{WORKER} resources limits cpu", "3"),
@@ -303,6 +325,9 @@ BROKEN: dict[str, list[Variant]] = {
     "ray_pods_stop_gracefully_and_once": [
         drop(f"{WORKER} lifecycle"),
         put(f"{HEAD_POD} restartPolicy", "Always"),
+        drop(f"{WORKER} env", component="elastic"),
+        put(f"{WORKER_POD} terminationGracePeriodSeconds", 30, component="elastic"),
+        put(f"{WORKER} lifecycle", {"preStop": {"exec": {"command": ["ray", "stop"]}}}, component="elastic"),
     ],
     "only_who_asks_kubernetes_has_a_token": [
         put(f"{CANARY_POD} automountServiceAccountToken", False, component="canary"),
@@ -327,6 +352,8 @@ BROKEN: dict[str, list[Variant]] = {
         put("NetworkPolicy/serving-clients spec egress 0 ports", [{"protocol": "TCP", "port": 8500}]),
         drop("NetworkPolicy/ray-head spec egress"),
         drop("NetworkPolicy/object-store spec egress", component="object-store"),
+        drop("NetworkPolicy/object-store-serving spec egress", component="object-store"),
+        put("NetworkPolicy/registry spec egress 0 ports 0 port", 80, overlay="local", component="oci"),
         drop("NetworkPolicy/serving-metrics spec ingress", component="monitoring"),
         drop("NetworkPolicy/client-web-ingress spec ingress", component="ingress"),
         drop("NetworkPolicy/serving-gateway spec ingress", component="gateway"),
@@ -357,6 +384,11 @@ BROKEN: dict[str, list[Variant]] = {
             "Deployment/serving-canary spec template spec volumes 0 configMap name",
             "serving-models",
             component="canary",
+        ),
+        put(
+            "Deployment/serving-canary spec template spec volumes 0 image reference",
+            f"registry.example.com/models/mnist@sha256:{64 * '0'}",
+            overlay="production",
         ),
     ],
     "queues_exist": [
@@ -396,6 +428,7 @@ BROKEN_COMMANDS = [
     "kubectl -n inklings get pods -l app.kubernetes.io/component=serving -o name",
     "kubectl -n inkling get pods -l app.kubernetes.io/component=submitter -o name",
     "kubectl -n inkling get rayjob train -o jsonpath='{.status.clusterName}'",
+    "kubectl -n inkling wait rayjob/train --for=jsonpath='{.status.deploymentStatus}'=Complete",
     "kubectl -n inkling get secret train-abcde -o jsonpath='{.data.token}'",
     "kubectl -n inkling get secret train",
     "kubectl -n inkling port-forward service/train-head 8265",

@@ -61,6 +61,27 @@ class Cluster:
         self.run(*arguments, stdin=yaml.safe_dump_all(objects), timeout=360)
 
     @contextlib.contextmanager
+    def for_a_while(self, added: list[Object], changed: list[Object]) -> Iterator[None]:
+        """Apply objects, and at the end delete those that were added and put `changed` back as they were.
+
+        Args:
+            added: may name objects that are among `changed`, in another form.
+            changed: as they are on the cluster now.
+        """
+        known = {(item["kind"], item["metadata"]["name"]) for item in changed}
+        news = [item for item in added if (item["kind"], item["metadata"]["name"]) not in known]
+        self._check_is_free_of(news)
+        with contextlib.ExitStack() as back:
+            back.callback(self.apply, changed)
+            back.callback(self.delete, news)
+            self.apply(added)
+            yield
+
+    def has_api(self, group: str) -> bool:
+        """Whether the cluster knows kinds of an API group."""
+        return bool(self.run("api-resources", f"--api-group={group}", "-o", "name").strip())
+
+    @contextlib.contextmanager
     def applied(self, objects: list[Object], later: list[Object]) -> Iterator[None]:
         """Apply objects, and take them down at the end, with what the caller applies later.
 

@@ -12,8 +12,10 @@ README = K8S / "README.md"
 RESULT = "RESULT"  # in place of what a command inside another one prints
 VARIABLE = re.compile(r"^\$\w+$")
 KINDS = {
+    "certificate": "Certificate",
     "cronjob": "CronJob",
     "deployment": "Deployment",
+    "grpcroute": "GRPCRoute",
     "hpa": "HorizontalPodAutoscaler",
     "job": "Job",
     "namespace": "Namespace",
@@ -27,16 +29,17 @@ KINDS = {
     "workload": "Workload",
 }
 # Of operators, or of the reader: nothing here makes them.
-EXAMPLES = {"Job/canary-2", "Namespace/my-team", "RayJob/retrain-x7k2p", "Secret/object-store"}
+EXAMPLES = {"Job/canary-2", "Namespace/my-team", "RayJob/retrain-x7k2p", "Secret/object-store", "Secret/registry"}
 MADE_BY_OPERATORS = {"Workload"}
 
 
 @dataclass(frozen=True)
 class Command:
-    """A kubectl command, and the components that the heading above it names."""
+    """A kubectl command, the components that the heading above it names, and the overlay that it comes after."""
 
     words: tuple[str, ...]
     components: tuple[str, ...]
+    overlay: str = ""  # the last one, where a section applies several; else any
 
     def __str__(self) -> str:
         return " ".join(self.words)
@@ -70,8 +73,10 @@ def of_readme() -> list[Command]:
         components = tuple(in_order({name for each in named for name in (*NEEDS.get(each, ()), each)}))
         fenced = re.findall(r"```sh\n(.*?)```", part, re.DOTALL)
         spans = re.findall(r"`([^`]+)`", re.sub(r"```.*?```", "", part, flags=re.DOTALL))
+        overlays = [name for text in fenced for name in re.findall(r"apply -k k8s/overlays/([\w-]+)", text)]
+        overlay = overlays[-1] if len(overlays) > 1 else ""
         for text in [*fenced, *(span.replace("\n", " ") for span in spans)]:
-            found += [Command(words, components) for words in kubectl_words(text)]
+            found += [Command(words, components, overlay) for words in kubectl_words(text)]
     return [command for command in found if len(command.words) > 2]  # `kubectl diff` alone is a name
 
 
@@ -152,8 +157,9 @@ def _get(command: Command, rest: list[str], objects: list[Object]) -> Iterator[s
         yield from _exists(f"{kind}/{name}", objects)
     if (selector := command.flag("-l")) is not None and known not in MADE_BY_OPERATORS:
         yield from _selected(known, selector, objects)
-    if (output := command.flag("-o")) is not None and output.startswith("jsonpath="):
-        yield from _has_field(known, output.partition("=")[2].strip("{}."), objects)
+    for given in filter(None, (command.flag("-o"), command.flag("--for"))):
+        if given.startswith("jsonpath="):
+            yield from _has_field(known, given.removeprefix("jsonpath=").partition("=")[0].strip("{}."), objects)
 
 
 def _selected(kind: str, selector: str, objects: list[Object]) -> Iterator[str]:

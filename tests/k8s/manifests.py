@@ -16,10 +16,11 @@ from tests.k8s import kuberay
 ROOT = Path(__file__).parents[2]
 K8S = ROOT / "k8s"
 OVERLAYS = sorted(path.name for path in (K8S / "overlays").iterdir())
-BARE = [name for name in OVERLAYS if name != "production"]  # those that components are put on top of
+BARE = [name for name in OVERLAYS if name not in ("production", "local-canary")]  # which components are put on top of
 COMPONENTS = sorted(path.name for path in (K8S / "components").iterdir())
 BASES = sorted(path.name for path in (K8S / "base").iterdir())
-COPYING = ("canary", "retrain")
+# In their order, after all others: what copies that which is there, and what changes the copies.
+LAST = ("canary", "oci", "retrain")
 # What a component is put on top of, in their order.
 NEEDS = {
     "canary": ("gateway",),
@@ -58,8 +59,9 @@ def overlay(name: str) -> list[Object]:
 
 
 def in_order(components: Iterable[str]) -> list[str]:
-    """The components, each after what it needs, and last those that copy what the others have made."""
-    return sorted(components, key=lambda name: (name in COPYING, len(NEEDS.get(name, ())), name))
+    """The components, each after what it needs, and those of LAST at the end."""
+    place = {name: index for index, name in enumerate(LAST, start=1)}
+    return sorted(components, key=lambda name: (place.get(name, 0), len(NEEDS.get(name, ())), name))
 
 
 def with_component(folder: Path, overlay_name: str, component: str) -> list[Object]:

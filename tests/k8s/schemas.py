@@ -6,6 +6,7 @@ operators' kinds by the fields that we use.
 
 import functools
 import gzip
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from celpy.adapter import json_to_cel
 
 KUBERNETES = "1.36"
 CRDS = Path(__file__).parent / "crds"
-FOREIGN = ("monitoring.coreos.com", "cert-manager.io")
+FOREIGN = ("monitoring.coreos.com", "cert-manager.io", "gateway.networking.k8s.io")
 
 
 def problems(item: dict[str, Any]) -> list[str]:
@@ -41,7 +42,8 @@ def is_custom(item: dict[str, Any]) -> bool:
 
 def _crd(api_version: str, kind: str) -> Path:
     name = kind.lower()
-    plural = f"{name[:-1]}ies" if name.endswith("y") else f"{name}es" if name.endswith("s") else f"{name}s"
+    ending = "ies" if re.search("[^aeiou]y$", name) else "es" if name.endswith("s") else "s"
+    plural = name.removesuffix("y" if ending == "ies" else "") + ending
     return CRDS / f"{api_version.partition('/')[0]}_{plural}.yaml.gz"
 
 

@@ -47,10 +47,13 @@ def test_an_overlay_of_ones_own_names_every_image_by_its_digest(tmp_path):
 ON_TOP = [text for text in _snippets() if "../cpu" in text]
 
 
-@pytest.mark.parametrize("overlay", manifests.OVERLAYS)
+@pytest.mark.parametrize("overlay", [*manifests.BARE, "production"])
 @pytest.mark.parametrize("text", ON_TOP, ids=range(len(ON_TOP)))
 def test_an_example_renders_on_top_of_every_overlay(text, overlay, tmp_path):
-    mine = _mine(text.replace("../cpu", f"../{overlay}"), tmp_path)
+    text = text.replace("../cpu", f"../{overlay}")
+    if overlay == "production":  # which has it already
+        text = text.replace("components: [../../components/oci]\n", "")
+    mine = _mine(text, tmp_path)
     shutil.copy(manifests.K8S / "base/serving/models.config", mine)
     namespaces = {item["metadata"].get("namespace") for item in manifests.render(mine)}
     assert {"inkling", None} <= namespaces <= {"inkling", "inkling-one-node", None}
@@ -66,8 +69,10 @@ def test_an_overlay_of_ones_own_sets_the_models_without_a_new_name(tmp_path):
 
 @pytest.mark.parametrize("name", ["local", "gpu"])
 def test_the_servers_wait_for_a_first_model_as_long_as_the_readme_does(name):
-    [part] = [text for text in README.read_text().split("\n## ") if f"apply -k k8s/overlays/{name}\n" in text]
-    [(count, unit)] = re.findall(r"rollout status .*--timeout=(\d+)(m|h)\n", part)
+    parts = [text for text in README.read_text().split("\n## ") if f"apply -k k8s/overlays/{name}\n" in text]
+    [(count, unit)] = {
+        found for part in parts for found in re.findall(r"rollout status .*--timeout=(\d+)(m|h)\n", part)
+    }
     spec = manifests.find(manifests.overlay(name), "Deployment", "serving")["spec"]
     probe = spec["template"]["spec"]["containers"][0]["startupProbe"]
     patience = probe["periodSeconds"] * probe["failureThreshold"]
@@ -81,6 +86,14 @@ def test_a_prediction_takes_fewer_than_ten_commands_each_with_what_it_shows():
         [commands] = re.findall(r"```sh\n(.*?)```", part, re.DOTALL)
         assert len(re.findall(r"^\S", commands, re.MULTILINE)) < 10
         assert part.count("\n| ") >= 6
+
+
+def test_a_canary_takes_twelve_commands_each_with_what_it_shows():
+    [part] = [text for text in README.read_text().split("\n## ") if text.startswith("From nothing to a canary")]
+    [commands] = re.findall(r"```sh\n(.*?)```", part, re.DOTALL)
+    assert len(re.findall(r"^\S", commands, re.MULTILINE)) == 12
+    assert part.count("\n| ") >= 8
+    assert set(re.findall(r"canary-\d+", commands)) == {"canary-2"}
 
 
 def test_every_file_and_folder_that_the_readme_names_exists():

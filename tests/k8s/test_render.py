@@ -23,14 +23,16 @@ def test_a_base_applies_as_it_is(name):
 
 # The gpu component asks for more workers than the local overlay has, retrain goes on top of a finished overlay, and the
 # local overlay sets its one server and its training without an autoscaler itself.
-NOT_IN_LOCAL = ("gpu", "retrain", "keda", "scale-to-zero", "queue-time", "kueue", "canary")
+NOT_IN_LOCAL = ("gpu", "retrain", "elastic", "keda", "scale-to-zero", "queue-time", "kueue", "canary")
+# All that go together: kueue's trainings are of one size, and oci is in place of what object-store copies to servers.
+TOGETHER = sorted({*manifests.COMPONENTS} - {"gpu", "elastic", "object-store"} | {"object-store/runs"})
 COMBINATIONS = [
     (overlay, component)
     for component in manifests.COMPONENTS
     for overlay in ("cpu", "local")
     if overlay != "local" or component not in NOT_IN_LOCAL
 ]
-ON_TOP = ("retrain", "keda", "scale-to-zero", "kueue", "canary")
+ON_TOP = ("retrain", "keda", "scale-to-zero", "kueue", "canary", "oci")
 
 
 @pytest.mark.parametrize(("overlay", "component"), COMBINATIONS)
@@ -40,7 +42,7 @@ def test_an_overlay_takes_a_component(overlay, component, tmp_path):
 
 
 def test_all_components_go_together(tmp_path):
-    for item in manifests.with_components(tmp_path, "gpu", *manifests.in_order({*manifests.COMPONENTS} - {"gpu"})):
+    for item in manifests.with_components(tmp_path, "gpu", *manifests.in_order(TOGETHER)):
         assert schemas.problems(item) == [], manifests.label(item)
 
 

@@ -5,7 +5,7 @@ import pytest
 from tests.k8s import manifests, schemas
 from tests.k8s.broken import BROKEN
 from tests.k8s.rules import RULES
-from tests.k8s.test_render import COMBINATIONS, ON_TOP
+from tests.k8s.test_render import COMBINATIONS, ON_TOP, TOGETHER
 
 pytestmark = pytest.mark.process
 
@@ -37,7 +37,11 @@ def test_retraining_on_top_of_production_keeps_all_rules(tmp_path):
 
 
 def test_all_components_together_keep_all_rules(tmp_path):
-    components = manifests.in_order({*manifests.COMPONENTS} - {"gpu"})
+    assert _found(manifests.with_components(tmp_path, "gpu", *manifests.in_order(TOGETHER))) == {}
+
+
+def test_the_other_choices_of_components_together_keep_all_rules(tmp_path):
+    components = manifests.in_order({*manifests.COMPONENTS} - {"gpu", "oci", "kueue"})
     assert _found(manifests.with_components(tmp_path, "gpu", *components)) == {}
 
 

@@ -134,6 +134,9 @@ def test_publish_takes_an_earlier_run_and_keeps_its_bar(trained):
     refused = inkling_here("publish", "small", "--model-name", "never", "--min-accuracy", "1", cwd=folder, check=1)
     assert "is below --min-accuracy 100.00%" in refused.stderr
     assert not (folder / "models/never").exists()
+    place = f"oci-layout:{folder}/image"
+    done = inkling_here("publish", "small", "--oci", place, cwd=folder, check=0)
+    assert re.fullmatch(rf"{place}:1@sha256:[0-9a-f]{{64}}", done.stdout.strip())
 
 
 def test_a_complete_run_is_not_trained_again(trained, digits_file):
@@ -207,6 +210,8 @@ def test_a_terminal_shows_one_live_line_and_verbose_all_logs(digits_file, tmp_pa
 MISTAKES = {
     "unknown run": (["--resume", "nothing"], 1, "there is no run 'nothing' to resume in runs; it has: none"),
     "publish unknown": (["publish", "nothing"], 1, "there is no run 'nothing' in runs"),
+    "no repository": (["publish", "small", "--oci", "mnist"], 2, "--oci 'mnist' names no registry and repository"),
+    "no registry": (["--model-dir", "oci://models"], 2, "--oci 'models/mnist' names no registry and repository"),
     "two names": (["--resume", "a", "--name", "b"], 2, "--resume a and --name b differ"),
     "no data": (["--data", "gone.npz"], 2, "no data at gone.npz"),
     "bad name": (["--name", "../x"], 2, "run name '../x' is not usable"),

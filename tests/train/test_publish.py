@@ -5,6 +5,7 @@ import os
 import struct
 import subprocess
 import sys
+import tarfile
 import threading
 
 import fsspec
@@ -18,6 +19,7 @@ from tensorflow_serving.apis import prediction_log_pb2
 from inkling.train.network.model import build_model
 from inkling.train.predictor import load_predictor, predict
 from inkling.train.publishing import export, publish
+from inkling.train.publishing.image import Layout
 from inkling.train.publishing.verify_savedmodel import verify
 from inkling.train.storage import open_storage
 from tests.patience import PATIENCE_S
@@ -141,6 +143,27 @@ def test_versions_count_up_and_carry_their_card(model, digits, probabilities, tm
     assert card == {"version": 8, "seed": 7}
     assert sorted(os.listdir(tmp_path / "mnist")) == ["7", "8"]
     loaded = load_predictor(str(tmp_path / "mnist"))
+    np.testing.assert_allclose(loaded(digits.test_images), probabilities, atol=1e-5)
+
+
+def test_an_image_is_checked_and_complete_as_a_version_in_a_folder_is(model, digits, probabilities, tmp_path):
+    place = f"oci-layout:{tmp_path}/layout"
+
+    def refuse(*arguments):
+        raise publish.PublishRefused("not the same")
+
+    for changes in ({"accuracy": 0.5}, {"verify": refuse}):
+        with pytest.raises(publish.PublishRefused):
+            publish_model(model, digits, probabilities, tmp_path / "models", oci=place, **changes)
+    assert not (tmp_path / "layout").exists()
+    published = publish_model(model, digits, probabilities, tmp_path / "models", oci=place)
+    assert published.startswith(f"{place}:1@sha256:") and not (tmp_path / "models").exists()
+    layout = Layout(tmp_path / "layout")
+    manifest = layout.read(layout.read({"digest": layout.tags()["1"]})["manifests"][0])
+    with tarfile.open(layout.path(manifest["layers"][0]["digest"])) as tar:
+        tar.extractall(tmp_path / "mounted", filter="data")
+    assert json.loads((tmp_path / "mounted/mnist/1/model_card.json").read_text()) == {"version": 1, "seed": 7}
+    loaded = load_predictor(str(tmp_path / "mounted/mnist"))
     np.testing.assert_allclose(loaded(digits.test_images), probabilities, atol=1e-5)
 
 

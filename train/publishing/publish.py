@@ -5,6 +5,7 @@ renamed into place. Renaming onto a version that another publisher just took fai
 """
 
 import contextlib
+import functools
 import json
 import logging
 import os
@@ -24,6 +25,7 @@ import pyarrow.fs
 from numpy.typing import NDArray
 
 from ..storage import MARKER, open_storage, versions_in
+from . import oci as oci_image
 from .export import save_savedmodel
 from .reference import reference_statistics
 
@@ -86,16 +88,18 @@ def publish(
     *,
     model_name: str,
     min_accuracy: float,
+    oci: str = "",
     verify: Verify = verify_in_fresh_process,
 ) -> str:
     """Publish a model as the next version; returns where.
 
     Args:
-        model_dir: a folder, or a URI of an object store.
+        model_dir: a folder, or a URI of an object store or of a registry's folder.
         min_accuracy: what the candidate must reach on the test set, 0 to 1.
+        oci: a repository of OCI images in place of `model_dir`, see `oci.Reference`; none if empty.
         verify: checks the SavedModel before it is made visible.
 
-    Raises: PublishRefused; nothing is left behind then.
+    Raises: PublishRefused, and what `oci.push` raises; nothing is left behind then.
     """
     if candidate.accuracy < min_accuracy:
         raise PublishRefused(
@@ -103,7 +107,8 @@ def publish(
             f"{min_accuracy:.2%}; train longer, or publish it all the same by "
             "`python -m train publish RUN --min-accuracy`, with the run's name and a lower number"
         )
-    filesystem, root = open_storage(model_dir)
+    place = oci or oci_image.place_of(model_dir, model_name)
+    filesystem, root = (None, "") if place else open_storage(model_dir)
     on_disk = isinstance(filesystem, pyarrow.fs.LocalFileSystem)
     parent = Path(root, model_name) if on_disk else Path(tempfile.mkdtemp(prefix="inkling-publish-"))
     missing = [folder for folder in (parent, *parent.parents) if not folder.exists()]
@@ -122,6 +127,9 @@ def publish(
         )
         card = {**candidate.card, "reference": statistics}
         verify(staged, candidate.test_images[:VERIFIED_IMAGES], candidate.test_probabilities[:VERIFIED_IMAGES])
+        if place:
+            write_card = functools.partial(_write_card, staged, card=candidate.card)
+            return oci_image.push(staged, place, model_name=model_name, write_card=write_card)
         if on_disk:
             return str(_rename_into_place(staged, parent, card))
         version = _upload(staged, filesystem, f"{root}/{model_name}", card)

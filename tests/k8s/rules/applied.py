@@ -3,7 +3,8 @@
 from tests.k8s import schemas
 from tests.k8s.manifests import Object, label, of_kind
 
-CLUSTERS_OWN = ("Namespace", "PersistentVolume", "ClusterQueue", "ResourceFlavor", "WorkloadPriorityClass")
+OF_KUEUE = ("ClusterQueue", "ResourceFlavor", "WorkloadPriorityClass")
+CLUSTERS_OWN = ("Namespace", "PersistentVolume", "GatewayClass", *OF_KUEUE)
 
 
 def strategies_have_a_type(objects: list[Object]) -> list[str]:

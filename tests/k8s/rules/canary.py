@@ -45,18 +45,19 @@ def a_canary_is_tried_once(objects: list[Object]) -> list[str]:
 
 
 def a_canary_serves_another_version(objects: list[Object]) -> list[str]:
-    """Its servers take the newest version, by a models.config that is not the others'."""
+    """Its servers take the newest version, by a models.config of their own, or another image of a version."""
     by_name = {item["metadata"]["name"]: item for item in of_kind(objects, "Deployment")}
     return [
         f"{label(item)}: serves what {name.removesuffix('-canary')} serves"
         for name, item in by_name.items()
-        if name.endswith("-canary") and _models(item) == _models(by_name[name.removesuffix("-canary")])
+        if name.endswith("-canary") and _served(item) == _served(by_name[name.removesuffix("-canary")])
     ]
 
 
-def _models(deployment: Object) -> list[str]:
+def _served(deployment: Object) -> list[str]:
     volumes = deployment["spec"]["template"]["spec"]["volumes"]
-    return [volume["configMap"]["name"] for volume in volumes if volume["name"] == "models"]
+    images = [volume["image"]["reference"] for volume in volumes if "image" in volume]
+    return images or [volume["configMap"]["name"] for volume in volumes if volume["name"] == "models"]
 
 
 RULES = (a_canary_moves_routes_that_are_there, a_canary_is_tried_once, a_canary_serves_another_version)

@@ -140,16 +140,28 @@ def train_writes_into_mounts(objects: list[Object]) -> list[str]:
             if name.endswith("submitter"):
                 continue
             [container] = containers(template)
-            mounts = {mount["mountPath"] for mount in container["volumeMounts"] if not mount.get("readOnly")}
+            mounts = {mount["mountPath"] for mount in container["volumeMounts"]} - read_only(container)
             for variable in ("STORAGE", "MODEL_DIR"):
                 folder = folders.get(variable, "")
                 if f"${{{variable}}}" not in item["spec"]["entrypoint"]:
                     found.append(f"{name}: the entrypoint does not use {variable}")
                 elif folder.startswith("s3://"):
                     found += [f"{name}: no credentials for {folder}"] * ("envFrom" not in container)
+                elif folder.startswith("oci://"):  # the head pushes, and nobody else
+                    is_lost = name.endswith(" head") and _docker_config(container) not in read_only(container)
+                    found += [f"{name}: no credentials for {folder}"] * is_lost
                 elif folder not in mounts:
                     found.append(f"{name}: {variable} is {folder!r}, where nothing is mounted")
     return found
+
+
+def read_only(container: Object) -> set[str]:
+    """Where a container has mounts that it cannot write."""
+    return {mount["mountPath"] for mount in container.get("volumeMounts", []) if mount.get("readOnly")}
+
+
+def _docker_config(container: Object) -> str:
+    return next((entry["value"] for entry in container.get("env", []) if entry["name"] == "DOCKER_CONFIG"), "")
 
 
 @cache

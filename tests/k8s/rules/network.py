@@ -52,6 +52,7 @@ STRANGER = pod("a stranger", namespace="elsewhere")
 NEIGHBOUR = pod("a stranger in the namespace", component="other")
 API = Pod("the Kubernetes API", outside=True)
 STORE = Pod("the object store", outside=True)
+REGISTRY = Pod("the registry", outside=True)
 DNS = Pod("DNS", outside=True)
 ANY_PORT = 34567  # raylets, workers and TensorFlow's collectives choose theirs
 
@@ -77,7 +78,9 @@ FLOWS: dict[str, list[Flow]] = {
     "gateway": [(GATEWAY, WEB, 8000), (GATEWAY, SERVING, 8500)],
     "kserve": [(source, KSERVE, port) for source in (CLIENT, TEAM) for port in (8500, 8501)],
     "canary": [(CANARY, API, 443), (CANARY, API, 6443)],  # to the servers its label opens the way
-    "object-store": [(source, STORE, port) for source in (HEAD, WORKER, SERVING) for port in (443, 9000)],
+    "object-store/runs": [(source, STORE, port) for source in (HEAD, WORKER) for port in (443, 9000)],
+    "object-store": [(SERVING, STORE, port) for port in (443, 9000)],
+    "oci": [(HEAD, REGISTRY, 443)],  # the servers' images are the kubelet's to pull
 }
 ALWAYS_CLOSED: list[Flow] = [
     (STRANGER, HEAD, 8265),
@@ -105,16 +108,19 @@ ALWAYS_CLOSED: list[Flow] = [
 
 def _reasons(objects: list[Object]) -> set[str]:
     """The keys of FLOWS that hold for these objects."""
+    policies = {policy["metadata"]["name"] for policy in of_kind(objects, "NetworkPolicy")}
     found = {
         "": True,
         "plaintext": not of_kind(objects, "Certificate"),
         "scaled": any(autoscalers(objects)),
         "monitoring": of_kind(objects, "ServiceMonitor"),
-        "kserve": any(policy["metadata"]["name"] == "serving-kserve" for policy in of_kind(objects, "NetworkPolicy")),
+        "kserve": "serving-kserve" in policies,
         "ingress": of_kind(objects, "Ingress"),
         "gateway": of_kind(objects, "GRPCRoute"),
         "canary": of_kind(objects, "CronJob"),
-        "object-store": not of_kind(objects, "PersistentVolumeClaim"),
+        "object-store/runs": not of_kind(objects, "PersistentVolumeClaim"),
+        "object-store": "object-store-serving" in policies,
+        "oci": "registry" in policies,
     }
     return {reason for reason, holds in found.items() if holds}
 

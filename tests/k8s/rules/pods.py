@@ -105,6 +105,29 @@ def images_are_pinned(objects: list[Object]) -> list[str]:
     return found
 
 
+def mounted_images_are_named_by_digest(objects: list[Object]) -> list[str]:
+    """An image volume is what was published and looked at, whoever moves a tag; so it is pulled once."""
+    return [
+        f"{name}: the volume {volume['name']} is {volume['image']}"
+        for item in objects
+        for name, template in pod_templates(item)
+        for volume in template["spec"].get("volumes", [])
+        if "image" in volume
+        and not (DIGEST.search(volume["image"]["reference"]) and volume["image"].get("pullPolicy") == "IfNotPresent")
+    ]
+
+
+def image_volumes_are_mounted_whole_and_read_only(objects: list[Object]) -> list[str]:
+    """As containerd asks; a subPath needs a newer one, and our images have the paths that the servers look for."""
+    found = []
+    for name, template, container in every_container(objects):
+        images = {volume["name"] for volume in template["spec"].get("volumes", []) if "image" in volume}
+        for mount in container.get("volumeMounts", []):
+            if mount["name"] in images and (not mount.get("readOnly") or "subPath" in mount):
+                found.append(f"{name}: {mount['mountPath']} must be read-only, and without a subPath")
+    return found
+
+
 def requests_are_within_limits(objects: list[Object]) -> list[str]:
     """Requests for CPU and memory, a limit for memory, none below the request."""
     found = []
@@ -179,6 +202,8 @@ RULES = (
     pods_share_no_host_namespace,
     read_only_roots_have_a_tmp,
     images_are_pinned,
+    mounted_images_are_named_by_digest,
+    image_volumes_are_mounted_whole_and_read_only,
     requests_are_within_limits,
     pods_carry_the_labels,
     stopping_outlasts_every_connection,

@@ -67,12 +67,12 @@ def queued_trainings_fit_the_quota(objects: list[Object]) -> list[str]:
     return [
         f"{label(item)}: requests {value:g} of {resource}, the quota is {quotas.get(resource, 0):g}"
         for item in _queued(objects)
-        for resource, value in _requests(item).items()
+        for resource, value in requests(item).items()
         if value > quotas.get(resource, 0)
     ]
 
 
-def _requests(item: Object) -> Counter[str]:
+def requests(item: Object) -> Counter[str]:
     """What all pods of a training request together."""
     groups = ray_job_spec(item)["rayClusterSpec"]["workerGroupSpecs"]
     counts = {f"{label(item)} {group['groupName']}": group["replicas"] for group in groups}

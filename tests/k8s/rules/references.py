@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from tests.k8s.manifests import Object, containers, every_container, label, of_kind, pod_templates, services
 
 # Made by people; a Certificate names its own, which cert-manager makes.
-FOREIGN_SECRETS = {"object-store"}
+FOREIGN_SECRETS = {"object-store", "registry"}
 
 
 def _pods(objects: list[Object]) -> Iterator[tuple[str, Object]]:
