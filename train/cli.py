@@ -24,6 +24,7 @@ from . import config as configs
 from . import data, quiet, runs, speed
 from .config import Augmentation, JobConfig, Policy, TrainConfig
 from .progress import Display, Message
+from .tracking.trackers import check_installed
 
 OK, FAILED, USAGE, INTERRUPTED, PIPE_CLOSED = 0, 1, 2, 130, 141
 
@@ -85,7 +86,11 @@ class PublishFlags:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status: 0 done, 1 failed, 2 usage, 130 interrupted, 141 output closed."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    commands: dict[str, Callable[[list[str]], int]] = {"preview": preview, "evaluate": evaluate, "publish": publish}
+    commands: dict[str, Callable[[list[str]], int]] = {
+        "preview": preview,
+        "evaluate": evaluate,
+        "publish": publish,
+    }
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     signal.signal(signal.SIGTERM, _interrupt)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
@@ -140,6 +145,7 @@ def _run_flags(arguments: list[str]) -> tuple[RunFlags, frozenset[str]]:
     if settings.resume and (given or flags.max_minutes or flags.train != base):
         raise ValueError("--resume goes on with the run's own settings and data; leave the flags for these out")
     _check_max_minutes(flags)
+    check_installed(settings.track)
     name = settings.resume or settings.name or f"{flags.train.recipe}-{datetime.now():%Y%m%d-%H%M%S}"
     of_minutes = {"epochs", "plain_epochs", "warmup_epochs"} if flags.max_minutes else set()
     by_machine = {name for name in ("precision", "onednn") if getattr(known, name) is None} | of_minutes
@@ -274,7 +280,9 @@ def publish(arguments: list[str]) -> int:
     quiet.import_tensorflow(onednn=run.config.onednn)
     from . import job
 
-    print(job.publish_run(run, which=flags.checkpoint))
+    with Display(bar=False) as display:
+        place = job.publish_run(run, display.show, which=flags.checkpoint)
+    print(place)
     return OK
 
 
