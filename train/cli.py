@@ -1,4 +1,4 @@
-"""The command line: `python -m train` trains; `preview`, `evaluate` and `publish` are its subcommands.
+"""The command line: `python -m train` trains; `preview`, `evaluate`, `publish` and `sweep` are its subcommands.
 
 Every flag is a field of a config dataclass, and the comment beside the field is the flag's help.
 """
@@ -37,6 +37,7 @@ RUN_HELP = """Train the digit CNN on Ray, write a report, publish a SavedModel.
     python -m train preview -o sheet.png   look at the augmentation
     python -m train evaluate models/mnist  measure a published model
     python -m train publish NAME           publish an earlier run
+    python -m train sweep --help           compare many settings
 
 Each subcommand has its own --help."""
 
@@ -90,6 +91,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "preview": preview,
         "evaluate": evaluate,
         "publish": publish,
+        "sweep": sweep,
     }
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     signal.signal(signal.SIGTERM, _interrupt)
@@ -283,6 +285,17 @@ def publish(arguments: list[str]) -> int:
     with Display(bar=False) as display:
         place = job.publish_run(run, display.show, which=flags.checkpoint)
     print(place)
+    return OK
+
+
+def sweep(arguments: list[str]) -> int:
+    """Train many settings, and compare them."""
+    from .tuning import command
+
+    if "--verbose" in arguments:
+        os.environ["TF_CPP_MIN_LOG_LEVEL"] = "0"
+        logging.getLogger().setLevel(logging.INFO)
+    command.run(arguments)
     return OK
 
 
