@@ -1,4 +1,4 @@
-"""The command line: `python -m train` trains; `preview`, `evaluate` and `publish` are its subcommands.
+"""The command line: `python -m train` trains; `preview`, `evaluate`, `publish` and `sweep` are its subcommands.
 
 Every flag is a field of a config dataclass, and the comment beside the field is the flag's help.
 """
@@ -25,6 +25,7 @@ from . import data, quiet, runs, speed
 from .config import Augmentation, JobConfig, Policy, TrainConfig
 from .progress import Display, Message
 from .publishing import oci
+from .tracking.trackers import check_installed
 
 OK, FAILED, USAGE, INTERRUPTED, PIPE_CLOSED = 0, 1, 2, 130, 141
 
@@ -38,6 +39,7 @@ RUN_HELP = """Train the digit CNN on Ray, write a report, publish a SavedModel.
     python -m train evaluate models/mnist  measure a published model
     python -m train publish NAME           publish an earlier run
     python -m train publish NAME --oci registry.example.com/models/mnist
+    python -m train sweep --help           compare many settings
 
 Each subcommand has its own --help."""
 
@@ -90,7 +92,12 @@ class PublishFlags:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status: 0 done, 1 failed, 2 usage, 130 interrupted, 141 output closed."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    commands: dict[str, Callable[[list[str]], int]] = {"preview": preview, "evaluate": evaluate, "publish": publish}
+    commands: dict[str, Callable[[list[str]], int]] = {
+        "preview": preview,
+        "evaluate": evaluate,
+        "publish": publish,
+        "sweep": sweep,
+    }
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     signal.signal(signal.SIGTERM, _interrupt)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
@@ -145,6 +152,7 @@ def _run_flags(arguments: list[str]) -> tuple[RunFlags, frozenset[str]]:
     if settings.resume and (given or flags.max_minutes or flags.train != base):
         raise ValueError("--resume goes on with the run's own settings and data; leave the flags for these out")
     _check_max_minutes(flags)
+    check_installed(settings.track)
     name = settings.resume or settings.name or f"{flags.train.recipe}-{datetime.now():%Y%m%d-%H%M%S}"
     of_minutes = {"epochs", "plain_epochs", "warmup_epochs"} if flags.max_minutes else set()
     by_machine = {name for name in ("precision", "onednn") if getattr(known, name) is None} | of_minutes
@@ -287,7 +295,20 @@ def publish(arguments: list[str]) -> int:
     quiet.import_tensorflow(onednn=run.config.onednn)
     from . import job
 
-    print(job.publish_run(run, which=flags.checkpoint, oci=flags.oci))
+    with Display(bar=False) as display:
+        place = job.publish_run(run, display.show, which=flags.checkpoint, oci=flags.oci)
+    print(place)
+    return OK
+
+
+def sweep(arguments: list[str]) -> int:
+    """Train many settings, and compare them."""
+    from .tuning import command
+
+    if "--verbose" in arguments:
+        os.environ["TF_CPP_MIN_LOG_LEVEL"] = "0"
+        logging.getLogger().setLevel(logging.INFO)
+    command.run(arguments)
     return OK
 
 

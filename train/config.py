@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 Precision = Literal["float32", "bfloat16", "float16"]
 Recipe = Literal["quick", "best"]
@@ -183,6 +184,7 @@ class JobConfig(ReadOptions):
     model_dir: str = "models"  # model repository to publish into: a folder or URI (s3://, oci://REGISTRY/FOLDER, ...)
     model_name: str = "mnist"  # the model's name in the repository
     publish: bool = True  # publish the trained model
+    track: str = ""  # tell the run to MLflow too: mlflow, or mlflow:URI of a server or a store; never a password in it
     begin_anew: bool = False  # forget what was begun under --name and has no checkpoint yet
     resume: str = ""  # name of an unfinished run to go on with, with its own settings
     address: str = "local"  # Ray cluster: local starts one here; auto, HOST:PORT or ray://HOST:PORT join one
@@ -207,6 +209,7 @@ class JobConfig(ReadOptions):
         bounds = self.worker_bounds
         expected = "a number from 1, or a range such as 1:8"
         check(self, "num_workers", bounds is None or 1 <= bounds[0] <= bounds[1], expected)
+        check_track(self.track)
         if self.in_process:
             for name in ("num_workers", "gpus_per_worker", "address", "wait"):
                 given = getattr(self, name) != JobConfig.__dataclass_fields__[name].default
@@ -232,6 +235,7 @@ class JobConfig(ReadOptions):
         default = JobConfig()
         places = (
             "storage",
+            "track",
             "address",
             "num_workers",
             "cpus_per_worker",
@@ -250,6 +254,21 @@ class JobConfig(ReadOptions):
         """What to type to publish the finished run again."""
         elsewhere = f" --storage {shlex.quote(self.storage)}" if self.storage != JobConfig().storage else ""
         return f"{program()} publish {self.name}{elsewhere}"
+
+
+def check_track(track: str) -> None:
+    """Raise ValueError unless `--track` names a tracker that there is, and no secret."""
+    kind, _, uri = track.partition(":")
+    if "@" in urlsplit(uri).netloc:  # not shown: what stands there is a password or a token
+        raise ValueError(
+            f"--track {kind} has a user in its URI, and the URI is shown and written down; leave it out, and set "
+            "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
+        )
+    if kind not in ("", "mlflow") or (uri and not kind):
+        raise ValueError(
+            f"track={track!r} is no tracker: --track takes mlflow, or mlflow:URI such as mlflow:http://localhost:5000 "
+            "or mlflow:sqlite:///mlflow.db"
+        )
 
 
 def quick() -> TrainConfig:

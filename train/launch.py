@@ -111,7 +111,7 @@ def _connect(address: str, *, onednn: bool | None, verbose: bool) -> None:
             "--address, or leave it out to use this machine alone; a cluster with token authentication wants "
             "RAY_AUTH_MODE=token and its token in RAY_AUTH_TOKEN or ~/.ray/auth_token"
         ) from error
-    except (RuntimeError, ValueError) as error:
+    except Exception as error:  # of a node that does not start in time it is a bare one
         verb = "start" if address == "local" else "join the cluster"
         raise ClusterUnreachable(f"Ray could not {verb}: {_last_line(error)}; --verbose shows all it says") from error
 
@@ -324,7 +324,7 @@ def _fit(
             pauses.look()
 
     try:
-        ended = _in_thread(trainer.fit, meanwhile=meanwhile)
+        ended = in_thread(trainer.fit, meanwhile=meanwhile)
     except ray.exceptions.RayError as error:
         raise TrainingFailed(f"Ray failed: {_last_line(error)}; {resume}") from error
     run.folder.remove(RAY_SNAPSHOT)
@@ -376,7 +376,7 @@ def _trainer(run: Run, plan: WorkerPlan, queue: Queue, pauses: Pauses | None) ->
     )
 
 
-def _in_thread(call: Callable[[], Any], *, meanwhile: Callable[[], None]) -> Any:
+def in_thread(call: Callable[[], Any], *, meanwhile: Callable[[], None]) -> Any:
     """What `call` returns or raises, raised or not; `meanwhile` is called again and again until it ends."""
     ended: list[Any] = []
 

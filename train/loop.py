@@ -5,7 +5,6 @@ checkpoint if there is one, so starting, restarting after a failure and resuming
 """
 
 import hashlib
-import importlib.util
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,10 +22,10 @@ from .data.example_order import ExampleOrder
 from .data.pipeline import training_batches
 from .evaluate import Evaluation, make_predict
 from .network.precise_batch_norm import NUM_IMAGES, NUM_IMAGES_BETWEEN, make_recalibrate
-from .progress import Advance, Event, Message
+from .progress import Advance, Event, Message, Validated
 from .step import StepMetrics, TrainState, make_run_steps
 from .storage import RunFolder
-from .strategy import gather, is_chief
+from .strategy import gather, hardware, is_chief
 
 
 class TrainingDiverged(RuntimeError):
@@ -40,6 +39,8 @@ class Outcome:
     step: int
     test_probabilities: NDArray[np.float32]  # [num test images, num_classes], of the averaged weights
     training_seconds: float  # in steps, in this process; the first ones compile
+    timed_steps: int  # how many these were: all of the run's, unless it went on from a checkpoint
+    hardware: str  # of this process's replicas, and how many replicas there were
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +94,7 @@ def train(
         run_steps = make_run_steps(config, state, strategy)
         batches = iter(training_batches(config, dataset, strategy, first_step=state.step))
     clock = _Clock(total_steps, config.global_batch_size)
-    tensorboard = _TensorBoard(folder) if chief else None
-    step = state.step
+    step = first_step = state.step
     paused_at: int | None = None
     while step < total_steps:
         paused_at = pause_at(step) if pause_at else None
@@ -112,25 +112,25 @@ def train(
         _check_finite(results, step, state, folder)
         step = until
         advance = clock.advance(state, results, config, order)
-        lines = [{"step": step, "epoch": advance.epoch, **_figures(advance)}]
+        lines = [{"step": step, "epoch": advance.epoch, **advance.figures}]
         emit(advance)
         if step == epoch_end:
             recalibrate(dataset.train_images, NUM_IMAGES if step == total_steps else NUM_IMAGES_BETWEEN)
         if step == epoch_end and len(validation_labels):
-            metrics = _validate(predict, validation_images, validation_labels)
+            evaluation = Evaluation.of(predict(validation_images), validation_labels)
+            validated = Validated(step, epoch + 1, config.epochs, advance.loss, evaluation.loss, evaluation.accuracy)
+            metrics = validated.figures
             lines.append({"step": step, "epoch": advance.epoch, **metrics})
-            emit(Message(_epoch_line(epoch + 1, config.epochs, advance, metrics)))
+            emit(validated)
         history += lines
         if step in (epoch_end, paused_at) or step % config.checkpoint_every_steps == 0:
             score = metrics if step == epoch_end else {}
             saved = _save(folder, state, score, history, keep=config.keep_checkpoints, strategy=strategy)
             on_checkpoint(saved, {"step": step, "loss": advance.loss, **score})
             clock.pause()
-        if tensorboard:
-            tensorboard.write(lines)
     if step < total_steps:
         return Paused(step)
-    return Outcome(step, predict(dataset.test_images), clock.seconds)
+    return Outcome(step, predict(dataset.test_images), clock.seconds, step - first_step, hardware(strategy))
 
 
 def _resume(
@@ -161,11 +161,6 @@ def _divergence(what: str, step: int, state: TrainState, folder: RunFolder) -> s
         f"{what}, learning rate {float(state.schedule(step)):.2e}; last good checkpoint: {last_good}; start a new run "
         "with a lower --learning-rate or a longer --warmup-epochs"
     )
-
-
-def _validate(predict: Any, images: NDArray[np.uint8], labels: NDArray[np.int64]) -> dict[str, float]:
-    evaluation = Evaluation.of(predict(images), labels)
-    return {"validation_loss": evaluation.loss, "validation_accuracy": evaluation.accuracy}
 
 
 def _save(
@@ -256,41 +251,6 @@ class _Clock:
             learning_rate=float(state.schedule(state.step - 1)),
             seconds_left=self._seconds_per_step * (self._total_steps - state.step),
         )
-
-
-def _figures(advance: Advance) -> dict[str, float]:
-    return {
-        "loss": advance.loss,
-        "accuracy": advance.accuracy,
-        "learning_rate": advance.learning_rate,
-        "images_per_s": round(advance.images_per_s, 1),
-    }
-
-
-def _epoch_line(epoch: int, epochs: int, advance: Advance, metrics: dict[str, float]) -> str:
-    return (
-        f"epoch {epoch:>{len(str(epochs))}}/{epochs}  loss {advance.loss:.4f}  "
-        f"validation loss {metrics['validation_loss']:.4f}  "
-        f"validation accuracy {metrics['validation_accuracy']:.2%}"
-    )
-
-
-class _TensorBoard:
-    """TensorBoard events in the run's folder, when that is a disk and TensorBoard is installed."""
-
-    def __init__(self, folder: RunFolder) -> None:
-        # A cluster's node need not have it, and tf.summary.scalar is TensorBoard's.
-        disk = folder.local if importlib.util.find_spec("tensorboard") else None
-        self._writer = tf.summary.create_file_writer(str(disk / "tensorboard")) if disk else None
-
-    def write(self, lines: list[dict[str, Any]]) -> None:
-        """Add lines of `metrics.jsonl`."""
-        if self._writer is None:
-            return
-        with self._writer.as_default():
-            for line in lines:
-                for name in line.keys() - {"step", "epoch"}:
-                    tf.summary.scalar(name, line[name], step=line["step"])
 
 
 def _ignore(event: Event) -> None:

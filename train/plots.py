@@ -28,7 +28,8 @@ LONGEST_NAME = 14  # characters
 LARGEST_SIDE = 20.0  # inches: 2,200 px, some 60 MB while it is drawn
 
 
-def _png(figure: Figure) -> bytes:
+def png(figure: Figure) -> bytes:
+    """The figure as a PNG file's content."""
     buffer = io.BytesIO()
     figure.savefig(buffer, dpi=DPI)
     return buffer.getvalue()
@@ -83,7 +84,7 @@ def learning_curve(history: Sequence[dict[str, Any]], title: str) -> bytes:
     axes[2].set(xlabel="epoch", ylabel="learning rate", ylim=(0, None))
     axes[2].grid(alpha=0.25)
     figure.suptitle(title)
-    return _png(figure)
+    return png(figure)
 
 
 def _percent(value: float) -> str:
@@ -129,7 +130,7 @@ def confusion_matrix(evaluation: Evaluation, class_names: tuple[str, ...]) -> by
     axis.set(xlabel="predicted", ylabel="true")
     total = f"{mistakes.sum():,} mistakes in {counts.sum():,} test images ({evaluation.accuracy:.2%} right)"
     axis.set_title(total, fontsize=11)
-    return _png(figure)
+    return png(figure)
 
 
 def mistakes(dataset: Dataset, probabilities: NDArray[np.float32]) -> bytes:
@@ -154,7 +155,7 @@ def mistakes(dataset: Dataset, probabilities: NDArray[np.float32]) -> bytes:
         read, meant = names[predicted[index]], names[labels[index]]
         axis.set_title(f"{read} ({probabilities[index, predicted[index]]:.0%})\nis {meant}", fontsize=9)
     figure.suptitle(f"{len(worst)} of {len(wrong)} mistakes, the most confident first" if len(wrong) else "no mistakes")
-    return _png(figure)
+    return png(figure)
 
 
 def robustness(measured: Robustness, dataset: Dataset) -> bytes:
@@ -173,7 +174,7 @@ def robustness(measured: Robustness, dataset: Dataset) -> bytes:
     bars.set(yticks=range(len(shown)), yticklabels=list(shown), xlim=(0, 1), ylim=(len(shown) - 0.5, -0.5))
     bars.axvline(measured.mean, color=ORANGE)
     bars.set_title(f"accuracy; mean of the corruptions {measured.mean:.1%}", fontsize=10)
-    return _png(figure)
+    return png(figure)
 
 
 def _colours(dataset: Dataset) -> str:
@@ -206,7 +207,7 @@ def contact_sheet(dataset: Dataset, augmentation: Augmentation, *, seed: int, co
     grid[0, 0].set_title("original", fontsize=9, color=BLUE)
     grid[0, 1].set_title("augmented", fontsize=9, loc="left")
     figure.suptitle(describe(augmentation), fontsize=10)
-    return _png(figure)
+    return png(figure)
 
 
 def describe(augmentation: Augmentation) -> str:

@@ -12,7 +12,9 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-ORDER, AUGMENTATION, DROPOUT, HOLD_OUT, CORRUPTION = range(5)  # what a stream of random numbers is for; 8 at most
+ORDER, AUGMENTATION, DROPOUT, HOLD_OUT, CORRUPTION, SWEEP = range(
+    6
+)  # what a stream of random numbers is for; 8 at most
 GOLDEN_GAMMA = np.uint64(0x9E3779B97F4A7C15)
 
 
