@@ -1,10 +1,12 @@
-"""The command line: `python -m train` trains; `preview`, `evaluate` and `publish` are its subcommands.
+"""The command line: `python -m train` trains; `preview`, `evaluate`, `publish` and `verify` are its
+subcommands.
 
 Every flag is a field of a config dataclass, and the comment beside the field is the flag's help.
 """
 
 import argparse
 import dataclasses
+import functools
 import json
 import logging
 import os
@@ -24,6 +26,7 @@ from . import config as configs
 from . import data, quiet, runs, speed
 from .config import Augmentation, JobConfig, Policy, TrainConfig
 from .progress import Display, Message
+from .publishing import signing
 
 OK, FAILED, USAGE, INTERRUPTED, PIPE_CLOSED = 0, 1, 2, 130, 141
 
@@ -36,6 +39,8 @@ RUN_HELP = """Train the digit CNN on Ray, write a report, publish a SavedModel.
     python -m train preview -o sheet.png   look at the augmentation
     python -m train evaluate models/mnist  measure a published model
     python -m train publish NAME           publish an earlier run
+    python -m train verify models/mnist/3 --key key.pub
+                                           check a published version's signature
 
 Each subcommand has its own --help."""
 
@@ -80,12 +85,26 @@ class PublishFlags:
     model_dir: str = "models"  # model repository to publish into: a folder or URI
     model_name: str | None = None  # the model's name in the repository; the run's if not given
     min_accuracy: float | None = None  # a model less accurate on the test set is not published; the run's if not given
+    sign: Path | None = None  # private key of an elliptic curve, as PEM, to sign the version with
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class VerifyFlags:
+    """Check that a published version is what the holder of a key has signed."""
+
+    version: tyro.conf.Positional[Path]  # the version's folder, such as models/mnist/3
+    key: Path  # the public key, as PEM
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status: 0 done, 1 failed, 2 usage, 130 interrupted, 141 output closed."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    commands: dict[str, Callable[[list[str]], int]] = {"preview": preview, "evaluate": evaluate, "publish": publish}
+    commands: dict[str, Callable[[list[str]], int]] = {
+        "preview": preview,
+        "evaluate": evaluate,
+        "publish": publish,
+        "verify": verify,
+    }
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     signal.signal(signal.SIGTERM, _interrupt)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
@@ -267,6 +286,9 @@ def evaluate(arguments: list[str]) -> int:
 def publish(arguments: list[str]) -> int:
     """Publish an earlier run."""
     flags = tyro.cli(PublishFlags, args=arguments, prog=f"{configs.program()} publish")
+    key = flags.sign
+    if key is not None:
+        signing.check_key(key)
     run = runs.reopen(flags.run, flags.storage)
     where = dataclasses.replace(run.job, model_dir=flags.model_dir, model_name=flags.model_name or run.job.model_name)
     least = run.config.min_accuracy if flags.min_accuracy is None else flags.min_accuracy
@@ -274,7 +296,16 @@ def publish(arguments: list[str]) -> int:
     quiet.import_tensorflow(onednn=run.config.onednn)
     from . import job
 
-    print(job.publish_run(run, which=flags.checkpoint))
+    sign = None if key is None else functools.partial(signing.sign, key=key)
+    print(job.publish_run(run, which=flags.checkpoint, sign=sign))
+    return OK
+
+
+def verify(arguments: list[str]) -> int:
+    """Check a version's signature."""
+    flags = tyro.cli(VerifyFlags, args=arguments, prog=f"{configs.program()} verify")
+    signing.verify(flags.version, flags.key)
+    print(f"{flags.version} is as it was signed")
     return OK
 
 

@@ -75,11 +75,12 @@ def _finish(run: Run, outcome: Outcome, emit: Callable[[Event], None]) -> JobRes
     return JobResult(run.folder, evaluation, published)
 
 
-def publish_run(run: Run, *, which: str) -> str:
+def publish_run(run: Run, *, which: str, sign: publish.Sign | None = None) -> str:
     """Publish the model of a run at one of its checkpoints; returns where.
 
     Args:
         which: the checkpoint: `last`, `best` (by validation accuracy) or a step.
+        sign: signs the version; None: it stays unsigned.
 
     Raises: RunError, checkpoint.DamagedCheckpoint, publish.PublishRefused.
     """
@@ -89,10 +90,10 @@ def publish_run(run: Run, *, which: str) -> str:
         raise RunError(
             f"run {run.folder.name!r} has no checkpoint {which!r}; it has: {', '.join(map(str, steps)) or 'none'}"
         )
-    return _publish(run, checkpoint.load(run.folder, int(step)))
+    return _publish(run, checkpoint.load(run.folder, int(step)), sign)
 
 
-def _publish(run: Run, state: Checkpoint) -> str:
+def _publish(run: Run, state: Checkpoint, sign: publish.Sign | None = None) -> str:
     """Evaluate the model in this process, as it will be published, and publish it; returns where."""
     dataset = run.dataset
     model = report.model_of(run, state)
@@ -107,5 +108,9 @@ def _publish(run: Run, state: Checkpoint) -> str:
         test_probabilities=probabilities,
     )
     return publish.publish(
-        candidate, run.job.model_dir, model_name=run.job.model_name, min_accuracy=run.config.min_accuracy
+        candidate,
+        run.job.model_dir,
+        model_name=run.job.model_name,
+        min_accuracy=run.config.min_accuracy,
+        sign=sign,
     )

@@ -68,4 +68,4 @@ def _reason(error: Exception) -> str:
     """What is wrong with a signature, without the digests, which the library writes as Python's bytes."""
     if type(error) is not ValueError:
         return f"it cannot be read, or is of another key ({type(error).__name__}: {error})"
-    return DIGESTS.sub("", str(error)).strip()
+    return DIGESTS.sub("", str(error).replace("\\'", "'")).strip()  # a list in it escapes its quotes

@@ -5,6 +5,7 @@ renamed into place. Renaming onto a version that another publisher just took fai
 """
 
 import contextlib
+import hashlib
 import json
 import logging
 import os
@@ -25,10 +26,12 @@ from numpy.typing import NDArray
 
 from ..storage import MARKER, open_storage, versions_in
 from .export import save_savedmodel
+from .signing import SIGNATURE
 
 logger = logging.getLogger(__name__)
 
 VERIFIED_IMAGES = 1000
+CARD, EXTRA_ASSETS = "model_card.json", "assets.extra"
 
 
 class PublishRefused(RuntimeError):
@@ -47,6 +50,7 @@ class Candidate:
     test_probabilities: NDArray[np.float32]  # [n, classes], of `model`; what the SavedModel must give too
 
 
+Sign = Callable[[Path], None]
 Verify = Callable[[Path, NDArray[np.uint8], NDArray[np.float32]], None]
 
 
@@ -85,6 +89,7 @@ def publish(
     model_name: str,
     min_accuracy: float,
     verify: Verify = verify_in_fresh_process,
+    sign: Sign | None = None,
 ) -> str:
     """Publish a model as the next version; returns where.
 
@@ -92,6 +97,7 @@ def publish(
         model_dir: a folder, or a URI of an object store.
         min_accuracy: what the candidate must reach on the test set, 0 to 1.
         verify: checks the SavedModel before it is made visible.
+        sign: signs the complete version, in its folder, before that; None: it stays unsigned.
 
     Raises: PublishRefused; nothing is left behind then.
     """
@@ -117,8 +123,8 @@ def publish(
         )
         verify(staged, candidate.test_images[:VERIFIED_IMAGES], candidate.test_probabilities[:VERIFIED_IMAGES])
         if on_disk:
-            return str(_rename_into_place(staged, parent, candidate.card))
-        version = _upload(staged, filesystem, f"{root}/{model_name}", candidate.card)
+            return str(_rename_into_place(staged, parent, candidate.card, sign))
+        version = _upload(staged, filesystem, f"{root}/{model_name}", candidate.card, sign)
         return f"{model_dir.rstrip('/')}/{model_name}/{version}"
     except BaseException:
         shutil.rmtree(staged, ignore_errors=True)
@@ -130,10 +136,10 @@ def publish(
         shutil.rmtree(staged if on_disk else parent, ignore_errors=True)
 
 
-def _rename_into_place(staged: Path, parent: Path, card: dict[str, Any]) -> Path:
+def _rename_into_place(staged: Path, parent: Path, card: dict[str, Any], sign: Sign | None) -> Path:
     while True:
         version = _next_version(pyarrow.fs.LocalFileSystem(), str(parent))
-        _write_card(staged, version, card)
+        _finish(staged, version, card, sign)
         try:
             os.rename(staged, parent / str(version))
         except OSError:
@@ -144,10 +150,10 @@ def _rename_into_place(staged: Path, parent: Path, card: dict[str, Any]) -> Path
         return parent / str(version)
 
 
-def _upload(staged: Path, filesystem: pyarrow.fs.FileSystem, root: str, card: dict[str, Any]) -> int:
+def _upload(staged: Path, filesystem: pyarrow.fs.FileSystem, root: str, card: dict[str, Any], sign: Sign | None) -> int:
     """Copy to an object store, which cannot tell two publishers apart, the marker last; returns the version."""
     version = _next_version(filesystem, root)
-    _write_card(staged, version, card)
+    _finish(staged, version, card, sign)
     files = sorted((path for path in staged.rglob("*") if path.is_file()), key=lambda path: path.name == MARKER)
     try:
         for path in files:
@@ -166,5 +172,21 @@ def _next_version(filesystem: pyarrow.fs.FileSystem, folder: str) -> int:
     return 1 + max(versions_in(filesystem, folder), default=0)
 
 
-def _write_card(staged: Path, version: int, card: dict[str, Any]) -> None:
-    (staged / "model_card.json").write_text(json.dumps({"version": version, **card}, indent=2) + "\n")
+def _finish(staged: Path, version: int, card: dict[str, Any], sign: Sign | None) -> None:
+    """Write the card, with the checksums of the SavedModel's files, and the signature, which covers the card too."""
+    for name in (CARD, SIGNATURE):
+        (staged / name).unlink(missing_ok=True)  # of a number that somebody else has taken
+    content = {"version": version, **card, "files": _checksums(staged)}
+    (staged / CARD).write_text(json.dumps(content, indent=2) + "\n")
+    if sign is not None:
+        sign(staged)
+
+
+def _checksums(staged: Path) -> dict[str, str]:
+    """SHA-256 of each file by its path in the version, but for warm-up requests, which may be exchanged later."""
+    files = {path.relative_to(staged): path for path in sorted(staged.rglob("*")) if path.is_file()}
+    return {
+        name.as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for name, path in files.items()
+        if name.parts[0] != EXTRA_ASSETS
+    }
