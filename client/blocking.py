@@ -41,7 +41,7 @@ class Client:
         address: `host:port`, a list of them, or any target that gRPC knows.
         settings: the fields of `Settings` as keywords: `model`, `timeout_s`, `wait_for_ready`, `retry`, `check_inputs`,
             `split_bytes`, `max_rows`, `max_in_flight`, `max_message_bytes`, `gzip`, `keepalive_s`, `tls`, `token`,
-            `token_over_plaintext`, `interceptors`.
+            `api_key`, `token_over_plaintext`, `interceptors`.
 
     Attributes:
         settings: all of them, as a `Settings`.

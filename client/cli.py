@@ -20,6 +20,7 @@ from . import commands
 from .errors import DeadlineExceeded, InklingError, InvalidInput, ServerUnavailable
 from .settings import DEFAULT_ADDRESS, TLS
 
+MAX_KEY_LENGTH = 8192
 FAILED, USAGE, UNAVAILABLE, INTERRUPTED, PIPE_CLOSED = 1, 2, 3, 130, 141
 
 DESCRIPTION = """Read handwriting, by asking an Inkling or TensorFlow Serving server.
@@ -36,6 +37,8 @@ DESCRIPTION = """Read handwriting, by asking an Inkling or TensorFlow Serving se
 EPILOG = """environment:
   INKLING_SERVER  the server's address, if --server is not given (localhost:8500 without both)
   INKLING_TOKEN   a bearer token to send with every call; only over TLS, or with --token-over-plaintext
+  INKLING_API_KEY an API key, likewise; --api-key-file FILE reads one from a file. There is no flag for the key itself:
+                  whoever may list processes could read it there
 
 exit status:
   0  done
@@ -210,7 +213,8 @@ def _add_connection(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--tls-cert", metavar="FILE", help="the client's own certificate, as PEM")
     group.add_argument("--tls-key", metavar="FILE", help="its key, as PEM")
     group.add_argument("--tls-name", metavar="NAME", help="name in the server's certificate, if not the address")
-    group.add_argument("--token-over-plaintext", action="store_true", help="send INKLING_TOKEN without TLS too")
+    group.add_argument("--token-over-plaintext", action="store_true", help="send token and key without TLS too")
+    group.add_argument("--api-key-file", metavar="FILE", help="send the API key in this file; else INKLING_API_KEY")
 
 
 def _settings(flags: argparse.Namespace) -> commands.Connection:
@@ -224,8 +228,23 @@ def _settings(flags: argparse.Namespace) -> commands.Connection:
         "timeout_s": flags.timeout,
         "tls": tls,
         "token": os.environ.get("INKLING_TOKEN") or None,
+        "api_key": _api_key(flags.api_key_file),
         "token_over_plaintext": flags.token_over_plaintext,
     }
+
+
+def _api_key(file: str | None) -> str | None:
+    """The key in `file`, or else that of the environment.
+
+    Raises: InvalidInput if the file cannot be read.
+    """
+    if file is None:
+        return os.environ.get("INKLING_API_KEY") or None
+    try:
+        with open(file, encoding="ascii", errors="replace") as opened:
+            return opened.read(MAX_KEY_LENGTH) or " "  # an empty one is refused, and not passed over
+    except OSError as error:
+        raise InvalidInput(f"--api-key-file {file} cannot be read: {error.strerror}") from error
 
 
 def _positive(kind: type[int] | type[float]) -> Callable[[str], float]:

@@ -25,6 +25,7 @@ DEFAULT_REST_PORT = 8501
 LOG_LEVEL = "TF_CPP_MIN_LOG_LEVEL"  # of TensorFlow; whoever sets it gets all lines of that level
 NVIDIA_DRIVER = "/dev/nvidiactl"
 BAD_FLAGS = 255  # what -1 is as an exit code
+VERY_NEAR = 0.85  # a flag's name and what was typed: one or two letters apart
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -34,6 +35,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from .rollout import main as change_versions  # it imports protobuf messages and gRPC, which flags do not need
 
         return change_versions(arguments)
+    if arguments and arguments[0] == "keys":
+        from .access.command import main as make_keys
+
+        return make_keys(arguments[1:])
     if any(argument in ("--help", "-h", "--helpfull") for argument in arguments):
         print(flags.usage())
         return 0
@@ -55,8 +60,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"--engine={BINARY}: there is no {BINARY} on the PATH; install it, or use --engine=auto", file=sys.stderr)
         return BAD_FLAGS
     for argument in parsed.unknown:
+        if meant := _protecting(argument):
+            print(
+                f"unknown argument: {argument}; without --{meant} the server would be open, and is not started",
+                file=sys.stderr,
+            )
+            return BAD_FLAGS
         print(f"unknown argument: {argument}{_nearest(argument)}, passed over; see --help", file=sys.stderr)
     return _serve(parsed)
+
+
+def _protecting(argument: str) -> str:
+    """The flag that keeps somebody out and is nearly spelled so; empty if there is none."""
+    name = argument.removeprefix("--").partition("=")[0]
+    near = difflib.get_close_matches(name, flags.ACCESS, n=1, cutoff=VERY_NEAR)
+    return near[0] if near and argument.startswith("--") else ""
 
 
 def _nearest(argument: str) -> str:

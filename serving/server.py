@@ -23,6 +23,8 @@ import tensorflow as tf
 from tensorflow_serving.apis import model_service_pb2, prediction_service_pb2  # noqa: F401, reflection describes them
 from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
 
+from .access.door import Door
+from .access.setup import make_door
 from .batching.parameters import BatchingParameters
 from .config import files
 from .config.model_file import ModelConfigFile
@@ -32,6 +34,7 @@ from .flags import ServerConfig
 from .grpc import api as grpc_api
 from .grpc import reflection
 from .grpc.api import GrpcApi
+from .grpc.door import DoorInterceptor
 from .grpc.health import SERVICE as HEALTH_SERVICE
 from .grpc.health import Health
 from .grpc.profiler import Profiler
@@ -48,6 +51,8 @@ from .names import MODEL_SERVICE, PREDICTION_SERVICE, V2_SERVICE
 from .offload import Offload
 from .prediction_service import PredictionService
 from .rest import api as rest_api
+from .rest.door import Guard, RestDoor
+from .rest.tls import ssl_context
 from .v2.repository import Repository
 from .v2.service import V2Service
 
@@ -110,6 +115,7 @@ async def _serve(config: ServerConfig, models_folder: Path | None) -> NoReturn:
     warn_of_plaintext(config, tls)
     monitoring = files.read_monitoring(config.monitoring_config_file) if config.monitoring_config_file else None
     metrics, shedding, drain, offload = Metrics(), KnownFullQueues(), Drain(is_loading=True), Offload()
+    door = make_door(config, metrics)
     manager = _make_manager(config, batching, metrics, shedding)
     stop = _on_signals()
     asyncio.get_running_loop().set_exception_handler(quieten_accept_errors())
@@ -138,7 +144,7 @@ async def _serve(config: ServerConfig, models_folder: Path | None) -> NoReturn:
         offload=offload,
         v2=V2Rpcs(v2, offload) if config.enable_v2 else None,
     )
-    server = _make_grpc_server(config, api, health, tls)
+    server = _make_grpc_server(config, api, health, tls, door)
     backend = rest_api.Backend(
         predictions=prediction_service,
         models=model_service,
@@ -147,7 +153,8 @@ async def _serve(config: ServerConfig, models_folder: Path | None) -> NoReturn:
         offload=offload,
         v2=v2 if config.enable_v2 else None,
     )
-    rest = await rest_api.start(config, backend, monitoring) if config.rest_api_port else None
+    guard = _guard(config, door, monitoring)
+    rest = await rest_api.start(config, backend, monitoring, guard) if config.rest_api_port else None
     await health.update()
     await server.start()
     background = [
@@ -155,6 +162,8 @@ async def _serve(config: ServerConfig, models_folder: Path | None) -> NoReturn:
         asyncio.create_task(manager.poll_forever(max(0, config.file_system_poll_wait_seconds))),
         asyncio.create_task(_load_first(model_service, manager, models)),
     ]
+    if door is not None:
+        background.insert(0, asyncio.create_task(door.watch()))
     await asyncio.wait({background[-1], stop}, return_when=asyncio.FIRST_COMPLETED)
     if not stop.done():
         _end_if_failed(background.pop())
@@ -177,6 +186,8 @@ async def _serve(config: ServerConfig, models_folder: Path | None) -> NoReturn:
             group.create_task(rest.stop(config.drain_seconds))
     if request_log is not None:
         request_log.close(timeout_s=LOG_FLUSH_S)
+    if door is not None:
+        door.close(timeout_s=LOG_FLUSH_S)
     if config.grpc_socket_path:
         Path(config.grpc_socket_path).unlink(missing_ok=True)
     logger.info("stopped")
@@ -252,12 +263,13 @@ def _request_log(config: ServerConfig, metrics: Metrics) -> RequestLog | None:
 
 
 def _make_grpc_server(
-    config: ServerConfig, api: GrpcApi, health: Health, tls: files.TlsConfig | None
+    config: ServerConfig, api: GrpcApi, health: Health, tls: files.TlsConfig | None, door: Door | None
 ) -> grpc.aio.Server:
     server = grpc_api.make_server(
         arguments=config.grpc_channel_arguments,
         max_concurrent_rpcs=config.grpc_max_concurrent_rpcs,
         max_message_bytes=config.grpc_max_pending_mb << 20,
+        interceptors=[DoorInterceptor(door)] if door is not None else (),
     )
     api.add_to(server)
     services = [PREDICTION_SERVICE, MODEL_SERVICE]
@@ -274,6 +286,19 @@ def _make_grpc_server(
     if config.grpc_socket_path:
         grpc_api.add_port(server, f"unix:{config.grpc_socket_path}", tls)
     return server
+
+
+def _guard(config: ServerConfig, door: Door | None, monitoring: files.MonitoringConfig | None) -> Guard:
+    """What stands before the REST API.
+
+    Raises: ServingError if its certificates are not usable.
+    """
+    tls = ssl_context(files.read_tls(config.rest_ssl_config_file)) if config.rest_ssl_config_file else None
+    if door is None:
+        return Guard(tls=tls)
+    is_open = monitoring is not None and monitoring.enable and not config.metrics_need_key
+    open_path = monitoring.path if monitoring is not None and is_open else None
+    return Guard(RestDoor(door, open_path=open_path, cors=config.rest_api_enable_cors_support), tls)
 
 
 def _announce(config: ServerConfig) -> None:

@@ -1,10 +1,11 @@
-"""The command line: `python -m train` trains; `preview`, `evaluate`, `publish` and `sweep` are its subcommands.
+"""The command line: `python -m train` trains; `preview`, `evaluate`, `publish`, `verify` and `sweep` are subcommands.
 
 Every flag is a field of a config dataclass, and the comment beside the field is the flag's help.
 """
 
 import argparse
 import dataclasses
+import functools
 import json
 import logging
 import os
@@ -24,7 +25,7 @@ from . import config as configs
 from . import data, quiet, runs, speed
 from .config import Augmentation, JobConfig, Policy, TrainConfig
 from .progress import Display, Message
-from .publishing import oci
+from .publishing import oci, signing
 from .tracking.trackers import check_installed
 
 OK, FAILED, USAGE, INTERRUPTED, PIPE_CLOSED = 0, 1, 2, 130, 141
@@ -40,6 +41,8 @@ RUN_HELP = """Train the digit CNN on Ray, write a report, publish a SavedModel.
     python -m train publish NAME           publish an earlier run
     python -m train publish NAME --oci registry.example.com/models/mnist
     python -m train sweep --help           compare many settings
+    python -m train verify models/mnist/3 --key key.pub
+                                           check a published version's signature
 
 Each subcommand has its own --help."""
 
@@ -87,6 +90,15 @@ class PublishFlags:
     )
     model_name: str | None = None  # the model's name in the repository; the run's if not given
     min_accuracy: float | None = None  # a model less accurate on the test set is not published; the run's if not given
+    sign: Path | None = None  # private key of an elliptic curve, as PEM, to sign the version with
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class VerifyFlags:
+    """Check that a published version is what the holder of a key has signed."""
+
+    version: tyro.conf.Positional[Path]  # the version's folder, such as models/mnist/3
+    key: Path  # the public key, as PEM
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -97,6 +109,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "evaluate": evaluate,
         "publish": publish,
         "sweep": sweep,
+        "verify": verify,
     }
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     signal.signal(signal.SIGTERM, _interrupt)
@@ -288,6 +301,9 @@ def publish(arguments: list[str]) -> int:
     """Publish an earlier run."""
     flags = tyro.cli(PublishFlags, args=arguments, prog=f"{configs.program()} publish")
     _check_registry(flags.oci or oci.place_of(flags.model_dir, flags.model_name or JobConfig().model_name))
+    key = flags.sign
+    if key is not None:
+        signing.check_key(key)
     run = runs.reopen(flags.run, flags.storage)
     where = dataclasses.replace(run.job, model_dir=flags.model_dir, model_name=flags.model_name or run.job.model_name)
     least = run.config.min_accuracy if flags.min_accuracy is None else flags.min_accuracy
@@ -295,9 +311,18 @@ def publish(arguments: list[str]) -> int:
     quiet.import_tensorflow(onednn=run.config.onednn)
     from . import job
 
+    sign = None if key is None else functools.partial(signing.sign, key=key)
     with Display(bar=False) as display:
-        place = job.publish_run(run, display.show, which=flags.checkpoint, oci=flags.oci)
+        place = job.publish_run(run, display.show, which=flags.checkpoint, oci=flags.oci, sign=sign)
     print(place)
+    return OK
+
+
+def verify(arguments: list[str]) -> int:
+    """Check a version's signature."""
+    flags = tyro.cli(VerifyFlags, args=arguments, prog=f"{configs.program()} verify")
+    signing.verify(flags.version, flags.key)
+    print(f"{flags.version} is as it was signed")
     return OK
 
 

@@ -96,13 +96,16 @@ def _finish(run: Run, outcome: Outcome, emit: Callable[[Event], None]) -> JobRes
     return JobResult(run.folder, evaluation, published)
 
 
-def publish_run(run: Run, emit: Callable[[Event], None], *, which: str, oci: str = "") -> str:
+def publish_run(
+    run: Run, emit: Callable[[Event], None], *, which: str, oci: str = "", sign: publish.Sign | None = None
+) -> str:
     """Publish the model of a run at one of its checkpoints; returns where.
 
     Args:
         emit: takes what a tracker of the run has to say.
         which: the checkpoint: `last`, `best` (by validation accuracy) or a step.
         oci: a repository of OCI images to publish into, in place of the run's model directory.
+        sign: signs the version; None: it stays unsigned.
 
     Raises: RunError, checkpoint.DamagedCheckpoint, publish.PublishRefused.
     """
@@ -113,10 +116,17 @@ def publish_run(run: Run, emit: Callable[[Event], None], *, which: str, oci: str
             f"run {run.folder.name!r} has no checkpoint {which!r}; it has: {', '.join(map(str, steps)) or 'none'}"
         )
     with tracked(run, emit, origin=report.origin(run), tensorboard=False) as emit:
-        return _publish(run, checkpoint.load(run.folder, int(step)), emit, oci=oci)
+        return _publish(run, checkpoint.load(run.folder, int(step)), emit, oci=oci, sign=sign)
 
 
-def _publish(run: Run, state: Checkpoint, emit: Callable[[Event], None], *, oci: str = "") -> str:
+def _publish(
+    run: Run,
+    state: Checkpoint,
+    emit: Callable[[Event], None],
+    *,
+    oci: str = "",
+    sign: publish.Sign | None = None,
+) -> str:
     """Evaluate the model in this process, as it will be published, and publish it; returns where."""
     dataset = run.dataset
     model = report.model_of(run, state)
@@ -136,6 +146,7 @@ def _publish(run: Run, state: Checkpoint, emit: Callable[[Event], None], *, oci:
         model_name=run.job.model_name,
         min_accuracy=run.config.min_accuracy,
         oci=oci,
+        sign=sign,
     )
     emit(Published(run.job.model_name, place))
     return place

@@ -198,7 +198,11 @@ class GrpcApi:
 
 
 def make_server(
-    *, arguments: str, max_concurrent_rpcs: int, max_message_bytes: int = MAX_MESSAGE_BYTES
+    *,
+    arguments: str,
+    max_concurrent_rpcs: int,
+    max_message_bytes: int = MAX_MESSAGE_BYTES,
+    interceptors: Sequence[grpc.aio.ServerInterceptor] = (),
 ) -> grpc.aio.Server:
     """A server without ports.
 
@@ -206,6 +210,7 @@ def make_server(
         arguments: as in --grpc_channel_arguments.
         max_concurrent_rpcs: RPCs held at once.
         max_message_bytes: of a request, if that is more than gRPC's own default and less than its maximum.
+        interceptors: what stands before all services: the door.
     """
     options: list[tuple[str, int | str]] = [
         ("grpc.max_receive_message_length", min(MAX_MESSAGE_BYTES, max(LEAST_MESSAGE_BYTES, max_message_bytes))),
@@ -220,7 +225,7 @@ def make_server(
         ("grpc.so_reuseport", 0),  # or a second server on the same port would start, and take half the requests
         *parse_arguments(arguments),
     ]
-    return grpc.aio.server(options=options, maximum_concurrent_rpcs=max_concurrent_rpcs)
+    return grpc.aio.server(options=options, maximum_concurrent_rpcs=max_concurrent_rpcs, interceptors=interceptors)
 
 
 def add_port(server: grpc.aio.Server, address: str, tls: TlsConfig | None) -> None:

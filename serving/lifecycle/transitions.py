@@ -79,7 +79,9 @@ class Transitions:
         try:
             async with self._places.take():
                 logger.info("loading %s version %d from %s", name, version.number, version.path)
-                loaded = await in_own_thread(lambda: loader.load(version.path, self._options), name=f"load-{name}")
+                loaded = await in_own_thread(
+                    lambda: loader.load(version.path, self._options, name=name), name=f"load-{name}"
+                )
             model = Model(
                 name,
                 version.number,

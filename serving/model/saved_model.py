@@ -9,7 +9,7 @@ import gc
 import importlib.util
 import logging
 import posixpath
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import grpc
@@ -81,14 +81,28 @@ def _import_op_libraries(unknown: tf.errors.NotFoundError) -> None:
 class SavedModel:
     """One version of a model, restored and initialised in a session of its own."""
 
-    def __init__(self, path: str, *, tags: frozenset[str], session_config: config_pb2.ConfigProto) -> None:
+    def __init__(
+        self,
+        path: str,
+        *,
+        tags: frozenset[str],
+        session_config: config_pb2.ConfigProto,
+        check: Callable[[meta_graph_pb2.MetaGraphDef], None] = lambda _: None,
+    ) -> None:
         """Load the SavedModel in the folder or URI `path`.
+
+        Args:
+            path: the folder's.
+            tags: of the graph to load.
+            session_config: TensorFlow's settings.
+            check: raises ServingError for a graph that is not to be loaded.
 
         Raises: ServingError.
         """
         self._path = path
         try:
             meta_graph = self._meta_graph(tags)
+            check(meta_graph)
             try:
                 self._graph = _import_graph(meta_graph)
             except tf.errors.NotFoundError as error:

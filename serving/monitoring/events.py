@@ -68,3 +68,6 @@ class ServerEvents:
 
     def request_logged(self, *, model_name: str, code: grpc.StatusCode) -> None:
         """A request was written to the request log, or could not be."""
+
+    def request_refused(self, *, entrypoint: str, code: grpc.StatusCode) -> None:
+        """A request was not let through the door: no key, no right, or over a caller's limit."""

@@ -98,6 +98,9 @@ class Metrics(ServerEvents):
         self._load_seconds = Gauge(
             f"{own}model_load_seconds", ("model_name", "version"), "How long a version took to load, not to warm up."
         )
+        self._refused = Counter(
+            f"{own}refused_total", ("entrypoint", "code"), "Requests without key or right, or over a caller's limit."
+        )
         self._loads = Counter(f"{own}model_loads_total", ("model_name",), "Versions loaded since the start.")
         self._look_age = Gauge(
             f"{own}base_path_look_age_seconds", ("model_name",), "How long ago the last look at a base path has ended."
@@ -248,6 +251,10 @@ class Metrics(ServerEvents):
     def request_logged(self, *, model_name: str, code: grpc.StatusCode) -> None:
         with self._lock:
             self._log_count.add((model_name, code.name), 1)
+
+    def request_refused(self, *, entrypoint: str, code: grpc.StatusCode) -> None:
+        with self._lock:
+            self._refused.add((entrypoint, code.name), 1)
 
     def value(self, name: str) -> int:
         """What the counter `name`, such as /tensorflow/serving/request_count, has counted in its oldest series."""

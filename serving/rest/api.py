@@ -38,7 +38,8 @@ from ..prediction_service import PredictionService
 from ..v2.service import V2Service
 from . import responses, routes
 from .body import BodyReader, BodyTooLarge, json_size
-from .connections import HttpServer
+from .connections import HttpServer, path_of
+from .door import Guard
 from .examples import examples
 from .long_json import parse_long_object
 from .pieces import release
@@ -90,7 +91,7 @@ class RestApi:
 
     async def respond(self, request: web.BaseRequest) -> web.StreamResponse:
         """The response to any request."""
-        path = _path_of(request)
+        path = path_of(request)
         if path == self._metrics_path:
             return web.Response(body=self._metrics.exposition(), headers={"Content-Type": "text/plain"})
         if path == "/healthz":
@@ -245,12 +246,6 @@ def _examples(document: Document, size: int) -> Input:
             release(document.members)
 
 
-def _path_of(request: web.BaseRequest) -> str:
-    """The path as it came, which is what the API's patterns match: not decoded, without the query."""
-    raw = request.raw_path if request.raw_path.startswith("/") else request.rel_url.raw_path
-    return raw.partition("?")[0].partition("#")[0]
-
-
 def _preflight(request: web.BaseRequest) -> bytes:
     if not request.headers.get("Origin", "").startswith(("http://", "https://")):
         raise failed_precondition("Origin header is missing in CORS preflight")
@@ -282,19 +277,22 @@ class RestServer:
         await self._runner.cleanup()
 
 
-async def start(config: ServerConfig, backend: Backend, monitoring: MonitoringConfig | None = None) -> RestServer:
+async def start(
+    config: ServerConfig, backend: Backend, monitoring: MonitoringConfig | None = None, guard: Guard | None = None
+) -> RestServer:
     """Serve HTTP on `config.rest_api_port`, on all addresses; 0: on any free port.
 
     Args:
         config: the flags.
         backend: what is behind the API.
         monitoring: where the metrics' page is; None for nowhere.
+        guard: the door before the API, and TLS; None without.
 
     Raises: OSError if the port is in use.
     """
     api = RestApi(config, backend, monitoring)
     server = HttpServer(
-        api.respond,
+        guard.door.before(api.respond) if guard and guard.door else api.respond,
         handler_cancellation=True,
         access_log=None,
         auto_decompress=False,
@@ -303,7 +301,8 @@ async def start(config: ServerConfig, backend: Backend, monitoring: MonitoringCo
     )
     runner = web.ServerRunner(server)
     await runner.setup()
-    site = web.TCPSite(runner, "0.0.0.0", config.rest_api_port, backlog=1024, reuse_address=True)
+    tls = guard.tls if guard else None
+    site = web.TCPSite(runner, "0.0.0.0", config.rest_api_port, backlog=1024, reuse_address=True, ssl_context=tls)
     try:
         await site.start()
     except OSError:
@@ -311,6 +310,6 @@ async def start(config: ServerConfig, backend: Backend, monitoring: MonitoringCo
         raise
     port = runner.addresses[0][1]
     with contextlib.suppress(OSError):  # localhost is ::1 first; a machine without IPv6 does without
-        await web.TCPSite(runner, "::", port, backlog=1024, reuse_address=True).start()
-    logger.info("REST API on http://localhost:%d", port)
+        await web.TCPSite(runner, "::", port, backlog=1024, reuse_address=True, ssl_context=tls).start()
+    logger.info("REST API on %s://localhost:%d", "http" if tls is None else "https", port)
     return RestServer(server, runner, port)

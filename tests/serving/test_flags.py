@@ -90,6 +90,15 @@ def test_an_unknown_argument_is_told_in_one_line(argument, nearest, capsys):
     assert f"unknown argument: {argument}{nearest}, passed over; see --help\n" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "argument", ["--api_key_file=k", "--verify_model=k", "--rest_ssl_config", "--enabel_admin=false"]
+)
+def test_a_misspelt_flag_that_was_to_keep_somebody_out_ends_the_start(argument, capsys):
+    assert cli.main([argument, "--model_base_path=/m"]) == 255
+    error = capsys.readouterr().err
+    assert error.startswith(f"unknown argument: {argument}; without --") and "is not started" in error
+
+
 def test_version_and_help(capsys):
     assert cli.main(["--version"]) == 0
     assert cli.main(["--help"]) == 0
