@@ -38,7 +38,9 @@ from numpy.typing import NDArray
 
 from inkling.train import config as configs
 from inkling.train import data
+from inkling.train.config import ShardConfig
 from inkling.train.data.shards import ArrayFile, Place, ShardedRows
+from inkling.train.sharding import writing
 
 BATCH = 128
 SHARD_ROWS = 60_000
@@ -102,7 +104,11 @@ def read_by_map(folder: Path) -> Read:
     maps = [np.load(path, mmap_mode="r") for path in shard_files(folder, "npy")]
 
     def read(index: NDArray[np.int64]) -> NDArray[np.uint8]:
-        return np.stack([maps[i // SHARD_ROWS][i % SHARD_ROWS] for i in index.tolist()])
+        images = np.empty((len(index), 28, 28), np.uint8)
+        shards = index // SHARD_ROWS
+        for shard in np.unique(shards):
+            images[shards == shard] = maps[shard][index[shards == shard] % SHARD_ROWS]
+        return images
 
     return read
 
@@ -195,10 +201,11 @@ def _reads_per_s(read: Read, batch: Callable[[int], NDArray[np.int64]], seconds:
 
 
 def make(folder: Path) -> None:
-    """Write the sets that `steps` trains on."""
+    """Write the sets that `steps` trains on, in this process; started again it goes on."""
+    mnist = data.load()
     for name, copies in COPIES.items():
-        flags = ["--copies", str(copies), "-o", str(folder / name.replace(" ", "-"))]
-        subprocess.run([sys.executable, "-m", "inkling.train", "shard", *flags], check=True)
+        target = writing.folder_of(str(folder / name.replace(" ", "-")))
+        writing.write_set([mnist], target, ShardConfig(copies=copies), tell=lambda text, name=name: print(name, text))
 
 
 def compare_steps(folder: Path, rounds: int, seconds: float, *, only: str, group: str) -> None:
@@ -211,6 +218,8 @@ def compare_steps(folder: Path, rounds: int, seconds: float, *, only: str, group
     sources = {"60 thousand, in memory": "-"} | {name: str(folder / name.replace(" ", "-")) for name in COPIES}
     there = {name: source for name, source in sources.items() if source == "-" or only in name}
     trainers = {name: _Trainer(source, seconds, "" if source == "-" else group) for name, source in there.items()}
+    for trainer in trainers.values():
+        trainer.wait()
     speeds: dict[str, list[float]] = {name: [] for name in trainers}
     for _ in range(rounds):
         for name, trainer in trainers.items():
@@ -234,7 +243,10 @@ class _Trainer:
     def __init__(self, source: str, seconds: float, group: str) -> None:
         command = [sys.executable, "-m", "benchmarks.shards", "train", source, str(seconds), group]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        self._answer()  # it has compiled
+
+    def wait(self) -> None:
+        """Until it has compiled."""
+        self._answer()
 
     def train(self) -> float:
         """Images/s over some seconds."""

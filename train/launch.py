@@ -110,7 +110,10 @@ def _connect(address: str, *, onednn: bool | None, verbose: bool) -> None:
             "--address, or leave it out to use this machine alone; a cluster with token authentication wants "
             "RAY_AUTH_MODE=token and its token in RAY_AUTH_TOKEN or ~/.ray/auth_token"
         ) from error
-    except (RuntimeError, ValueError) as error:
+    except Exception as error:
+        # Beside these two Ray raises bare exceptions, as when its processes do not answer within 30 s.
+        if type(error) is not Exception and not isinstance(error, RuntimeError | ValueError):
+            raise
         verb = "start" if address == "local" else "join the cluster"
         raise ClusterUnreachable(f"Ray could not {verb}: {last_line(error)}; --verbose shows all it says") from error
 
