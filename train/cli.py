@@ -1,4 +1,5 @@
-"""The command line: `python -m train` trains; `preview`, `evaluate`, `publish`, `verify` and `sweep` are subcommands.
+"""The command line: `python -m train` trains; `preview`, `evaluate`, `publish`, `verify`, `shard` and `sweep` are
+subcommands.
 
 Every flag is a field of a config dataclass, and the comment beside the field is the flag's help.
 """
@@ -39,6 +40,7 @@ RUN_HELP = """Train the digit CNN on Ray, write a report, publish a SavedModel.
     python -m train preview -o sheet.png   look at the augmentation
     python -m train evaluate models/mnist  measure a published model
     python -m train publish NAME           publish an earlier run
+    python -m train shard -o DIR --copies 9    write a set, and augmented versions of its images, as shards
     python -m train publish NAME --oci registry.example.com/models/mnist
     python -m train sweep --help           compare many settings
     python -m train verify models/mnist/3 --key key.pub
@@ -101,6 +103,16 @@ class VerifyFlags:
     key: Path  # the public key, as PEM
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ShardFlags(configs.ShardConfig):
+    """Write sets as shards, on disk or in a bucket, for runs on more images than fit into memory: --data takes them."""
+
+    sources: tyro.conf.Positional[tuple[str, ...]] = ()  # what --data takes, one or more of a kind; MNIST if not given
+    output: Annotated[str, tyro.conf.arg(aliases=["-o"])]  # folder or URI to write: new, or one that was begun
+    address: str = "local"  # Ray cluster: local starts one here; auto, HOST:PORT or ray://HOST:PORT join one
+    verbose: bool = False  # show the logs of Ray and TensorFlow, and whole tracebacks
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status: 0 done, 1 failed, 2 usage, 130 interrupted, 141 output closed."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
@@ -110,6 +122,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "publish": publish,
         "sweep": sweep,
         "verify": verify,
+        "shard": shard,
     }
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     signal.signal(signal.SIGTERM, _interrupt)
@@ -193,7 +206,7 @@ def run(arguments: list[str]) -> int:
             return config
         display.show(Message("measuring how fast this machine trains"))
         measured = speed.images_per_s(config, dataset, num_threads=settings.cpus_per_worker or os.cpu_count() or 1)
-        examples = len(dataset.train_labels) - config.validation_size
+        examples = (dataset.originals - config.validation_size) * (dataset.copies + 1)
         fitted, why = speed.fitted(config, minutes=flags.max_minutes, speed=measured, num_examples=examples)
         display.show(Message(why))
         return fitted
@@ -236,13 +249,10 @@ def _check_registry(place: str) -> None:
 
 def preview(arguments: list[str]) -> int:
     """Draw the contact sheet of a policy."""
-    early = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    early.add_argument("--policy", choices=configs.POLICIES, default="digits")
-    policy: Policy = early.parse_known_args(arguments)[0].policy
     flags = tyro.cli(
         tyro.conf.OmitArgPrefixes[PreviewFlags],
         args=arguments,
-        default=PreviewFlags(augmentation=configs.POLICIES[policy]),
+        default=PreviewFlags(augmentation=configs.POLICIES[_policy(arguments)]),
         prog=f"{configs.program()} preview",
     )
     quiet.import_tensorflow(onednn=quiet.trains_by_onednn())
@@ -255,8 +265,8 @@ def preview(arguments: list[str]) -> int:
     return OK
 
 
-def _load(source: str | None, how: configs.ReadOptions) -> data.Dataset:
-    dataset = data.load(source, how)
+def _load(source: str | None, how: configs.ReadOptions, *, on_disk: bool = False) -> data.Dataset:
+    dataset = data.load(source, how, on_disk=on_disk)
     for note in dataset.notes:
         print(f"{dataset.source}: {note}", file=sys.stderr)
     return dataset
@@ -335,6 +345,44 @@ def sweep(arguments: list[str]) -> int:
         logging.getLogger().setLevel(logging.INFO)
     command.run(arguments)
     return OK
+
+
+def shard(arguments: list[str]) -> int:
+    """Write a set of shards."""
+    base = {"augmentation": configs.POLICIES[_policy(arguments)]}
+    flags = tyro.cli(
+        tyro.conf.OmitArgPrefixes[ShardFlags],
+        args=arguments,
+        default=ShardFlags(output=tyro.MISSING, address=os.environ.get("RAY_ADDRESS", "local"), **base),
+        prog=f"{configs.program()} shard",
+    )
+    from .sharding import writing
+
+    folder = writing.folder_of(flags.output)
+    sources = [_load(source, flags, on_disk=True) for source in flags.sources or (None,)]
+    quiet.import_tensorflow(onednn=None, verbose=flags.verbose)
+    from .sharding import job  # with Ray, seconds that a mistake need not cost
+
+    with Display() as display:
+
+        def tell(text: str) -> None:
+            display.show(Message(text))
+
+        try:
+            manifest = job.run_job(sources, folder, flags, address=flags.address, verbose=flags.verbose, tell=tell)
+        except KeyboardInterrupt:
+            tell("stopped; the same command goes on")
+            raise
+    counts = {part: sum(numbers) for part, numbers in manifest["counts"].items()}
+    print(f"{folder}  {counts['train']:,} training and {counts['test']:,} test images")
+    return OK
+
+
+def _policy(arguments: list[str]) -> Policy:
+    early = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    early.add_argument("--policy", choices=configs.POLICIES, default="digits")
+    policy: Policy = early.parse_known_args(arguments)[0].policy
+    return policy
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

@@ -175,6 +175,22 @@ class ReadOptions:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class ShardConfig(ReadOptions):
+    """How a set is written as shards: all that decides about their content, beside the source."""
+
+    copies: int = 0  # augmented versions of each training image, written beside the image itself
+    shard_mb: float = 64.0  # of images in a shard, in MB, about
+    seed: int = 0  # of the augmentation
+    augmentation: Augmentation = field(default_factory=lambda: POLICIES["digits"])
+
+    def __post_init__(self) -> None:
+        ReadOptions.__post_init__(self)
+        check(self, "copies", 0 <= self.copies <= 100_000, "from 0 to 100000")
+        check(self, "shard_mb", 0 < self.shard_mb <= 2000, "a positive number, 2000 at most")
+        check(self, "seed", 0 <= self.seed < 2**31, "from 0 to 2147483647")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class JobConfig(ReadOptions):
     """Which data a job reads, where it runs and where its files go."""
 

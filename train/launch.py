@@ -32,6 +32,7 @@ from ray.util.queue import Queue
 from . import cluster, loop, quiet, strategy
 from .cluster import WorkerPlan
 from .config import TrainConfig
+from .data.shards import MANIFEST, shared_folder
 from .elastic import Pauses
 from .loop import Outcome, Paused, TrainingDiverged
 from .progress import Event, Message
@@ -107,13 +108,16 @@ def _connect(address: str, *, onednn: bool | None, verbose: bool) -> None:
             global_worker_stdstream_dispatcher.remove_handler("ray_print_logs")
     except (OSError, ray.exceptions.AuthenticationError) as error:
         raise ClusterUnreachable(
-            f"no Ray cluster answers at {address} ({_last_line(error)}); start one with `ray start --head`, correct "
+            f"no Ray cluster answers at {address} ({last_line(error)}); start one with `ray start --head`, correct "
             "--address, or leave it out to use this machine alone; a cluster with token authentication wants "
             "RAY_AUTH_MODE=token and its token in RAY_AUTH_TOKEN or ~/.ray/auth_token"
         ) from error
-    except Exception as error:  # of a node that does not start in time it is a bare one
+    except Exception as error:
+        # Beside these two Ray raises bare exceptions, as when its processes do not answer within 30 s.
+        if type(error) is not Exception and not isinstance(error, RuntimeError | ValueError):
+            raise
         verb = "start" if address == "local" else "join the cluster"
-        raise ClusterUnreachable(f"Ray could not {verb}: {_last_line(error)}; --verbose shows all it says") from error
+        raise ClusterUnreachable(f"Ray could not {verb}: {last_line(error)}; --verbose shows all it says") from error
 
 
 def _beside_the_jobs_own(environment: dict[str, Any]) -> dict[str, Any]:
@@ -249,7 +253,7 @@ def _settled_plan(run: Run, emit: Callable[[Event], None], *, wait: bool) -> Wor
     least = job.worker_bounds[0] if job.worker_bounds else None
     with cluster.requested_nodes(least, job.cpus_per_worker, job.gpus_per_worker, wait=wait):
         plan = cluster.wait_for_workers(functools.partial(_plan, run), wait=wait, emit=emit)
-    _check_storage(run.folder)
+    _check_seen(run)
     if plan.num_workers > 1 and job.cpu_replicas > 1:
         raise ValueError(f"--cpu-replicas {job.cpu_replicas} splits a single worker, and there are {plan.num_workers}")
     config.check_jit_compile(num_gpus=plan.gpus, num_replicas=plan.num_workers * plan.gpus)
@@ -258,10 +262,21 @@ def _settled_plan(run: Run, emit: Callable[[Event], None], *, wait: bool) -> Wor
     return plan
 
 
-def _check_storage(folder: RunFolder) -> None:
-    """Raise ValueError unless every node that can hold a worker sees the run's folder, which the driver sees."""
-    if folder.local is None:
-        return
+def _check_seen(run: Run) -> None:
+    """Raise ValueError unless every node that can hold a worker sees the folders of the run and of its data."""
+    if run.folder.local is not None:
+        check_nodes_see(f"{run.folder.path}/config.json", f"the run's folder {run.folder}", "--storage")
+    if folder := shared_folder(run.dataset):
+        check_nodes_see(f"{folder}/{MANIFEST}", f"the shards in {folder}", "--data")
+
+
+def check_nodes_see(path: str, what: str, flag: str) -> None:
+    """Raise ValueError unless every node that can hold a worker has the file `path`, which the driver has.
+
+    Args:
+        what: it is, for the message.
+        flag: that names its folder.
+    """
 
     @ray.remote(num_cpus=0, max_retries=0)
     def sees(path: str) -> bool:
@@ -271,13 +286,12 @@ def _check_storage(folder: RunFolder) -> None:
     here = None if ray.util.client.ray.is_connected() else ray.get_runtime_context().get_node_id()
     nodes = [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU", 0) >= 1]
     nodes = [node for node in nodes if node["NodeID"] != here]
-    path = f"{folder.path}/config.json"
     found = ray.get([sees.options(scheduling_strategy=cluster.on_node(node["NodeID"])).remote(path) for node in nodes])
     blind = [node["NodeManagerAddress"] for node, seen in zip(nodes, found, strict=True) if not seen]
     if blind:
         raise ValueError(
-            f"node {', '.join(blind)} does not see the run's folder {folder}: --storage must be a folder that this "
-            "machine and all nodes mount, or a URI such as s3://bucket/runs"
+            f"node {', '.join(blind)} does not see {what}: {flag} must be a folder that this machine and all nodes "
+            f"mount, or a URI such as s3://bucket/{'set' if flag != '--storage' else 'runs'}"
         )
 
 
@@ -326,7 +340,7 @@ def _fit(
     try:
         ended = in_thread(trainer.fit, meanwhile=meanwhile)
     except ray.exceptions.RayError as error:
-        raise TrainingFailed(f"Ray failed: {_last_line(error)}; {resume}") from error
+        raise TrainingFailed(f"Ray failed: {last_line(error)}; {resume}") from error
     run.folder.remove(RAY_SNAPSHOT)
     if isinstance(ended, ray.train.TrainingFailedError):
         raise TrainingFailed(
@@ -334,7 +348,7 @@ def _fit(
             f"{resume}"
         ) from ended
     if isinstance(ended, ray.exceptions.RayError):
-        raise TrainingFailed(f"Ray failed: {_last_line(ended)}; {resume}") from ended
+        raise TrainingFailed(f"Ray failed: {last_line(ended)}; {resume}") from ended
     if isinstance(ended, BaseException):
         raise ended
     result: Outcome | Paused | Diverged = ended.return_value
@@ -432,10 +446,11 @@ def _explain(error: ray.train.TrainingFailedError) -> str:
     failures = getattr(error, "worker_failures", {})
     if not failures:
         return str(error)
-    return "; ".join(f"worker {rank}: {_last_line(failure)}" for rank, failure in sorted(failures.items()))
+    return "; ".join(f"worker {rank}: {last_line(failure)}" for rank, failure in sorted(failures.items()))
 
 
-def _last_line(error: BaseException) -> str:
+def last_line(error: BaseException) -> str:
+    """The last line of an error, or of what caused it in another process, with its class."""
     cause = getattr(error, "cause", None) or error
     lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
     return f"{type(cause).__name__}: {lines[-1] if lines else ''}"[:400]
@@ -449,7 +464,7 @@ class _FailureMessages(ray.train.UserCallback):
 
     def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
         for rank, error in sorted(worker_exceptions.items()):
-            self._queue.put(Message(f"worker {rank} failed: {_last_line(error)}"))
+            self._queue.put(Message(f"worker {rank} failed: {last_line(error)}"))
 
 
 _MISSING_GPUS = (

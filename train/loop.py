@@ -20,6 +20,7 @@ from .config import TrainConfig
 from .data import Dataset
 from .data.example_order import ExampleOrder
 from .data.pipeline import training_batches
+from .data.shards import check_training_part, is_remote
 from .evaluate import Evaluation, make_predict
 from .network.precise_batch_norm import NUM_IMAGES, NUM_IMAGES_BETWEEN, make_recalibrate
 from .progress import Advance, Event, Message, Validated
@@ -76,6 +77,9 @@ def train(
     Raises: TrainingDiverged.
     """
     chief = is_chief(strategy)
+    emit = emit if chief else _ignore
+    if is_remote(dataset):
+        check_training_part(dataset, lambda text: emit(Message(text)))
     dataset, validation_images, validation_labels = dataset.hold_out(config.validation_size, config.seed)
     order = ExampleOrder(len(dataset.train_labels), config.global_batch_size, config.seed)
     total_steps = order.first_step_after(config.epochs)
@@ -83,7 +87,6 @@ def train(
         state = make_state(
             config, image_size=dataset.image_size, num_classes=len(dataset.class_names), total_steps=total_steps
         )
-    emit = emit if chief else _ignore
     history, metrics = _resume(folder, state, emit)
     check_steps_agree(state, strategy)
     if chief:
@@ -115,7 +118,8 @@ def train(
         lines = [{"step": step, "epoch": advance.epoch, **advance.figures}]
         emit(advance)
         if step == epoch_end:
-            recalibrate(dataset.train_images, NUM_IMAGES if step == total_steps else NUM_IMAGES_BETWEEN)
+            count = NUM_IMAGES if step == total_steps else NUM_IMAGES_BETWEEN
+            recalibrate(dataset.some_originals(count), count)
         if step == epoch_end and len(validation_labels):
             evaluation = Evaluation.of(predict(validation_images), validation_labels)
             validated = Validated(step, epoch + 1, config.epochs, advance.loss, evaluation.loss, evaluation.accuracy)

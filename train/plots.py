@@ -184,19 +184,22 @@ def _colours(dataset: Dataset) -> str:
 
 def contact_sheet(dataset: Dataset, augmentation: Augmentation, *, seed: int, columns: int = 8) -> bytes:
     """One training image of each class beside augmented versions of it, one an epoch; a PNG file's content."""
-    _, first = np.unique(dataset.train_labels, return_index=True)
+    _, first = np.unique(dataset.train_labels[np.arange(dataset.originals)], return_index=True)
     examples = np.sort(first)[:20]
     examples = examples[np.argsort(dataset.train_labels[examples], kind="stable")]
+    originals = dataset.train_images[examples]
     epoch = np.tile(np.arange(columns), len(examples))
     index = np.repeat(examples, columns)
     moves = augment.sample_transforms(augmentation, seed=seed, epoch=epoch, index=index, image_size=dataset.image_size)
-    moved = augment.apply_transforms(dataset.train_images[index], *moves, background=dataset.background).numpy()
+    moved = augment.apply_transforms(
+        np.repeat(originals, columns, axis=0), *moves, background=dataset.background
+    ).numpy()
     moved = moved.reshape(len(examples), columns, *dataset.image_size)
     figure = Figure(figsize=(0.95 * (columns + 1), 0.95 * len(examples) + 0.9), layout="constrained")
     grid = figure.subplots(len(examples), columns + 1, squeeze=False)
     colours = _colours(dataset)
-    for axes, example, versions in zip(grid, examples, moved, strict=True):
-        axes[0].imshow(dataset.train_images[example], cmap=colours, vmin=0, vmax=255)
+    for axes, original, versions in zip(grid, originals, moved, strict=True):
+        axes[0].imshow(original, cmap=colours, vmin=0, vmax=255)
         for axis, version in zip(axes[1:], versions, strict=True):
             axis.imshow(version, cmap=colours, vmin=0, vmax=1)
     for axis in grid.flat:

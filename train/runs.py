@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from . import data
-from .config import JobConfig, ReadOptions, TrainConfig
+from .config import JobConfig, TrainConfig
 from .data import Dataset
+from .data.shards import check_training_part, is_remote
+from .data.sources import READ_OPTIONS
 from .progress import Event, Message
 from .storage import RunFolder
-
-READ_OPTIONS = tuple(field.name for field in dataclasses.fields(ReadOptions))
 
 
 class RunError(RuntimeError):
@@ -59,6 +59,8 @@ def begin(
     dataset = dataset or data.load(job.data, job)
     for note in dataset.notes:
         emit(Message(f"{dataset.source}: {note}"))
+    if not is_remote(dataset):  # what machines fetch from a bucket, each of them checks
+        check_training_part(dataset, lambda text: emit(Message(text)))
     if is_new and fit:
         config = fit(config, dataset)
     emit(Message(f"run {folder.name}: recipe {config.recipe}, {config.epochs} epochs, files in {folder}/"))

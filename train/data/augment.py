@@ -24,6 +24,7 @@ def sample_transforms(
     epoch: NDArray[np.int64],
     index: NDArray[np.int64],
     image_size: tuple[int, int],
+    purpose: int = AUGMENTATION,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Draw how each example is moved, from the seed, its epoch and its index.
 
@@ -31,6 +32,7 @@ def sample_transforms(
         epoch: int64 [n], in which epoch each example is taken.
         index: int64 [n], its place in the training set.
         image_size: (height, width) in pixels.
+        purpose: what the random numbers are for, as `example_order` names it.
 
     Returns:
         float32 [n, 8]: projective transforms from output to input pixels, as ImageProjectiveTransformV3 takes them.
@@ -38,7 +40,7 @@ def sample_transforms(
         along x, then along y. Empty [n, 0] without elastic distortion.
     """
     elastic = 2 * ELASTIC_GRID**2 if augmentation.elastic_px else 0
-    numbers = uniform_numbers(AUGMENTATION, seed, epoch, index, AFFINE_NUMBERS + 2 * elastic)
+    numbers = uniform_numbers(purpose, seed, epoch, index, AFFINE_NUMBERS + 2 * elastic)
     transforms = _affine(augmentation, numbers[:, :AFFINE_NUMBERS], image_size)
     if not elastic:
         return transforms, np.zeros((len(index), 0), np.float32)

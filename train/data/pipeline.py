@@ -1,6 +1,6 @@
 """Each worker's input: its replicas' slices of every step, gathered and augmented off the critical path."""
 
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import tensorflow as tf
@@ -10,8 +10,9 @@ from ..config import TrainConfig
 from ..strategy import runs_on_gpus
 from .augment import ELASTIC_GRID, IDENTITY, apply_transforms, sample_transforms
 from .dataset import Dataset
-from .example_order import ExampleOrder, step_seed
+from .example_order import BLOCK, ExampleOrder, step_seed
 from .pixels import to_model_input
+from .rows import StoredRows
 
 
 def training_batches(
@@ -47,12 +48,16 @@ def replica_batches(
 
     Elements are as `training_batches` says; `ahead` more than there are replicas are made side by side.
     """
-    order = ExampleOrder(len(dataset.train_labels), config.global_batch_size, config.seed)
+    order = ExampleOrder(len(dataset.train_labels), config.global_batch_size, config.seed, dataset.window)
+    rows = dataset.train_images
+    read_ahead = None if isinstance(rows, np.ndarray) else _ReadAhead(order, cast(StoredRows, rows))
     size = config.per_replica_batch_size(num_replicas)
     height, width = dataset.image_size
     elastic = [2, ELASTIC_GRID, ELASTIC_GRID] if config.augmentation.elastic_px else [0]
 
     def examples_of(step: NDArray[np.int64], replica: NDArray[np.int64]) -> tuple[Any, ...]:
+        if read_ahead and replica == replicas.start:
+            read_ahead.at(int(step))
         epoch, index = order.batch(int(step), int(replica), num_replicas)
         transforms, displacements = sample_transforms(
             config.augmentation, seed=config.seed, epoch=epoch, index=index, image_size=dataset.image_size
@@ -86,3 +91,21 @@ def replica_batches(
     options = tf.data.Options()
     options.autotune.enabled = False
     return batches.prefetch(len(replicas) + ahead).with_options(options)
+
+
+class _ReadAhead:
+    """Has the system read a window of stored examples while the one before it is trained on."""
+
+    def __init__(self, order: ExampleOrder, rows: StoredRows) -> None:
+        self._order, self._rows = order, rows
+        self._begun = False
+
+    def at(self, step: int) -> None:
+        """Ask for the share of the next window that falls to `step`; the first time, for the step's own window too."""
+        blocks = [self._order.blocks_ahead(step)]
+        if not self._begun:
+            self._begun = True
+            blocks.append(self._order.blocks_around(step))
+        for block in np.concatenate(blocks):
+            start = int(block) * BLOCK
+            self._rows.expect(start, min(start + BLOCK, len(self._rows)))
