@@ -112,6 +112,8 @@ def cut_once(host: str, *, after_bytes: int) -> Iterator[tuple[str, list[int]]]:
     """
     broken: list[int] = []
     listener = socket.create_server(("127.0.0.1", 0))
+    sockets: list[socket.socket] = []
+    threads: list[threading.Thread] = []
 
     def pump(source: socket.socket, sink: socket.socket, *, is_request: bool) -> None:
         sent = 0
@@ -131,13 +133,22 @@ def cut_once(host: str, *, after_bytes: int) -> Iterator[tuple[str, list[int]]]:
             while True:
                 client, _ = listener.accept()
                 server = socket.create_connection(("127.0.0.1", int(host.rpartition(":")[2])))
+                sockets.extend((client, server))
                 for ends, is_request in (((client, server), True), ((server, client), False)):
-                    threading.Thread(target=pump, args=ends, kwargs={"is_request": is_request}, daemon=True).start()
+                    threads.append(threading.Thread(target=pump, args=ends, kwargs={"is_request": is_request}))
+                    threads[-1].start()
 
-    thread = threading.Thread(target=serve, daemon=True)
-    thread.start()
+    accepting = threading.Thread(target=serve)
+    accepting.start()
     try:
         yield f"localhost:{listener.getsockname()[1]}", broken
     finally:
         listener.shutdown(socket.SHUT_RDWR)
-        listener.close()
+        accepting.join()
+        for end in sockets:
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+        for thread in threads:
+            thread.join()
+        for end in (listener, *sockets):
+            end.close()
