@@ -255,7 +255,8 @@ def test_asha_ends_a_bad_trial_and_each_trial_is_a_run(digits_file, tmp_path):
 def test_a_sweep_that_was_killed_goes_on(digits_file, tmp_path):
     over = ["--over", "learning_rate=log:1e-3:1e-2", "--trials", "2", "--no-asha", "--data", digits_file]
     killed = Job(tmp_path, "sweep", *SWEEP, *over)
-    wait_until(lambda: checkpoint_steps(tmp_path / "runs/s-000"), killed.output)
+    wait_until(lambda: checkpoint_steps(tmp_path / "runs/s-000") or killed.process.poll() is not None, killed.output)
+    assert killed.process.poll() is None, killed.output()
     killed.kill()
     stopped = Job(tmp_path, "sweep", "--resume", "s")
     stopped.wait_for("sweep s: 2 runs")

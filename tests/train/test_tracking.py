@@ -226,7 +226,7 @@ def test_a_run_stopped_and_resumed_is_one_run_of_a_store(digits_file, tmp_path):
     MlflowClient(f"sqlite:///{tmp_path}/mlflow.db").search_experiments()  # or the kill may leave half of its tables
     data = ["--data", digits_file, "--name", "r", "--track", "mlflow:sqlite:///mlflow.db"]
     job = Job(tmp_path, *RUN, *data, environment=CHECKOUT)
-    wait_until(lambda: checkpoint_steps(tmp_path / "runs/r"), job.output)
+    wait_until(lambda: checkpoint_steps(tmp_path / "runs/r") or job.process.poll() is not None, job.output)
     job.kill()
     assert "Traceback" not in job.output()
     done = train("--in-process", "--resume", "r", cwd=tmp_path)  # from tracking.json, without --track
