@@ -20,6 +20,7 @@ as MNIST is and once sorted by class, so that each block of a window holds one c
 
 import argparse
 import dataclasses
+import functools
 import importlib.util
 import io
 import json
@@ -50,6 +51,7 @@ COPIES = {"60 thousand": 0, "1 million": 16, "5 million": 83}  # of MNIST's 60,0
 MEMORY = ("RssAnon", "RssFile", "VmHWM")
 
 Read = Callable[[NDArray[np.int64]], NDArray[np.uint8]]
+Write = Callable[[Path, int, NDArray[np.uint8]], None]
 
 
 def memory_mb() -> dict[str, float]:
@@ -144,7 +146,7 @@ def read_by_parquet(folder: Path) -> Read:
     return read
 
 
-FORMATS: dict[str, tuple[Callable[[Path, int, NDArray[np.uint8]], None], Callable[[Path], Read]]] = {
+FORMATS: dict[str, tuple[Write, Callable[[Path], Read]]] = {
     "arrays, pread": (write_npy, read_by_pread),
     "arrays, memory map": (write_npy, read_by_map),
     "ArrayRecord, Grain": (write_arrayrecord, read_by_grain),
@@ -180,7 +182,8 @@ def read_format(name: str, folder: Path, seconds: float) -> None:
     """Print the reads/s of one format and this process's memory beyond what it had before, as JSON."""
     before = memory_mb()
     write, open_for_reading = FORMATS[name]
-    suffix = {write_npy: "npy", write_arrayrecord: "arrayrecord", write_parquet: "parquet"}[write]
+    suffixes: dict[Write, str] = {write_npy: "npy", write_arrayrecord: "arrayrecord", write_parquet: "parquet"}
+    suffix = suffixes[write]
     count = len(shard_files(folder, suffix)) * SHARD_ROWS
     read = open_for_reading(folder)
     random = np.random.default_rng(0)
@@ -205,7 +208,7 @@ def make(folder: Path) -> None:
     mnist = data.load()
     for name, copies in COPIES.items():
         target = writing.folder_of(str(folder / name.replace(" ", "-")))
-        writing.write_set([mnist], target, ShardConfig(copies=copies), tell=lambda text, name=name: print(name, text))
+        writing.write_set([mnist], target, ShardConfig(copies=copies), tell=functools.partial(print, name))
 
 
 def compare_steps(folder: Path, rounds: int, seconds: float, *, only: str, group: str) -> None:

@@ -349,11 +349,11 @@ def sweep(arguments: list[str]) -> int:
 
 def shard(arguments: list[str]) -> int:
     """Write a set of shards."""
-    base = {"augmentation": configs.POLICIES[_policy(arguments)]}
+    policy = configs.POLICIES[_policy(arguments)]
     flags = tyro.cli(
         tyro.conf.OmitArgPrefixes[ShardFlags],
         args=arguments,
-        default=ShardFlags(output=tyro.MISSING, address=os.environ.get("RAY_ADDRESS", "local"), **base),
+        default=ShardFlags(output=tyro.MISSING, address=os.environ.get("RAY_ADDRESS", "local"), augmentation=policy),
         prog=f"{configs.program()} shard",
     )
     from .sharding import writing

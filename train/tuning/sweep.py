@@ -18,8 +18,9 @@ from typing import Annotated, Any
 import tyro
 
 from ..config import JobConfig, ReadOptions, TrainConfig, check, program
+from ..data.sources import READ_OPTIONS
 from ..progress import Event, Message
-from ..runs import READ_OPTIONS, RunError, whole
+from ..runs import RunError, whole
 from ..storage import RunFolder
 from .space import parse, settings, with_values
 
