@@ -179,9 +179,8 @@ def compare_formats(shards: int, seconds: float) -> None:
 def read_format(name: str, folder: Path, seconds: float) -> None:
     """Print the reads/s of one format and this process's memory beyond what it had before, as JSON."""
     before = memory_mb()
-    write, open_for_reading = FORMATS[name]
-    suffix = {write_npy: "npy", write_arrayrecord: "arrayrecord", write_parquet: "parquet"}[write]
-    count = len(shard_files(folder, suffix)) * SHARD_ROWS
+    open_for_reading = FORMATS[name][1]
+    count = len(list(folder.iterdir())) * SHARD_ROWS
     read = open_for_reading(folder)
     random = np.random.default_rng(0)
     found = {
@@ -205,7 +204,8 @@ def make(folder: Path) -> None:
     mnist = data.load()
     for name, copies in COPIES.items():
         target = writing.folder_of(str(folder / name.replace(" ", "-")))
-        writing.write_set([mnist], target, ShardConfig(copies=copies), tell=lambda text, name=name: print(name, text))
+        print(target, flush=True)
+        writing.write_set([mnist], target, ShardConfig(copies=copies), tell=print)
 
 
 def compare_steps(folder: Path, rounds: int, seconds: float, *, only: str, group: str) -> None:

@@ -293,11 +293,12 @@ def publish(arguments: list[str]) -> int:
 
 def shard(arguments: list[str]) -> int:
     """Write a set of shards."""
-    base = {"augmentation": configs.POLICIES[_policy(arguments)]}
+    policy = configs.POLICIES[_policy(arguments)]
+    address = os.environ.get("RAY_ADDRESS", "local")
     flags = tyro.cli(
         tyro.conf.OmitArgPrefixes[ShardFlags],
         args=arguments,
-        default=ShardFlags(output=tyro.MISSING, address=os.environ.get("RAY_ADDRESS", "local"), **base),
+        default=ShardFlags(output=tyro.MISSING, address=address, augmentation=policy),
         prog=f"{configs.program()} shard",
     )
     from .sharding import writing
