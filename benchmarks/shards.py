@@ -20,7 +20,6 @@ as MNIST is and once sorted by class, so that each block of a window holds one c
 
 import argparse
 import dataclasses
-import functools
 import importlib.util
 import io
 import json
@@ -51,7 +50,6 @@ COPIES = {"60 thousand": 0, "1 million": 16, "5 million": 83}  # of MNIST's 60,0
 MEMORY = ("RssAnon", "RssFile", "VmHWM")
 
 Read = Callable[[NDArray[np.int64]], NDArray[np.uint8]]
-Write = Callable[[Path, int, NDArray[np.uint8]], None]
 
 
 def memory_mb() -> dict[str, float]:
@@ -146,7 +144,7 @@ def read_by_parquet(folder: Path) -> Read:
     return read
 
 
-FORMATS: dict[str, tuple[Write, Callable[[Path], Read]]] = {
+FORMATS: dict[str, tuple[Callable[[Path, int, NDArray[np.uint8]], None], Callable[[Path], Read]]] = {
     "arrays, pread": (write_npy, read_by_pread),
     "arrays, memory map": (write_npy, read_by_map),
     "ArrayRecord, Grain": (write_arrayrecord, read_by_grain),
@@ -181,10 +179,8 @@ def compare_formats(shards: int, seconds: float) -> None:
 def read_format(name: str, folder: Path, seconds: float) -> None:
     """Print the reads/s of one format and this process's memory beyond what it had before, as JSON."""
     before = memory_mb()
-    write, open_for_reading = FORMATS[name]
-    suffixes: dict[Write, str] = {write_npy: "npy", write_arrayrecord: "arrayrecord", write_parquet: "parquet"}
-    suffix = suffixes[write]
-    count = len(shard_files(folder, suffix)) * SHARD_ROWS
+    open_for_reading = FORMATS[name][1]
+    count = len(list(folder.iterdir())) * SHARD_ROWS
     read = open_for_reading(folder)
     random = np.random.default_rng(0)
     found = {
@@ -208,7 +204,8 @@ def make(folder: Path) -> None:
     mnist = data.load()
     for name, copies in COPIES.items():
         target = writing.folder_of(str(folder / name.replace(" ", "-")))
-        writing.write_set([mnist], target, ShardConfig(copies=copies), tell=functools.partial(print, name))
+        print(target, flush=True)
+        writing.write_set([mnist], target, ShardConfig(copies=copies), tell=print)
 
 
 def compare_steps(folder: Path, rounds: int, seconds: float, *, only: str, group: str) -> None:

@@ -134,8 +134,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--pages", type=int, default=12, help="pages of several lines, of each difficulty")
     options = parser.parse_args(arguments)
     dataset = data.load()
-    same = _compare_proportions(dataset.train_images[:], dataset.train_labels[:])
-    same &= _compare_subspaces(dataset.train_images[:], dataset.train_labels[:])
+    images, labels = np.asarray(dataset.train_images), np.asarray(dataset.train_labels)
+    same = _compare_proportions(images, labels)
+    same &= _compare_subspaces(images, labels)
     if options.costs:
         _compare_costs(load_model(options.model), strings=options.strings, pages=options.pages)
     return 0 if same else 1

@@ -1,15 +1,14 @@
 """`python -m train shard` as a Ray job of its own, and training on what it wrote. Real processes."""
 
 import json
-import signal
 
 import numpy as np
 import pytest
 
-from inkling.train import checkpoint, data
+from inkling.train import checkpoint
 from inkling.train.storage import RunFolder
 from tests.patience import wait_until
-from tests.train.ray_processes import SMALL, Job, cluster
+from tests.train.ray_processes import SMALL, Job
 
 pytestmark = pytest.mark.process
 
@@ -44,14 +43,6 @@ def test_a_job_that_is_killed_and_started_again_writes_the_same_bytes(written, d
     assert manifests[0] == manifests[1] and contents(written) == contents(tmp_path / "set")
 
 
-def test_ctrl_c_says_how_to_go_on(digits_file, tmp_path):
-    job = shard(tmp_path, digits_file, "-o", tmp_path / "set", "--copies", "300")
-    job.wait_for("shards written")
-    job.process.send_signal(signal.SIGINT)
-    status, output = job.wait()
-    assert status == 130 and output.splitlines()[-1] == "stopped; the same command goes on"
-
-
 def test_two_workers_train_on_shards_and_survive_the_loss_of_one(written, tmp_path):
     flags = [*SMALL, "--data", written, "--epochs", "2", "--no-publish", "--num-workers", "2", "--cpus-per-worker", "1"]
     undisturbed = Job(tmp_path, *flags, "--name", "one")
@@ -68,13 +59,3 @@ def test_two_workers_train_on_shards_and_survive_the_loss_of_one(written, tmp_pa
     assert one.step == two.step
     for name, value in one.arrays.items():
         np.testing.assert_array_equal(two.arrays[name], value, err_msg=name)
-
-
-@pytest.mark.slow
-def test_a_cluster_without_inkling_writes_the_same_bytes(written, digits_file, tmp_path):
-    with cluster(tmp_path) as started:
-        started.join(num_cpus=1)
-        status, output = shard(tmp_path, digits_file, "-o", tmp_path / "set", "--address", started.address).wait()
-    assert status == 0, output
-    assert contents(written) == contents(tmp_path / "set")
-    assert data.load(tmp_path / "set").copies == 3

@@ -101,8 +101,8 @@ def _read(path: Path, how: ReadOptions, *, on_disk: bool) -> _Raw:
         if found := find_idx(path.parent, f"{path.name}-"):
             return _read_idx(found, path.parent, f"{path.name}-", on_disk=on_disk)
         raise DataError(f"no data at {path}; --data takes a folder of IDX files, an .npz or a folder of images")
-    if parts := find_parquet(path):
-        return _of_files(read_parquet(parts, on_disk=on_disk))
+    if parquet := find_parquet(path):
+        return _of_files(read_parquet(parquet, on_disk=on_disk))
     if (path / "train").is_dir():
         return _of_files(read_parts(path, on_disk=on_disk))
     if len(files := find_archives(path)) == len(ARRAYS):
