@@ -15,8 +15,10 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Coroutine, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import grpc
 import tensorflow as tf
@@ -27,6 +29,7 @@ from .access.door import Door
 from .access.setup import make_door
 from .batching.parameters import BatchingParameters
 from .config import files
+from .config.files import MonitoringConfig
 from .config.model_file import ModelConfigFile
 from .config.startup import check_combinations, configured_models, warn_of_plaintext, with_ports_apart
 from .errors import ServingError
@@ -105,7 +108,51 @@ def _end_process(code: int) -> NoReturn:
     os._exit(code)
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Parts:
+    """What a server is made of, put together and not open yet."""
+
+    config: ServerConfig
+    file: ModelConfigFile | None  # that the models come from
+    models: ModelServerConfig
+    drain: Drain
+    manager: Manager
+    model_service: ModelService
+    health: Health
+    api: GrpcApi
+    server: grpc.aio.Server
+    backend: rest_api.Backend
+    monitoring: MonitoringConfig | None
+    door: Door | None
+    request_log: RequestLog | None
+
+
 async def _serve(config: ServerConfig, models_folder: Path | None) -> NoReturn:
+    stop = _on_signals()
+    parts = _make_parts(config, models_folder)
+    asyncio.get_running_loop().set_exception_handler(quieten_accept_errors())
+    rest = await _open(parts)
+    starting = asyncio.create_task(_load_first(parts.model_service, parts.manager, parts.models))
+    background = [asyncio.create_task(work) for work in _background(parts)]
+    await asyncio.wait({starting, stop}, return_when=asyncio.FIRST_COMPLETED)
+    if not stop.done():
+        _end_if_failed(starting)
+        parts.drain.has_loaded()
+        await parts.health.update()
+        _announce(parts.config)
+        if parts.file is not None and parts.config.model_config_file_poll_wait_seconds > 0:
+            apply = functools.partial(parts.model_service.apply_config, can_wait=True)
+            poll = parts.file.poll_forever(apply, parts.config.model_config_file_poll_wait_seconds)
+            background.append(asyncio.create_task(poll))
+        await stop
+    await _shut(parts, rest, [starting, *background])
+    logger.info("stopped")
+    # Here, where the gRPC server is still referred to: one that is stopped or let go ends what is new as CANCELLED,
+    # which no caller tries again (https://github.com/grpc/grpc/issues/41785). A connection that closes is UNAVAILABLE.
+    _end_process(OK)
+
+
+def _make_parts(config: ServerConfig, models_folder: Path | None) -> _Parts:
     check_combinations(config, names_models=models_folder is None)
     config = with_ports_apart(config)
     file = ModelConfigFile(config.model_config_file) if config.model_config_file else None
@@ -117,10 +164,8 @@ async def _serve(config: ServerConfig, models_folder: Path | None) -> NoReturn:
     metrics, shedding, drain, offload = Metrics(), KnownFullQueues(), Drain(is_loading=True), Offload()
     door = make_door(config, metrics)
     manager = _make_manager(config, batching, metrics, shedding)
-    stop = _on_signals()
-    asyncio.get_running_loop().set_exception_handler(quieten_accept_errors())
     request_log = _request_log(config, metrics)
-    prediction_service = PredictionService(
+    predictions = PredictionService(
         manager,
         drain=drain,
         events=metrics,
@@ -134,9 +179,9 @@ async def _serve(config: ServerConfig, models_folder: Path | None) -> NoReturn:
     repository = Repository(
         manager, models=model_service, drain=drain, may_change=config.allow_model_control, folder=models_folder
     )
-    v2 = V2Service(prediction_service, repository=repository, manager=manager, models=model_service, drain=drain)
+    v2 = V2Service(predictions, repository=repository, manager=manager, models=model_service, drain=drain)
     api = GrpcApi(
-        prediction_service,
+        predictions,
         model_service,
         shedding=shedding,
         events=metrics,
@@ -144,56 +189,67 @@ async def _serve(config: ServerConfig, models_folder: Path | None) -> NoReturn:
         offload=offload,
         v2=V2Rpcs(v2, offload) if config.enable_v2 else None,
     )
-    server = _make_grpc_server(config, api, health, tls, door)
     backend = rest_api.Backend(
-        predictions=prediction_service,
+        predictions=predictions,
         models=model_service,
         drain=drain,
         metrics=metrics,
         offload=offload,
         v2=v2 if config.enable_v2 else None,
     )
-    guard = _guard(config, door, monitoring)
-    rest = await rest_api.start(config, backend, monitoring, guard) if config.rest_api_port else None
-    await health.update()
-    await server.start()
-    background = [
-        asyncio.create_task(health.watch()),
-        asyncio.create_task(manager.poll_forever(max(0, config.file_system_poll_wait_seconds))),
-        asyncio.create_task(_load_first(model_service, manager, models)),
-    ]
-    if door is not None:
-        background.insert(0, asyncio.create_task(door.watch()))
-    await asyncio.wait({background[-1], stop}, return_when=asyncio.FIRST_COMPLETED)
-    if not stop.done():
-        _end_if_failed(background.pop())
-        drain.has_loaded()
-        await health.update()
-        _announce(config)
-        if file is not None and config.model_config_file_poll_wait_seconds > 0:
-            apply = functools.partial(model_service.apply_config, can_wait=True)
-            poll = file.poll_forever(apply, config.model_config_file_poll_wait_seconds)
-            background.append(asyncio.create_task(poll))
-        await stop
+    return _Parts(
+        config=config,
+        file=file,
+        models=models,
+        drain=drain,
+        manager=manager,
+        model_service=model_service,
+        health=health,
+        api=api,
+        server=_make_grpc_server(config, api, health, tls, door),
+        backend=backend,
+        monitoring=monitoring,
+        door=door,
+        request_log=request_log,
+    )
+
+
+async def _open(parts: _Parts) -> rest_api.RestServer | None:
+    """Listen on all ports; raises OSError or ServingError if one is taken."""
+    config, rest = parts.config, None
+    if config.rest_api_port:
+        guard = _guard(config, parts.door, parts.monitoring)
+        rest = await rest_api.start(config, parts.backend, parts.monitoring, guard)
+    await parts.health.update()
+    await parts.server.start()
+    return rest
+
+
+def _background(parts: _Parts) -> Iterator[Coroutine[Any, Any, None]]:
+    yield parts.health.watch()
+    yield parts.manager.poll_forever(max(0, parts.config.file_system_poll_wait_seconds))
+    if parts.door is not None:
+        yield parts.door.watch()
+
+
+async def _shut(parts: _Parts, rest: rest_api.RestServer | None, background: Sequence["asyncio.Task[None]"]) -> None:
+    """Finish what was accepted, take nothing new, and let go of files."""
+    config = parts.config
     logger.info("draining for up to %g s", config.drain_seconds)
-    drain.begin()
-    await health.update()
+    parts.drain.begin()
+    await parts.health.update()
     for task in background:
         task.cancel()
     async with asyncio.TaskGroup() as group:
-        group.create_task(_drain_grpc(api, config.drain_seconds))
+        group.create_task(_drain_grpc(parts.api, config.drain_seconds))
         if rest is not None:
             group.create_task(rest.stop(config.drain_seconds))
-    if request_log is not None:
-        request_log.close(timeout_s=LOG_FLUSH_S)
-    if door is not None:
-        door.close(timeout_s=LOG_FLUSH_S)
+    if parts.request_log is not None:
+        parts.request_log.close(timeout_s=LOG_FLUSH_S)
+    if parts.door is not None:
+        parts.door.close(timeout_s=LOG_FLUSH_S)
     if config.grpc_socket_path:
         Path(config.grpc_socket_path).unlink(missing_ok=True)
-    logger.info("stopped")
-    # Here, where the gRPC server is still referred to: one that is stopped or let go ends what is new as CANCELLED,
-    # which no caller tries again (https://github.com/grpc/grpc/issues/41785). A connection that closes is UNAVAILABLE.
-    _end_process(OK)
 
 
 def _make_manager(

@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 
 from ..config import ReadOptions
 from ..storage import open_storage
-from . import shards
 from .archive import ARRAYS, find_archives, read_archives, read_npz
 from .dataset import Dataset
 from .errors import DataError
@@ -25,6 +24,7 @@ from .image_folder import is_flat, read_flat, read_parts
 from .memory import pieces
 from .parquet import find_parquet, read_parquet
 from .pixel_range import judge, to_bytes
+from .shards import load as load_shards
 
 MNIST = Path(__file__).parents[1] / "mnist" / "mnist.npz"
 SMALLEST_SIDE = 8  # px; two 2x2 poolings must leave something to look at
@@ -62,7 +62,7 @@ def load(source: str | Path | None = None, how: ReadOptions = AS_IT_IS, *, on_di
     if "://" in str(source):
         return _load_remote(str(source), how, on_disk=on_disk)
     path = Path(source).expanduser()
-    if path.is_dir() and (sharded := shards.load(str(path))):
+    if path.is_dir() and (sharded := load_shards(str(path))):
         return _as_written(sharded, how)
     return _checked(_read(path, how, on_disk=on_disk), str(path), how, on_disk=on_disk)
 
@@ -81,7 +81,7 @@ def _as_written(dataset: Dataset, how: ReadOptions) -> Dataset:
 
 def _load_remote(uri: str, how: ReadOptions, *, on_disk: bool) -> Dataset:
     try:
-        if sharded := shards.load(uri):
+        if sharded := load_shards(uri):
             return _as_written(sharded, how)
         filesystem, path = open_storage(uri)
         if filesystem.get_file_info(path).type == pyarrow.fs.FileType.NotFound:
