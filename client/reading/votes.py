@@ -15,6 +15,7 @@ Floats = NDArray[np.float64]
 # Of the second opinion's probability, from which a shape is known for a digit's, however unlike MNIST's it is; and the
 # outlier score that such a shape has at most: unusual, and not marked.
 KNOWN, OF_OTHER_HANDS = 0.97, 1.0
+OPINION = 0.25  # the second opinion's share of the vote
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -22,7 +23,7 @@ class Votes:
     """For each of n candidates, by its number."""
 
     each: Floats  # float64 [n, VIEWS + 1, 10], the classifier's probabilities of each view, and the second opinion's
-    together: Floats  # float64 [n, 10], the mean of the classifier's mean and the second opinion
+    together: Floats  # float64 [n, 10], the classifier's mean and the second opinion, weighed
     scores: Floats  # float64 [n, 10], outlier scores (`novelty`) of what the second opinion does not know well
     strangers: Floats  # float64 [n], logits of being no digit (`second_opinion`)
 
@@ -42,6 +43,5 @@ def votes_on(images: NDArray[np.uint8], probabilities: NDArray[np.floating[Any]]
     no_stranger = 1 / (1 + np.exp(np.clip(opinions.strangers, -30, 30)))
     surely = opinions.digits * no_stranger[:, None]
     scores = np.where(surely > KNOWN, np.minimum(scores, OF_OTHER_HANDS), scores)
-    # Halves: of MNIST's test digits as many are right as with less or more weight, of other hands' digits more.
-    together = (views.mean(axis=1) + each[:, VIEWS]) / 2
+    together = (1 - OPINION) * views.mean(axis=1) + OPINION * each[:, VIEWS]
     return Votes(each, together, scores, opinions.strangers.astype(np.float64))
