@@ -159,6 +159,8 @@ def _parser() -> argparse.ArgumentParser:
     read.add_argument(
         "--draw", metavar="OUT", help="write the picture with boxes and digits; a folder where there are several"
     )
+    read.add_argument("--table", action="store_true", help="write the page's columns and cells as CSV")
+    read.add_argument("-o", "--output", metavar="OUT", help="file for the table; standard output by default")
     _add_model(read)
 
     predict = add("predict", commands.predict, "classify 28x28 images in a .npy file")

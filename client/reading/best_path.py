@@ -43,11 +43,11 @@ class Costs:
     stranger: float = 0.15  # of a stranger's logit beyond USUAL_LOGIT
 
 
-BLOT_HEIGHT = 0.5  # of the line's height: what is larger is read, or marked, but never left out
+BLOT_HEIGHT = 0.38  # of the line's height: what is larger is read, or marked, but never left out
 LEAST_BLOT = 0.3  # of the line's height: leaving out a smaller blot costs as much as leaving out one so high
 USUAL_SCORE = 0.7  # outlier score; nearly nine in ten training images are under it
-USUAL_LOGIT, MOST_LOGIT = 3.0, 8.0  # of a stranger (`strangers`): less is a digit, more costs no more
-SMALL = 0.6  # of the line's height: a digit seldom is smaller
+USUAL_LOGIT, MOST_LOGIT = 1.0, 8.0  # of a stranger (`second_opinion`): less is a digit, more costs no more
+SMALL, SMALL_ZERO = 0.6, 0.42  # of the line's height: a digit seldom is smaller; many write a small 0
 LEAST_PROBABILITY = 1e-6  # less counts as this, so that no candidate costs infinitely much
 DEFAULT = Costs()
 
@@ -83,7 +83,7 @@ def best_path(
     Args:
         probabilities: float64 [n, 10], of candidate number i in row i.
         scores: float64 [n, 10], its outlier score as each digit (`novelty.outlier_scores`).
-        strangers: float64 [n], its logit of being no digit (`strangers.stranger_logits`); not considered if left out.
+        strangers: float64 [n], its logit of being no digit (`second_opinion`); not considered if left out.
 
     Returns: the candidates on the path, from left to right.
     """
@@ -118,7 +118,8 @@ def candidate_cost(candidate: Candidate, line: PageLine, probabilities: Floats, 
     """
     label = int(np.argmax(probabilities))
     doubt = -float(np.log(max(float(probabilities[label]), LEAST_PROBABILITY)))
-    missing = max(SMALL - candidate.height, 0.0) / SMALL
+    usual = SMALL if label else SMALL_ZERO
+    missing = max(usual - candidate.height, 0.0) / usual
     gaps = line.cuts[candidate.start + 1 : candidate.stop].count(0.0)
     return (
         costs.digit

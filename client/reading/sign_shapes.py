@@ -17,7 +17,7 @@ SOFT_EDGE = 1  # px that a patch has on each side beyond its ink
 BODY = 0.6  # patches so high say where the line runs, and how the hand leans
 STRAIGHT = 1.7  # stroke widths across
 HOLES_APART = 0.2  # of its height, from a patch's one hole down to the other
-NEAR_BEFORE = 1.2  # heights: a digit so close before a sign is of the same number
+NEAR_BEFORE = 0.7  # heights of paper between: a digit so close before a sign is of the same number
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +97,15 @@ def lean(mask: NDArray[np.bool_]) -> float:
     return float(np.arctan2(-right * np.sign(down), abs(down)))
 
 
+def inked_along(mask: NDArray[np.bool_], start: tuple[float, float], stop: tuple[float, float]) -> float:
+    """The share of a straight line, from one point x, y to another, that is ink; a pixel aside counts."""
+    count = max(int(np.hypot(stop[0] - start[0], stop[1] - start[1])), 2)
+    columns, rows = (np.rint(np.linspace(a, b, count)).astype(int) for a, b in zip(start, stop, strict=True))
+    near = cv2.dilate(mask.astype(np.uint8), np.ones((3, 3), np.uint8))
+    height, width = mask.shape
+    return float(near[np.clip(rows, 0, height - 1), np.clip(columns, 0, width - 1)].mean())
+
+
 def densest(values: NDArray[np.number], stroke: float) -> float:
     """The middle of the strip, a stroke wide, with the most points."""
     places = np.arange(values.min(), values.max() + 1)
@@ -108,19 +117,27 @@ def densest(values: NDArray[np.number], stroke: float) -> float:
 def is_first(patch: InkPatch, others: Sequence[InkPatch], line: SignLine) -> bool:
     """Whether no digit stands close on its left."""
     return not any(
-        other.height >= BODY * line.height and 0 < patch.centre[0] - other.centre[0] < NEAR_BEFORE * line.height
+        other.height >= BODY * line.height
+        and other.centre[0] < patch.centre[0]
+        and patch.left - other.right < NEAR_BEFORE * line.height
         for other in others
     )
 
 
 def has_holes_aside(patch: InkPatch, aside: float) -> bool:
     """Whether it has two holes, the upper one on the left of the lower one by `aside` of its width."""
+    holes = hole_middles(patch)
+    if len(holes) != 2:
+        return False
+    (left, top), (right, bottom) = sorted(holes)
+    return right - left > aside * patch.width and bottom - top > HOLES_APART * patch.height
+
+
+def hole_middles(patch: InkPatch) -> list[tuple[float, float]]:
+    """The middles x, y of what its ink encloses, in the patch."""
     mask = (np.pad(patch.ink, 1) > HALF_INK).astype(np.uint8)
     contours, hierarchy = cv2.findContours(mask, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
     if hierarchy is None:
-        return False
-    holes = [cv2.boundingRect(c) for c, links in zip(contours, hierarchy[0], strict=True) if links[3] >= 0]
-    if len(holes) != 2:
-        return False
-    (left, top), (right, bottom) = sorted((x + width / 2, y + height / 2) for x, y, width, height in holes)
-    return right - left > aside * patch.width and bottom - top > HOLES_APART * patch.height
+        return []
+    boxes = [cv2.boundingRect(c) for c, links in zip(contours, hierarchy[0], strict=True) if links[3] >= 0]
+    return [(x + width / 2 - 1, y + height / 2 - 1) for x, y, width, height in boxes]

@@ -1,7 +1,7 @@
-"""Finds out which way up a page is: the way in which its marks are most like digits.
+"""Finds out which way up a page is, and whether it is mirrored: the way in which its marks are most like digits.
 
 A digit in MNIST's form, turned by a right angle, is the form of the turned digit. So a few marks of a page that reads
-badly are asked about in all four positions, and only a page that proves to lie on its side or its head is read anew.
+badly are asked about in all positions, and only a page that proves to lie on its side or its head is read anew.
 """
 
 from typing import NamedTuple
@@ -11,13 +11,23 @@ from numpy.typing import NDArray
 
 from .best_path import LEAST_PROBABILITY, USUAL_SCORE, Costs
 from .mnist_form import SIDE, upright
-from .novelty import outlier_scores
 from .page import VIEWS, Page
+from .votes import votes_on
 
 Images = NDArray[np.uint8]  # uint8 [n, 28, 28]
 Floats = NDArray[np.float64]
 
-TURNS = (0, 1, 2, 3)  # right angles, clockwise
+
+class Position(NamedTuple):
+    """How a page may lie."""
+
+    quarters: int  # right angles by which it is turned clockwise to be read
+    mirrored: bool  # left and right of it are changed over first
+
+
+AS_IT_LIES = Position(0, False)
+# A mirrored page on its side is rare: a camera mirrors as it is held, a film lies on its head at most.
+POSITIONS = (AS_IT_LIES, *(Position(n, False) for n in (1, 2, 3)), Position(0, True), Position(2, True))
 MOST_MARKS = 24  # that are asked about: enough for a vote
 ENOUGH_WHOLE = 4  # components, beside which parts of others have no say
 LEAST_HEIGHT = 0.4  # of the line's: lower marks are signs, or parts
@@ -27,9 +37,9 @@ LEAST_GAIN, LEAST_SHARE = 0.25, 0.68
 
 
 class Marks(NamedTuple):
-    """Marks of a page, in each of the four positions."""
+    """Marks of a page, in each of the POSITIONS."""
 
-    images: Images  # uint8 [4 * VIEWS * n, 28, 28]: for each turn, for each mark, its views
+    images: Images  # uint8 [len(POSITIONS) * VIEWS * n, 28, 28]: for each position, for each mark, its views
     number: int  # of marks
 
 
@@ -50,26 +60,29 @@ def some_marks(page: Page) -> Marks:
                 parts.append(each.number)
     numbers = whole if len(whole) >= ENOUGH_WHOLE else whole + parts
     chosen = numbers[:: max(1, -(-len(numbers) // MOST_MARKS))]
-    forms = [np.ascontiguousarray(np.rot90(page.images[VIEWS * n], -turn)) for turn in TURNS for n in chosen]
+    forms = [_placed(page.images[VIEWS * n], position) for position in POSITIONS for n in chosen]
     views = [view for form in forms for view in (form, upright(form))]
     return Marks(np.stack(views) if views else np.empty((0, SIDE, SIDE), np.uint8), len(chosen))
 
 
-def best_turn(marks: Marks, probabilities: NDArray[np.floating]) -> int:
+def _placed(form: Images, position: Position) -> Images:
+    return np.ascontiguousarray(np.rot90(form[:, ::-1] if position.mirrored else form, -position.quarters))
+
+
+def best_position(marks: Marks, probabilities: NDArray[np.floating]) -> Position:
     """Decide by the classifier's word on the marks.
 
     Args:
         probabilities: float [n, 10], of each of `marks.images`.
 
-    Returns: right angles by which to turn the page clockwise; 0 unless another position is clearly the better one.
+    Returns: AS_IT_LIES unless another position is clearly the better one.
     """
     if marks.number < LEAST_MARKS:
-        return 0
-    together = probabilities.astype(np.float64).reshape(-1, VIEWS, 10).mean(axis=1)
-    scores = outlier_scores(marks.images[VIEWS - 1 :: VIEWS]).astype(np.float64)
-    costs = _costs(together, scores).reshape(len(TURNS), marks.number).sum(axis=1)
+        return AS_IT_LIES
+    votes = votes_on(marks.images, probabilities)
+    costs = _costs(votes.together, votes.scores).reshape(len(POSITIONS), marks.number).sum(axis=1)
     best = int(np.argmin(costs))
-    return best if costs[best] < min(costs[0] - LEAST_GAIN, LEAST_SHARE * costs[0]) else 0
+    return POSITIONS[best] if costs[best] < min(costs[0] - LEAST_GAIN, LEAST_SHARE * costs[0]) else AS_IT_LIES
 
 
 def _costs(probabilities: Floats, scores: Floats) -> Floats:

@@ -1,0 +1,47 @@
+"""What each candidate is taken for: the classifier's word on its two views, and the second opinion beside it."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .novelty import outlier_scores
+from .page import VIEWS
+from .second_opinion import second_opinions
+
+Floats = NDArray[np.float64]
+
+# Of the second opinion's probability, from which a shape is known for a digit's, however unlike MNIST's it is; and the
+# outlier score that such a shape has at most: unusual, and not marked.
+KNOWN, OF_OTHER_HANDS = 0.97, 1.0
+OPINION = 0.25  # the second opinion's share of the vote
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Votes:
+    """For each of n candidates, by its number."""
+
+    each: Floats  # float64 [n, VIEWS + 1, 10], the classifier's probabilities of each view, and the second opinion's
+    together: Floats  # float64 [n, 10], the classifier's mean and the second opinion, weighed
+    scores: Floats  # float64 [n, 10], outlier scores (`novelty`) of what the second opinion does not know well
+    strangers: Floats  # float64 [n], logits of being no digit (`second_opinion`)
+
+
+def votes_on(images: NDArray[np.uint8], probabilities: NDArray[np.floating[Any]]) -> Votes:
+    """Put together what is known of each candidate.
+
+    Args:
+        images: uint8 [VIEWS * n, 28, 28], the views of each.
+        probabilities: float [VIEWS * n, 10], the classifier's.
+    """
+    upright_views = images[VIEWS - 1 :: VIEWS]
+    opinions = second_opinions(upright_views)
+    views = probabilities.astype(np.float64).reshape(-1, VIEWS, 10)
+    each = np.concatenate([views, opinions.digits[:, None].astype(np.float64)], axis=1)
+    scores = outlier_scores(upright_views).astype(np.float64)
+    no_stranger = 1 / (1 + np.exp(np.clip(opinions.strangers, -30, 30)))
+    surely = opinions.digits * no_stranger[:, None]
+    scores = np.where(surely > KNOWN, np.minimum(scores, OF_OTHER_HANDS), scores)
+    together = (1 - OPINION) * views.mean(axis=1) + OPINION * each[:, VIEWS]
+    return Votes(each, together, scores, opinions.strangers.astype(np.float64))
