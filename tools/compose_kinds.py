@@ -311,11 +311,12 @@ def _below(inks: Sequence[Floats], margin: int) -> Floats:
 def _broken(hand: Hand) -> tuple[Floats, str]:
     """Written by a pen that leaves holes in its strokes."""
     picture, text = _plain(hand)
-    holes = np.zeros(picture.shape[:2], np.float32)
+    height, width = picture.shape[0], picture.shape[1]
+    holes = np.zeros((height, width), np.float32)
     for _ in range(round(holes.size * HOLES)):
         x, y, radius = (
-            hand.random.uniform(0, holes.shape[1]),
-            hand.random.uniform(0, holes.shape[0]),
+            hand.random.uniform(0, width),
+            hand.random.uniform(0, height),
             hand.random.uniform(*HOLE_SIZE),
         )
         cv2.circle(holes, (round(8 * x), round(8 * y)), round(8 * radius), 1.0, -1, cv2.LINE_AA, 3)
