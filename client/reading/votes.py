@@ -28,12 +28,13 @@ class Votes:
     strangers: Floats  # float64 [n], logits of being no digit (`second_opinion`)
 
 
-def votes_on(images: NDArray[np.uint8], probabilities: NDArray[np.floating[Any]]) -> Votes:
+def votes_on(images: NDArray[np.uint8], probabilities: NDArray[np.floating[Any]], *, opinion: float = OPINION) -> Votes:
     """Put together what is known of each candidate.
 
     Args:
         images: uint8 [VIEWS * n, 28, 28], the views of each.
         probabilities: float [VIEWS * n, 10], the classifier's.
+        opinion: the second opinion's share of the vote.
     """
     upright_views = images[VIEWS - 1 :: VIEWS]
     opinions = second_opinions(upright_views)
@@ -43,5 +44,5 @@ def votes_on(images: NDArray[np.uint8], probabilities: NDArray[np.floating[Any]]
     no_stranger = 1 / (1 + np.exp(np.clip(opinions.strangers, -30, 30)))
     surely = opinions.digits * no_stranger[:, None]
     scores = np.where(surely > KNOWN, np.minimum(scores, OF_OTHER_HANDS), scores)
-    together = (1 - OPINION) * views.mean(axis=1) + OPINION * each[:, VIEWS]
+    together = (1 - opinion) * views.mean(axis=1) + opinion * each[:, VIEWS]
     return Votes(each, together, scores, opinions.strangers.astype(np.float64))
