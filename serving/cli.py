@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 BINARY = "tensorflow_model_server"
 DEFAULT_MODELS = "models"
 DEFAULT_REST_PORT = 8501
-LOG_LEVEL = "TF_CPP_MIN_LOG_LEVEL"  # of TensorFlow; whoever sets it gets all lines of that level
+LOG_LEVEL = "TF_CPP_MIN_LOG_LEVEL"  # of TensorFlow; 0 shows all lines
 NVIDIA_DRIVER = "/dev/nvidiactl"
 BAD_FLAGS = 255  # what -1 is as an exit code
 VERY_NEAR = 0.85  # a flag's name and what was typed: one or two letters apart
@@ -103,7 +103,7 @@ def _serve(parsed: Parsed) -> int:
         if "rest_api_port" not in parsed.given:
             config = dataclasses.replace(config, rest_api_port=DEFAULT_REST_PORT)
         logger.info("serving %s from %s on gRPC %d and REST %d", names, folder, config.port, config.rest_api_port)
-    with contextlib.nullcontext() if LOG_LEVEL in os.environ else logs.stderr_silenced():
+    with contextlib.nullcontext() if os.environ.get(LOG_LEVEL) == "0" else logs.stderr_silenced():
         os.environ.setdefault(LOG_LEVEL, "2")  # its errors only; TensorFlow reads it once, when it is imported
         from . import server  # it imports TensorFlow, which takes seconds: not for a bad flag
 

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 import grpc
 from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
 
-from .. import inference
+from .. import deadlines, inference
 from ..errors import ServingError
 from ..model.model import Model, ServerParts
 from . import loader
@@ -75,6 +75,7 @@ class Transitions:
 
         Returns: whether it is available now; if not, `version` knows the error and when to try again.
         """
+        deadlines.begin(None)  # whoever has asked for it, a version is loaded and warmed up to the end
         model = None
         try:
             async with self._places.take():
