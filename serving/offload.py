@@ -38,8 +38,3 @@ class Offload:
             return work()
         threads = self._medium if size <= MEDIUM else self._long
         return await asyncio.get_running_loop().run_in_executor(threads, work)
-
-    def close(self) -> None:
-        """Let the threads go."""
-        self._medium.shutdown(wait=False, cancel_futures=True)
-        self._long.shutdown(wait=False, cancel_futures=True)

@@ -23,12 +23,12 @@ from tensorflow.core.protobuf import config_pb2
 
 from .. import deadlines
 from ..arrays import Array
+from ..batching.queues import MAX_LONG_RUNS
+from ..batching.scheduler import LONG_RUN_S
 
 LOOPS = frozenset({"While", "StatelessWhile", "For", "LoopCond", "RefNextIteration", "NextIteration"})
-LONG_RUN_S = 1.0
 MIN_LIMIT_S, MAX_LIMIT_S = 0.25, 65536.0
 NO_LIMIT = 0
-NUM_LOOPS = 16  # that may go on without keeping other runs of their own session waiting
 
 Run = Callable[..., list[Any]]
 
@@ -48,7 +48,7 @@ def with_own_threads(config: config_pb2.ConfigProto) -> config_pb2.ConfigProto:
     own = config_pb2.ConfigProto()
     own.CopyFrom(config)
     own.use_per_session_threads = True
-    own.inter_op_parallelism_threads = config.inter_op_parallelism_threads or (os.cpu_count() or 1) + NUM_LOOPS
+    own.inter_op_parallelism_threads = config.inter_op_parallelism_threads or (os.cpu_count() or 1) + MAX_LONG_RUNS
     return own
 
 
