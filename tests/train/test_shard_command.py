@@ -32,6 +32,7 @@ def written(digits_file, tmp_path_factory):
     return folder / "set"
 
 
+@pytest.mark.slow
 def test_a_job_that_is_killed_and_started_again_writes_the_same_bytes(written, digits_file, tmp_path):
     job = shard(tmp_path, digits_file, "-o", tmp_path / "set")
     wait_until(lambda: len(list(tmp_path.glob("set/*.npy"))) > 5 or job.process.poll() is not None, job.output)
@@ -43,6 +44,7 @@ def test_a_job_that_is_killed_and_started_again_writes_the_same_bytes(written, d
     assert manifests[0] == manifests[1] and contents(written) == contents(tmp_path / "set")
 
 
+@pytest.mark.slow
 def test_two_workers_train_on_shards_and_survive_the_loss_of_one(written, tmp_path):
     flags = [*SMALL, "--data", written, "--epochs", "2", "--no-publish", "--num-workers", "2", "--cpus-per-worker", "1"]
     undisturbed = Job(tmp_path, *flags, "--name", "one")

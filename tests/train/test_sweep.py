@@ -231,6 +231,7 @@ def lines_of(folder):
     return {line["run"]: line for line in json.loads((folder / "runs/s/table.json").read_text())}
 
 
+@pytest.mark.slow
 @pytest.mark.process
 def test_asha_ends_a_bad_trial_and_each_trial_is_a_run(digits_file, tmp_path):
     # One after the other, the good one first: each takes both CPUs.
@@ -251,6 +252,7 @@ def test_asha_ends_a_bad_trial_and_each_trial_is_a_run(digits_file, tmp_path):
     assert status == 0 and "models/mnist/2" in output, output
 
 
+@pytest.mark.slow
 @pytest.mark.process
 def test_a_sweep_that_was_killed_goes_on(digits_file, tmp_path):
     over = ["--over", "learning_rate=log:1e-3:1e-2", "--trials", "2", "--no-asha", "--data", digits_file]
