@@ -20,6 +20,9 @@ ACROSS_WIDTH, ACROSS_HEIGHT = 0.9, 0.97  # of the page's sides: what touches one
 
 # Of a shape's box, that it encloses at least; of the difference between ink and paper, what is inside a filled one.
 LEAST_FILLED, FILLED = 0.15, 0.5
+# Of a shape's longest side, the circle that fits into it: less is a stroke, however thick the pen was. The bar of a
+# marker has 0.1 to 0.15, a triangle about 0.5, a square 1.
+THICK = 0.3
 
 
 def find_components(ink: Ink, stroke: float) -> tuple[list[InkPatch], list[InkPatch]]:
@@ -54,6 +57,8 @@ def is_filled(patch: InkPatch, grey: NDArray[np.uint8]) -> bool:
     inked = (patch.ink > HALF_INK).astype(np.uint8)
     outlines, _ = cv2.findContours(inked, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     whole = cv2.drawContours(np.zeros_like(inked), outlines, -1, 1, cv2.FILLED)
+    if 2 * cv2.distanceTransform(np.pad(whole, 1), cv2.DIST_L2, 5).max() < THICK * max(whole.shape):
+        return False
     inside = cv2.erode(whole - inked, np.ones((3, 3), np.uint8)) > 0
     if inside.sum() < LEAST_FILLED * inked.size:
         return False

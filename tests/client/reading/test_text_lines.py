@@ -224,6 +224,16 @@ def test_a_filled_shape_is_no_zero():
     assert not found.lines and [(s.why, s.may_be_digit) for s in found.strays] == [("a filled shape", True)]
 
 
+@pytest.mark.parametrize("width", [6, 10, 14, 20])
+@pytest.mark.parametrize("lean", [0, 20, 40])
+def test_a_bar_is_a_stroke_however_thick_the_pen_was(width, lean):
+    """A 1 of one straight stroke, as people draw it: the ink's search finds no more than the outline of a thick one."""
+    page = Image.new("RGB", (900, 500), "white")
+    ImageDraw.Draw(page).line((450 - lean, 160, 450 + lean, 340), fill="black", width=width)
+    found = find_lines(find_ink(np.asarray(page)))
+    assert len(found.lines) == 1 and not found.strays
+
+
 def test_a_ring_is_not_filled_even_where_half_the_page_is_in_shadow():
     ring = Image.new("RGB", (400, 200), "white")
     for left in (60, 260):
