@@ -211,6 +211,7 @@ class JobConfig(ReadOptions):
     cpus_per_worker: int | None = None  # CPUs for each worker; if not given, its node's CPUs, shared out
     gpus_per_worker: int | None = None  # GPUs for each worker; if not given, its node's GPUs, shared out
     cpu_replicas: int = 1  # replicas in each worker without GPUs, to try multi-GPU code on a CPU
+    on_device: bool | None = None  # keep the training set on the device and augment it there; None: on GPUs
     max_failures: int = 3  # worker failures after which the run gives up
     wait: bool = False  # wait until the cluster can hold the workers
     in_process: bool = False  # train in this process, without Ray
@@ -257,11 +258,12 @@ class JobConfig(ReadOptions):
             "cpus_per_worker",
             "gpus_per_worker",
             "cpu_replicas",
+            "on_device",
             "in_process",
         )
         changed = {name: getattr(self, name) for name in places if getattr(self, name) != getattr(default, name)}
         flags = [
-            "--" + name.replace("_", "-") + (f" {shlex.quote(str(value))}" if value is not True else "")
+            "--" + name.replace("_", "-") + ("" if name == "in_process" else f" {shlex.quote(str(value))}")
             for name, value in changed.items()
         ]
         return " ".join([f"{program()} --resume {self.name}", *flags])

@@ -78,6 +78,7 @@ def train_here(
         run.folder,
         emit=emit,
         on_checkpoint=on_checkpoint,
+        on_device=run.job.on_device,
     )
     assert isinstance(outcome, Outcome)  # nobody asked it to pause
     return outcome

@@ -306,6 +306,7 @@ class WorkerSettings:
     num_threads: int  # CPUs that Ray granted
     num_gpus: int  # GPUs that Ray granted
     cpu_replicas: int
+    on_device: bool | None
     queue: Queue  # takes events for the driver's display
     pause_step: Any = None  # the actor that knows at which step to pause, an elastic.PauseStep; None: nobody asks
 
@@ -366,6 +367,7 @@ def _trainer(run: Run, plan: WorkerPlan, queue: Queue, pauses: Pauses | None) ->
         num_threads=plan.cpus,
         num_gpus=plan.gpus,
         cpu_replicas=run.job.cpu_replicas,
+        on_device=run.job.on_device,
         queue=queue,
         pause_step=pauses.steps if pauses else None,
     )
@@ -509,6 +511,7 @@ def train_worker(settings: WorkerSettings) -> Outcome | Paused | Diverged:
             emit=queue.put,
             on_checkpoint=on_checkpoint,
             pause_at=pause_at if settings.pause_step else None,
+            on_device=settings.on_device,
         )
     except TrainingDiverged as error:
         return Diverged(str(error))

@@ -19,12 +19,12 @@ from .checkpoint import Checkpoint
 from .config import TrainConfig
 from .data import Dataset
 from .data.example_order import ExampleOrder
-from .data.pipeline import training_batches
+from .data.on_device import MOST_STEPS
 from .data.shards import check_training_part, is_remote
 from .evaluate import Evaluation, make_predict
 from .network.precise_batch_norm import NUM_IMAGES, NUM_IMAGES_BETWEEN, make_recalibrate
 from .progress import Advance, Event, Message, Validated
-from .step import StepMetrics, TrainState, make_run_steps
+from .step import StepMetrics, TrainState, make_steps
 from .storage import RunFolder
 from .strategy import gather, hardware, is_chief
 
@@ -61,6 +61,7 @@ def train(
     on_checkpoint: Callable[[str | None, dict[str, float]], None],
     make_state: Callable[..., TrainState] = TrainState,
     pause_at: Callable[[int], int | None] | None = None,
+    on_device: bool | None = None,
 ) -> "Outcome | Paused":
     """Train to the end, from the beginning or from the run's last checkpoint.
 
@@ -73,6 +74,7 @@ def train(
         make_state: makes the state that is trained, with the arguments of `TrainState`.
         pause_at: asked before every call of steps, with the step: at which later step to pause, the same one on all
             workers; None goes on.
+        on_device: whether the training set lies on the devices and is augmented there; None: on GPUs.
 
     Raises: TrainingDiverged.
     """
@@ -94,9 +96,10 @@ def train(
     predict = make_predict(state.averaged, strategy)
     recalibrate = make_recalibrate(state.averaged, strategy)
     if state.step < total_steps:
-        run_steps = make_run_steps(config, state, strategy)
-        batches = iter(training_batches(config, dataset, strategy, first_step=state.step))
-    clock = _Clock(total_steps, config.global_batch_size)
+        # `pause_at` counts on calls of that length.
+        most = config.log_every_steps if pause_at else min(MOST_STEPS, config.checkpoint_every_steps)
+        run_steps, steps_per_call = make_steps(config, state, strategy, dataset, on_device=on_device, most=most)
+    clock = _Clock(total_steps, config, order)
     step = first_step = state.step
     paused_at: int | None = None
     while step < total_steps:
@@ -106,17 +109,18 @@ def train(
         epoch = step * config.global_batch_size // order.num_examples
         epoch_end = order.first_step_after(epoch + 1)
         until = min(
-            (step // config.log_every_steps + 1) * config.log_every_steps,
+            (step // config.log_every_steps) * config.log_every_steps + steps_per_call,
             (step // config.checkpoint_every_steps + 1) * config.checkpoint_every_steps,
             epoch_end,
             *([] if paused_at is None else [paused_at]),
         )
-        results = run_steps(batches, until - step)  # moves the state on to step `until`
+        results = run_steps(until - step)  # moves the state on to step `until`
         _check_finite(results, step, state, folder)
+        lines = []
+        for advance in clock.advances(state, results, step):
+            lines.append({"step": advance.step, "epoch": advance.epoch, **advance.figures})
+            emit(advance)
         step = until
-        advance = clock.advance(state, results, config, order)
-        lines = [{"step": step, "epoch": advance.epoch, **advance.figures}]
-        emit(advance)
         if step == epoch_end:
             count = NUM_IMAGES if step == total_steps else NUM_IMAGES_BETWEEN
             recalibrate(dataset.some_originals(count), count)
@@ -224,8 +228,8 @@ def check_replicas_agree(state: TrainState, strategy: tf.distribute.Strategy) ->
 class _Clock:
     """Measures the speed of the steps, without what comes between them: validation and checkpoints."""
 
-    def __init__(self, total_steps: int, global_batch_size: int) -> None:
-        self._total_steps, self._global_batch_size = total_steps, global_batch_size
+    def __init__(self, total_steps: int, config: TrainConfig, order: ExampleOrder) -> None:
+        self._total_steps, self._config, self._order = total_steps, config, order
         self._start = self._last = time.monotonic()
         self._seconds_per_step = 0.0
 
@@ -234,26 +238,35 @@ class _Clock:
         return self._last - self._start
 
     def pause(self) -> None:
-        """Leave out the time since the last `advance`."""
+        """Leave out the time since the last `advances`."""
         self._start += (now := time.monotonic()) - self._last
         self._last = now
 
-    def advance(self, state: TrainState, results: StepMetrics, config: TrainConfig, order: ExampleOrder) -> Advance:
+    def advances(self, state: TrainState, results: StepMetrics, first: int) -> list[Advance]:
+        """What to show of a call of steps that just ended and began at step `first`: one for each line of the log."""
         now = time.monotonic()
         spent = (now - self._last) / len(results.loss)
         self._last = now
         smoothed = self._seconds_per_step
         self._seconds_per_step = 0.8 * smoothed + 0.2 * spent if smoothed and smoothed < 3 * spent else spent
+        every = self._config.log_every_steps
+        ends = [*range((first // every + 1) * every, state.step, every), state.step]
+        return [
+            self._advance(state, results, slice(start - first, end - first), end, spent)
+            for start, end in zip([first, *ends], ends, strict=False)
+        ]
+
+    def _advance(self, state: TrainState, results: StepMetrics, part: slice, step: int, spent: float) -> Advance:
         return Advance(
-            step=state.step,
+            step=step,
             total_steps=self._total_steps,
-            epoch=round(state.step * config.global_batch_size / order.num_examples, 4),
-            epochs=config.epochs,
-            images_per_s=self._global_batch_size / spent,
-            loss=float(results.loss.mean(dtype=np.float64)),
-            accuracy=float(results.accuracy.mean(dtype=np.float64)),
-            learning_rate=float(state.schedule(state.step - 1)),
-            seconds_left=self._seconds_per_step * (self._total_steps - state.step),
+            epoch=round(step * self._config.global_batch_size / self._order.num_examples, 4),
+            epochs=self._config.epochs,
+            images_per_s=self._config.global_batch_size / spent,
+            loss=float(results.loss[part].mean(dtype=np.float64)),
+            accuracy=float(results.accuracy[part].mean(dtype=np.float64)),
+            learning_rate=float(state.schedule(step - 1)),
+            seconds_left=self._seconds_per_step * (self._total_steps - step),
         )
 
 

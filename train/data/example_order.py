@@ -45,10 +45,14 @@ def step_seed(seed: int, step: int) -> int:
 def _random_bits(
     purpose: int, seed: int, epoch: NDArray[np.int64], index: NDArray[np.int64], count: int
 ) -> NDArray[np.uint64]:
-    key = _splitmix64(np.array([seed * 8 + purpose], np.uint64) + GOLDEN_GAMMA)
-    key = _splitmix64(key + epoch.astype(np.uint64) * GOLDEN_GAMMA)
+    key = _splitmix64(example_key(purpose, seed) + epoch.astype(np.uint64) * GOLDEN_GAMMA)
     key = _splitmix64(key + index.astype(np.uint64) * GOLDEN_GAMMA)
     return _splitmix64(key[:, None] + np.arange(1, count + 1, dtype=np.uint64) * GOLDEN_GAMMA)
+
+
+def example_key(purpose: int, seed: int) -> NDArray[np.uint64]:
+    """uint64 [1]: where the random numbers of a purpose begin, before epoch, index and count come in."""
+    return _splitmix64(np.array([seed * 8 + purpose], np.uint64) + GOLDEN_GAMMA)
 
 
 def _splitmix64(z: NDArray[np.uint64]) -> NDArray[np.uint64]:
@@ -143,10 +147,20 @@ class ExampleOrder:
 
         Returns: (epoch, index), each int64 [global_batch_size / num_replicas].
         """
+        epoch, index = self.batches(step, 1, replica, num_replicas)
+        return epoch[0], index[0]
+
+    def batches(
+        self, first: int, num_steps: int, replica: int, num_replicas: int
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """The slices that `replica` of `num_replicas` takes of the `num_steps` steps from `first` on.
+
+        Returns: (epoch, index), each int64 [num_steps, global_batch_size / num_replicas].
+        """
         size = self.global_batch_size // num_replicas
-        position = step * self.global_batch_size + replica * size + np.arange(size)
-        epoch, place = np.divmod(position, self.num_examples)
-        index = np.empty_like(position)
+        starts = (first + np.arange(num_steps)) * self.global_batch_size + replica * size
+        epoch, place = np.divmod(starts[:, None] + np.arange(size), self.num_examples)
+        index = np.empty_like(place)
         for one in np.unique(epoch):
             here = epoch == one
             index[here] = self._at(int(one), place[here])

@@ -50,7 +50,7 @@ def replica_batches(
     """
     order = ExampleOrder(len(dataset.train_labels), config.global_batch_size, config.seed, dataset.window)
     rows = dataset.train_images
-    read_ahead = None if isinstance(rows, np.ndarray) else _ReadAhead(order, cast(StoredRows, rows))
+    read_ahead = None if isinstance(rows, np.ndarray) else ReadAhead(order, cast(StoredRows, rows))
     size = config.per_replica_batch_size(num_replicas)
     height, width = dataset.image_size
     elastic = [2, ELASTIC_GRID, ELASTIC_GRID] if config.augmentation.elastic_px else [0]
@@ -93,7 +93,7 @@ def replica_batches(
     return batches.prefetch(len(replicas) + ahead).with_options(options)
 
 
-class _ReadAhead:
+class ReadAhead:
     """Has the system read a window of stored examples while the one before it is trained on."""
 
     def __init__(self, order: ExampleOrder, rows: StoredRows) -> None:

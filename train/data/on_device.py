@@ -1,0 +1,188 @@
+"""The training set on the devices that train: examples are picked, drawn for and moved inside the compiled steps.
+
+The numbers are those of the host's pipeline (`pipeline.py`), bit for bit, so both draw the same transforms; pixels and
+all that follows from them are equal up to rounding. What the host does is done once for a call of many steps, while
+the devices are busy with the call before: it looks up which examples the steps take. A set that is too large for a
+device's memory is streamed through it, a call's examples at a time.
+"""
+
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, NamedTuple, cast
+
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from ..config import TrainConfig
+from .augment import AFFINE_NUMBERS, ELASTIC_GRID, IDENTITY, affine_maps, elastic_numbers, warped
+from .dataset import Dataset
+from .example_order import AUGMENTATION, GOLDEN_GAMMA, ExampleOrder, example_key, step_seed
+from .memory import pieces
+from .pipeline import ReadAhead
+from .pixels import to_model_input
+from .rows import StoredRows
+
+RESIDENT_BYTES = 2**32  # of images, that are kept on each device; the smallest GPU that people train on has 8 GiB
+MOST_STEPS = 256  # of a call: some tens of milliseconds of a fast GPU, which a call's own millisecond is little beside
+
+
+class Call(NamedTuple):
+    """What one call of steps needs, as each replica has it; b is the per-replica batch size."""
+
+    images: Any  # uint8 [n, height, width]: the whole set, or only what the call takes of it
+    labels: Any  # int64 [n]
+    rows: Any  # int32 [num steps, b]: where in `images` the examples are
+    index: Any  # int32 [num steps, b]: which examples of the training set these are
+    epoch: Any  # int32 [num steps, b]: in which epoch each is taken
+    seeds: Any  # int32 [num steps]: what dropout draws from
+
+
+class DeviceBatches:
+    """The examples of every call of steps, on the devices; what `training_batches` is for the host."""
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        dataset: Dataset,
+        strategy: tf.distribute.Strategy,
+        *,
+        most_steps: int = MOST_STEPS,
+        resident_bytes: int = RESIDENT_BYTES,
+    ) -> None:
+        """Copy the set to the devices, if it fits.
+
+        Args:
+            most_steps: of a call.
+            resident_bytes: of images that may stay on each device.
+
+        Raises: ValueError if the global batch does not split evenly.
+        """
+        self.steps = most_steps
+        self._config, self._dataset, self._strategy = config, dataset, strategy
+        self._order = ExampleOrder(len(dataset.train_labels), config.global_batch_size, config.seed, dataset.window)
+        config.per_replica_batch_size(strategy.num_replicas_in_sync)
+        rows = dataset.train_images
+        self._read_ahead = None if isinstance(rows, np.ndarray) else ReadAhead(self._order, cast(StoredRows, rows))
+        resident = int(np.prod(rows.shape)) <= resident_bytes
+        self._resident = self._on_each(lambda _: (_whole(rows), _whole(dataset.train_labels))) if resident else None
+        self._maker = ThreadPoolExecutor(1, thread_name_prefix="examples")
+        self._next: tuple[int, Future[Call]] | None = None
+
+    @property
+    def is_resident(self) -> bool:
+        """Whether the whole set is on the devices."""
+        return self._resident is not None
+
+    def call(self, step: int, num_steps: int) -> Call:
+        """What the steps from `step` on take, `num_steps` of them or more; the call after it is begun."""
+        made = self._next[1] if self._next and self._next[0] == step else self._maker.submit(self._made, step)
+        result = made.result()
+        following = step + num_steps
+        self._next = following, self._maker.submit(self._made, following)
+        return result
+
+    def _made(self, first: int) -> Call:
+        steps = range(first, first + self.steps)
+        if self._read_ahead:
+            for step in steps:
+                self._read_ahead.at(step)
+        seeds = np.array([step_seed(self._config.seed, step) for step in steps], np.int32)
+        values = self._on_each(lambda replica: (*self._examples(first, replica), seeds))
+        images, labels = self._resident or values[:2]
+        return Call(images, labels, *values[2:])
+
+    def _examples(self, first: int, replica: int) -> tuple[NDArray[Any], ...]:
+        """A replica's share of a call: images and labels, empty if they are resident, rows, index and epoch."""
+        epoch, index = self._order.batches(first, self.steps, replica, self._strategy.num_replicas_in_sync)
+        shape, order = index.shape, (index.astype(np.int32), epoch.astype(np.int32))
+        if self._resident:
+            return np.empty(0, np.uint8), np.empty(0, np.int64), order[0], *order
+        taken = index.ravel()
+        rows = np.arange(len(taken), dtype=np.int32).reshape(shape)
+        return self._dataset.train_images[taken], self._dataset.train_labels[taken], rows, *order
+
+    def _on_each(self, values_of: Callable[[int], tuple[NDArray[Any], ...]]) -> tuple[Any, ...]:
+        """Give each replica the arrays that `values_of` has for its number, on its own device."""
+        devices = self._strategy.extended.worker_devices
+
+        def of_replica(context: tf.distribute.ReplicaContext) -> tuple[tf.Tensor, ...]:
+            replica = context.replica_id_in_sync_group
+            with tf.device(devices[replica % len(devices)]):
+                return tuple(tf.identity(array) for array in values_of(replica))
+
+        values: tuple[Any, ...] = self._strategy.experimental_distribute_values_from_function(of_replica)
+        return values
+
+
+def _whole(rows: Any) -> NDArray[Any]:
+    if isinstance(rows, np.ndarray):
+        return rows
+    return np.concatenate([rows[np.arange(len(rows))[piece]] for piece in pieces(rows)])
+
+
+def batch_of(
+    config: TrainConfig, call: Call, number: tf.Tensor, *, background: int
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """The batch of a call's step, in replica context; XLA compiles it.
+
+    Args:
+        number: int32 [], of the step in the call.
+        background: the pixel value that comes in from outside an image, 0 to 255.
+
+    Returns: images float32 [b, height, width, 1], labels int64 [b], seed int32 [], as `training_batches` yields them.
+    """
+    rows = call.rows[number]
+    images, labels = tf.gather(call.images, rows), tf.gather(call.labels, rows)
+    pixels = to_model_input(images)
+    if config.augmentation.is_identity:
+        return pixels, labels, call.seeds[number]
+    transforms, displacements = _transforms(
+        config, index=call.index[number], epoch=call.epoch[number], image_size=tuple(images.shape[1:])
+    )
+    return warped(pixels, transforms, displacements, background=background), labels, call.seeds[number]
+
+
+def _transforms(
+    config: TrainConfig, *, index: tf.Tensor, epoch: tf.Tensor, image_size: tuple[int, int]
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """`sample_transforms`, and `IDENTITY` for examples of the last, plain epochs."""
+    elastic = elastic_numbers(config.augmentation)
+    numbers = uniform_numbers(AUGMENTATION, config.seed, epoch, index, AFFINE_NUMBERS + 2 * elastic)
+    affine = tf.cast(numbers[:, :AFFINE_NUMBERS], tf.float64)
+    transforms = tf.cast(affine_maps(config.augmentation, affine, image_size, tf), tf.float32)
+    plain = (epoch >= config.epochs - config.plain_epochs) & (config.plain_epochs > 0)
+    transforms = tf.where(plain[:, tf.newaxis], tf.constant(IDENTITY, tf.float32), transforms)
+    if not elastic:
+        return transforms, tf.zeros([tf.shape(index)[0], 0])
+    first, second = tf.split(numbers[:, AFFINE_NUMBERS:], 2, axis=1)
+    normals = tf.sqrt(-2 * tf.math.log1p(-first)) * tf.cos(2 * np.pi * second)  # Box and Muller, 1958
+    displacements = tf.where(plain[:, tf.newaxis], 0.0, config.augmentation.elastic_px * normals)
+    return transforms, tf.reshape(displacements, [-1, 2, ELASTIC_GRID, ELASTIC_GRID])
+
+
+def uniform_numbers(purpose: int, seed: int, epoch: tf.Tensor, index: tf.Tensor, count: int) -> tf.Tensor:
+    """`example_order.uniform_numbers` on a device, bit for bit.
+
+    Args:
+        epoch: int32 [n].
+        index: int32 [n].
+
+    Returns: float32 [n, count], uniform in [0, 1).
+    """
+    key = tf.constant(example_key(purpose, seed), tf.uint64)
+    key = _splitmix64(key + tf.cast(epoch, tf.uint64) * GOLDEN_GAMMA)
+    key = _splitmix64(key + tf.cast(index, tf.uint64) * GOLDEN_GAMMA)
+    counters = tf.constant(np.arange(1, count + 1, dtype=np.uint64) * GOLDEN_GAMMA)
+    bits = tf.bitwise.right_shift(_splitmix64(key[:, tf.newaxis] + counters), tf.constant(40, tf.uint64))
+    return tf.cast(tf.cast(bits, tf.int32), tf.float32) * 2**-24
+
+
+def _splitmix64(z: tf.Tensor) -> tf.Tensor:
+    z = _shifted(z, 30) * tf.constant(0xBF58476D1CE4E5B9, tf.uint64)
+    z = _shifted(z, 27) * tf.constant(0x94D049BB133111EB, tf.uint64)
+    return _shifted(z, 31)
+
+
+def _shifted(z: tf.Tensor, bits: int) -> tf.Tensor:
+    return tf.bitwise.bitwise_xor(z, tf.bitwise.right_shift(z, tf.constant(bits, tf.uint64)))
