@@ -16,8 +16,10 @@ from urllib.parse import urlsplit
 
 Precision = Literal["float32", "bfloat16", "float16"]
 Recipe = Literal["quick", "best"]
-Policy = Literal["none", "digits", "original"]
+Policy = Literal["none", "digits", "robust", "original"]
 
+# Settings of an augmentation that change how an image looks, and not where its ink is.
+LOOKS = ("thickness_px", "blur_px", "contrast", "lines", "occlusion", "noise")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")  # of a run, and of a model in the repository
 
 
@@ -31,13 +33,28 @@ class Augmentation:
     shear: float = 0.0  # slanted by up to this tangent, either way
     shift_px: float = 0.0  # moved by up to this many pixels, in both directions
     elastic_px: float = 0.0  # standard deviation of the elastic displacement, in pixels
+    look_share: float = 0.0  # share of the images whose look the following settings change, each by its own strength
+    thickness_px: float = 0.0  # strokes made thicker or thinner by up to this many pixels on each side
+    blur_px: float = 0.0  # blurred by a Gaussian of up to this standard deviation, in pixels
+    contrast: float = 0.0  # paper made up to this much darker, unevenly, and ink half as much lighter; 1 is all
+    lines: float = 0.0  # probability of a straight stroke across the image
+    occlusion: float = 0.0  # half of the images are covered by a rectangle of up to this share of the sides
+    noise: float = 0.0  # standard deviation of noise added to each pixel, at most; 1 is from black to white
     horizontal_flip: bool = False  # mirrored left to right with probability 1/2
     vertical_flip: bool = False  # mirrored top to bottom with probability 1/2
 
     def __post_init__(self) -> None:
         limits = {"rotation_degrees": 180, "scale": 0.9, "shear": 2, "shift_px": 1000, "elastic_px": 100}
+        limits |= {"look_share": 1} | dict.fromkeys(LOOKS, 1) | {"blur_px": 3}
         for name, most in limits.items():
             check(self, name, 0 <= getattr(self, name) <= most, f"from 0 to {most}")
+        looks = [name for name in LOOKS if getattr(self, name)]
+        if bool(looks) != bool(self.look_share):
+            what = f"{looks[0]}={getattr(self, looks[0])!r} changes nothing" if looks else "there is no look to change"
+            raise ValueError(
+                f"{what} with look_share={self.look_share!r}: give --look-share, the share of the images that change, "
+                "together with what changes (--thickness-px, --blur-px, --contrast, --lines, --occlusion, --noise)"
+            )
 
     @property
     def is_identity(self) -> bool:
@@ -60,6 +77,22 @@ def check(config: Any, name: str, holds: bool, expected: str) -> None:
 POLICIES: Mapping[Policy, Augmentation] = {
     "none": Augmentation(policy="none"),
     "digits": Augmentation(policy="digits", rotation_degrees=11, scale=0.1, shear=0.12, shift_px=2),
+    # Strokes, light and dirt of other pens, papers and cameras (docs/training.md has what each part is good for).
+    "robust": Augmentation(
+        policy="robust",
+        rotation_degrees=20,
+        scale=0.2,
+        shear=0.25,
+        shift_px=3,
+        elastic_px=0.6,
+        look_share=0.7,
+        thickness_px=0.7,
+        blur_px=1.2,
+        contrast=0.5,
+        lines=0.3,
+        occlusion=0.3,
+        noise=0.2,
+    ),
     # A flipped 2 or 5 is another character: these flips cost 3 points of accuracy on MNIST.
     "original": Augmentation(
         policy="original",

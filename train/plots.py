@@ -190,10 +190,9 @@ def contact_sheet(dataset: Dataset, augmentation: Augmentation, *, seed: int, co
     originals = dataset.train_images[examples]
     epoch = np.tile(np.arange(columns), len(examples))
     index = np.repeat(examples, columns)
-    moves = augment.sample_transforms(augmentation, seed=seed, epoch=epoch, index=index, image_size=dataset.image_size)
-    moved = augment.apply_transforms(
-        np.repeat(originals, columns, axis=0), *moves, background=dataset.background
-    ).numpy()
+    changes = augment.sample_changes(augmentation, seed=seed, epoch=epoch, index=index, image_size=dataset.image_size)
+    repeated = np.repeat(originals, columns, axis=0)
+    moved = augment.apply_changes(augmentation, repeated, changes, background=dataset.background).numpy()
     moved = moved.reshape(len(examples), columns, *dataset.image_size)
     figure = Figure(figsize=(0.95 * (columns + 1), 0.95 * len(examples) + 0.9), layout="constrained")
     grid = figure.subplots(len(examples), columns + 1, squeeze=False)

@@ -1,6 +1,7 @@
 """The set on the devices: what the host's pipeline draws and trains, drawn and trained inside the compiled steps."""
 
 import dataclasses
+import functools
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ import tensorflow as tf
 from inkling.train import checkpoint
 from inkling.train.config import POLICIES, JobConfig
 from inkling.train.data import example_order, on_device
+from inkling.train.data.device_numbers import uniform_numbers
 from inkling.train.data.on_device import DeviceBatches, batch_of
 from inkling.train.data.pipeline import training_batches
 from inkling.train.loop import train
@@ -18,7 +20,6 @@ from inkling.train.storage import RunFolder
 
 pytestmark = pytest.mark.training
 
-ELASTIC = dataclasses.replace(POLICIES["digits"], elastic_px=0.6)
 STREAMED, RESIDENT = 0, on_device.RESIDENT_BYTES
 
 
@@ -26,29 +27,42 @@ def test_a_device_draws_the_hosts_numbers_bit_for_bit():
     index = np.array([0, 1, 57_999, 2**31 - 1])
     epoch = np.array([0, 35, 3, 10**6])
     expected = example_order.uniform_numbers(example_order.AUGMENTATION, 7, epoch, index, 204)
-    numbers = tf.function(lambda *of: on_device.uniform_numbers(example_order.AUGMENTATION, 7, *of, 204))
-    np.testing.assert_array_equal(numbers(epoch.astype(np.int32), index.astype(np.int32)), expected)
+    key = example_order.example_key(example_order.AUGMENTATION, 7)
+    numbers = uniform_numbers(tf.constant(key), epoch.astype(np.int32), index.astype(np.int32), 204)
+    np.testing.assert_array_equal(numbers, expected)
 
 
 @pytest.mark.parametrize(
-    "augmentation", [POLICIES["none"], POLICIES["original"], ELASTIC], ids=["none", "all", "elastic"]
+    ("policy", "bytes_on_device"),
+    [("none", RESIDENT), ("original", STREAMED), ("robust", RESIDENT)],
+    ids=["plain, resident", "moved, streamed", "changed, resident"],
 )
-@pytest.mark.parametrize("bytes_on_device", [RESIDENT, STREAMED], ids=["resident", "streamed"])
-def test_a_device_makes_the_hosts_batches(small_config, digits, two_replicas, augmentation, bytes_on_device):
-    config = dataclasses.replace(small_config, augmentation=augmentation, plain_epochs=1, epochs=2)
-    batches = DeviceBatches(config, digits, two_replicas, most_steps=4, resident_bytes=bytes_on_device)
+def test_a_device_makes_the_hosts_batches(small_config, digits, two_replicas, policy, bytes_on_device):
+    config = dataclasses.replace(small_config, augmentation=POLICIES[policy], plain_epochs=1, epochs=2)
+    batches = DeviceBatches(config, digits, two_replicas, most_steps=3, resident_bytes=bytes_on_device)
     assert batches.is_resident == bool(bytes_on_device)
-    for first in (0, 20, 38):  # the last epoch begins in step 20
-        call = batches.call(first, 4)
+    made_by = tf.function(functools.partial(batch_of, config, background=0))
+    for first in (0, 19):  # the last epoch begins in step 20
+        call = batches.call(first, 3)
         host = iter(training_batches(config, digits, two_replicas, first_step=first))
-        for number in range(4):
-            made = two_replicas.run(
-                lambda call, number: batch_of(config, call, number, background=0), args=(call, tf.constant(number))
-            )
+        for number in range(3):
+            made = two_replicas.run(made_by, args=(call, tf.constant(number)))
             for ours, theirs in zip(made, next(host), strict=True):
                 for one, other in zip(ours.values, theirs.values, strict=True):
                     assert one.dtype == other.dtype
                     np.testing.assert_allclose(one, other, atol=2e-5)
+
+
+def test_xla_makes_the_same_batches(small_config, digits, one_replica):
+    config = dataclasses.replace(small_config, augmentation=POLICIES["robust"])
+    call = DeviceBatches(config, digits, one_replica, most_steps=2).call(5, 2)
+
+    def made(*, compiled):
+        batch = tf.function(functools.partial(batch_of, config, background=0), jit_compile=compiled)
+        return one_replica.run(batch, args=(call, tf.constant(1)))
+
+    for plain, compiled in zip(made(compiled=False), made(compiled=True), strict=True):
+        np.testing.assert_allclose(compiled, plain, atol=1e-4)
 
 
 def steps(config, dataset, strategy, *, on_device):
@@ -59,16 +73,15 @@ def steps(config, dataset, strategy, *, on_device):
     return np.concatenate([run_steps(count).loss for count in (8, 3, 8)])
 
 
-@pytest.mark.parametrize("replicas", ["one_replica", "two_replicas"])
-def test_steps_on_the_device_are_the_hosts(small_config, digits, replicas, request):
-    config = dataclasses.replace(small_config, augmentation=ELASTIC, learning_rate=3e-4)
-    strategy = request.getfixturevalue(replicas)
-    on_host = steps(config, digits, strategy, on_device=False)
-    np.testing.assert_allclose(steps(config, digits, strategy, on_device=True), on_host, rtol=1e-4)
+def test_steps_of_two_replicas_on_their_devices_are_the_hosts(small_config, digits, two_replicas):
+    config = dataclasses.replace(small_config, augmentation=POLICIES["robust"], learning_rate=3e-4)
+    on_host = steps(config, digits, two_replicas, on_device=False)
+    np.testing.assert_allclose(steps(config, digits, two_replicas, on_device=True), on_host, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_xla_compiles_a_whole_call_of_steps(small_config, digits, one_replica):
-    config = dataclasses.replace(small_config, augmentation=ELASTIC, learning_rate=3e-4, deterministic=False)
+    config = dataclasses.replace(small_config, augmentation=POLICIES["robust"], learning_rate=3e-4, deterministic=False)
     plain = steps(config, digits, one_replica, on_device=True)
     compiled = steps(dataclasses.replace(config, jit_compile=True), digits, one_replica, on_device=True)
     np.testing.assert_allclose(compiled, plain, rtol=1e-3)

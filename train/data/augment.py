@@ -1,18 +1,20 @@
-"""Move training images a little: rotation, scale, shear, shift, flips and elastic distortion, a batch at a time.
+"""Augment training images, a batch at a time: rotation, scale, shear, shift, flips, elastic distortion, and their look.
 
 The numbers are drawn per example from (seed, epoch, example index) on the host (`example_order.py`); the pixels are
 moved by TensorFlow ops inside each worker's input pipeline, on its own shard.
 """
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
 from ..config import Augmentation
+from .dataset import WHITE
 from .example_order import AUGMENTATION, uniform_numbers
+from .looks import look_numbers, looked
 from .pixels import to_model_input
 
 ELASTIC_GRID = 7  # nodes along each side of the coarse displacement field
@@ -20,7 +22,19 @@ IDENTITY = (1, 0, 0, 0, 1, 0, 0, 0)  # the transform that moves nothing
 AFFINE_NUMBERS = 8  # random numbers that an example's affine map takes
 
 
-def sample_transforms(
+class Changes(NamedTuple):
+    """How each of n examples is changed, drawn from their random numbers."""
+
+    # float32 [n, 8]: projective transforms from output to input pixels, as ImageProjectiveTransformV3 takes them.
+    transforms: Any
+    # float32 [n, 2, ELASTIC_GRID, ELASTIC_GRID]: displacements of the coarse grid's nodes, in pixels; first along x,
+    # then along y. Empty [n, 0] without elastic distortion.
+    displacements: Any
+    # float32 [n, LOOK_NUMBERS]: what `looks.looked` takes. Empty [n, 0] if it changes nothing.
+    looks: Any
+
+
+def sample_changes(
     augmentation: Augmentation,
     *,
     seed: int,
@@ -28,34 +42,30 @@ def sample_transforms(
     index: NDArray[np.int64],
     image_size: tuple[int, int],
     purpose: int = AUGMENTATION,
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Draw how each example is moved, from the seed, its epoch and its index.
+) -> Changes:
+    """Draw how each example is changed, from the seed, its epoch and its index.
 
     Args:
         epoch: int64 [n], in which epoch each example is taken.
         index: int64 [n], its place in the training set.
         image_size: (height, width) in pixels.
         purpose: what the random numbers are for, as `example_order` names it.
-
-    Returns:
-        float32 [n, 8]: projective transforms from output to input pixels, as ImageProjectiveTransformV3 takes them.
-        float32 [n, 2, ELASTIC_GRID, ELASTIC_GRID]: displacements of the coarse grid's nodes, in pixels; first
-        along x, then along y. Empty [n, 0] without elastic distortion.
     """
-    elastic = elastic_numbers(augmentation)
-    numbers = uniform_numbers(purpose, seed, epoch, index, AFFINE_NUMBERS + 2 * elastic)
-    transforms = affine_maps(augmentation, numbers[:, :AFFINE_NUMBERS].astype(np.float64), image_size, np)
-    if not elastic:
-        return transforms.astype(np.float32), np.zeros((len(index), 0), np.float32)
-    first, second = numbers[:, AFFINE_NUMBERS : AFFINE_NUMBERS + elastic], numbers[:, AFFINE_NUMBERS + elastic :]
+    count = sum(sizes := number_counts(augmentation))
+    numbers = uniform_numbers(purpose, seed, epoch, index, count)
+    affine, first, second, looks = np.split(numbers, np.cumsum(sizes)[:-1], axis=1)
+    transforms = affine_maps(augmentation, affine.astype(np.float64), image_size, np).astype(np.float32)
+    if not first.size:
+        return Changes(transforms, np.zeros((len(index), 0), np.float32), looks)
     normals = np.sqrt(-2 * np.log1p(-first)) * np.cos(2 * np.pi * second)  # Box and Muller, 1958
     displacements = augmentation.elastic_px * normals.astype(np.float32)
-    return transforms.astype(np.float32), displacements.reshape(-1, 2, ELASTIC_GRID, ELASTIC_GRID)
+    return Changes(transforms, displacements.reshape(-1, 2, ELASTIC_GRID, ELASTIC_GRID), looks)
 
 
-def elastic_numbers(augmentation: Augmentation) -> int:
-    """Normally distributed numbers that an example's elastic distortion takes; each is made of two uniform ones."""
-    return 2 * ELASTIC_GRID**2 if augmentation.elastic_px else 0
+def number_counts(augmentation: Augmentation) -> tuple[int, int, int, int]:
+    """How many random numbers an example takes: for its affine map, twice for its elastic distortion, for its look."""
+    elastic = 2 * ELASTIC_GRID**2 if augmentation.elastic_px else 0
+    return AFFINE_NUMBERS, elastic, elastic, look_numbers(augmentation)
 
 
 def affine_maps(augmentation: Augmentation, numbers: Any, image_size: tuple[int, int], ops: Any) -> Any:
@@ -66,7 +76,7 @@ def affine_maps(augmentation: Augmentation, numbers: Any, image_size: tuple[int,
         image_size: (height, width) in pixels.
         ops: the module that computes, `numpy` on the host and `tensorflow` on a device.
 
-    Returns: float64 [n, 8], as `sample_transforms` says.
+    Returns: float64 [n, 8], as `Changes` has them.
     """
     height, width = image_size
     spread = 2 * numbers - 1  # uniform in [-1, 1)
@@ -88,44 +98,36 @@ def affine_maps(augmentation: Augmentation, numbers: Any, image_size: tuple[int,
     return ops.stack([a0, a1, a2, b0, b1, b2, zero, zero], axis=1)
 
 
-def apply_transforms(
-    images: tf.Tensor, transforms: tf.Tensor, displacements: tf.Tensor, *, background: int = 0
+def apply_changes(
+    augmentation: Augmentation, images: tf.Tensor, changes: Changes, *, background: int = 0, compiled: bool = False
 ) -> tf.Tensor:
-    """Move images by what was sampled for them.
+    """Change images by what was sampled for them.
 
     Args:
         images: uint8 [n, height, width].
-        transforms: float32 [n, 8], as `sample_transforms` returns them.
-        displacements: float32 [n, 2, ELASTIC_GRID, ELASTIC_GRID] or [n, 0], likewise.
         background: the pixel value that comes in from outside an image, 0 to 255.
+        compiled: only by operations that XLA compiles; ImageProjectiveTransformV3 is not one.
 
     Returns: float32 [n, height, width, 1], 0 to 1.
     """
+    transforms, displacements, looks = changes
     height, width = images.shape[1:]
-    pixels = to_model_input(images)
-    if len(displacements.shape) == 2:
-        return tf.raw_ops.ImageProjectiveTransformV3(
+    pixels, fill = to_model_input(images), background / 255
+    if len(displacements.shape) == 2 and not compiled:
+        moved = tf.raw_ops.ImageProjectiveTransformV3(
             images=pixels,
             transforms=transforms,
             output_shape=[height, width],
-            fill_value=background / 255,
+            fill_value=fill,
             interpolation="BILINEAR",
             fill_mode="CONSTANT",
         )
-    return warped(pixels, transforms, displacements, background=background)
-
-
-def warped(pixels: tf.Tensor, transforms: tf.Tensor, displacements: tf.Tensor, *, background: int) -> tf.Tensor:
-    """What `apply_transforms` does, by operations that XLA compiles; ImageProjectiveTransformV3 is not one.
-
-    Args:
-        pixels: float32 [n, height, width, 1], 0 to 1.
-
-    Returns: float32, like pixels.
-    """
-    height, width = pixels.shape[1:3]
-    field = None if len(displacements.shape) == 2 else _smooth_field(displacements, height, width)
-    return _warp(pixels, *_sources(transforms, field, height, width), fill=background / 255)
+    else:
+        field = None if len(displacements.shape) == 2 else _smooth_field(displacements, height, width)
+        moved = _warp(pixels, *_sources(transforms, field, height, width), fill=fill)
+    if not look_numbers(augmentation):
+        return moved
+    return looked(augmentation, moved, looks, dark_on_light=background > WHITE // 2)
 
 
 def _smooth_field(displacements: tf.Tensor, height: int, width: int) -> tf.Tensor:

@@ -15,9 +15,10 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from ..config import TrainConfig
-from .augment import AFFINE_NUMBERS, ELASTIC_GRID, IDENTITY, affine_maps, elastic_numbers, warped
+from .augment import ELASTIC_GRID, IDENTITY, Changes, affine_maps, apply_changes, number_counts
 from .dataset import Dataset
-from .example_order import AUGMENTATION, GOLDEN_GAMMA, ExampleOrder, example_key, step_seed
+from .device_numbers import uniform_numbers
+from .example_order import AUGMENTATION, ExampleOrder, example_key, step_seed
 from .memory import pieces
 from .pipeline import ReadAhead
 from .pixels import to_model_input
@@ -36,6 +37,7 @@ class Call(NamedTuple):
     index: Any  # int32 [num steps, b]: which examples of the training set these are
     epoch: Any  # int32 [num steps, b]: in which epoch each is taken
     seeds: Any  # int32 [num steps]: what dropout draws from
+    key: Any  # uint64 [1]: what augmentation draws from; a tensor, so that a program serves every seed
 
 
 class DeviceBatches:
@@ -88,7 +90,8 @@ class DeviceBatches:
             for step in steps:
                 self._read_ahead.at(step)
         seeds = np.array([step_seed(self._config.seed, step) for step in steps], np.int32)
-        values = self._on_each(lambda replica: (*self._examples(first, replica), seeds))
+        key = example_key(AUGMENTATION, self._config.seed)
+        values = self._on_each(lambda replica: (*self._examples(first, replica), seeds, key))
         images, labels = self._resident or values[:2]
         return Call(images, labels, *values[2:])
 
@@ -134,55 +137,28 @@ def batch_of(
     """
     rows = call.rows[number]
     images, labels = tf.gather(call.images, rows), tf.gather(call.labels, rows)
-    pixels = to_model_input(images)
     if config.augmentation.is_identity:
-        return pixels, labels, call.seeds[number]
-    transforms, displacements = _transforms(
-        config, index=call.index[number], epoch=call.epoch[number], image_size=tuple(images.shape[1:])
+        return to_model_input(images), labels, call.seeds[number]
+    changes = _changes(
+        config, call.key, index=call.index[number], epoch=call.epoch[number], image_size=tuple(images.shape[1:])
     )
-    return warped(pixels, transforms, displacements, background=background), labels, call.seeds[number]
+    changed = apply_changes(config.augmentation, images, changes, background=background, compiled=True)
+    return changed, labels, call.seeds[number]
 
 
-def _transforms(
-    config: TrainConfig, *, index: tf.Tensor, epoch: tf.Tensor, image_size: tuple[int, int]
-) -> tuple[tf.Tensor, tf.Tensor]:
-    """`sample_transforms`, and `IDENTITY` for examples of the last, plain epochs."""
-    elastic = elastic_numbers(config.augmentation)
-    numbers = uniform_numbers(AUGMENTATION, config.seed, epoch, index, AFFINE_NUMBERS + 2 * elastic)
-    affine = tf.cast(numbers[:, :AFFINE_NUMBERS], tf.float64)
-    transforms = tf.cast(affine_maps(config.augmentation, affine, image_size, tf), tf.float32)
-    plain = (epoch >= config.epochs - config.plain_epochs) & (config.plain_epochs > 0)
-    transforms = tf.where(plain[:, tf.newaxis], tf.constant(IDENTITY, tf.float32), transforms)
-    if not elastic:
-        return transforms, tf.zeros([tf.shape(index)[0], 0])
-    first, second = tf.split(numbers[:, AFFINE_NUMBERS:], 2, axis=1)
+def _changes(
+    config: TrainConfig, key: tf.Tensor, *, index: tf.Tensor, epoch: tf.Tensor, image_size: tuple[int, int]
+) -> Changes:
+    """`sample_changes`, and none for examples of the last, plain epochs."""
+    sizes = number_counts(config.augmentation)
+    numbers = uniform_numbers(key, epoch, index, sum(sizes))
+    affine, first, second, looks = tf.split(numbers, sizes, axis=1)
+    transforms = affine_maps(config.augmentation, tf.cast(affine, tf.float64), image_size, tf)
+    plain = ((epoch >= config.epochs - config.plain_epochs) & (config.plain_epochs > 0))[:, tf.newaxis]
+    transforms = tf.where(plain, tf.constant(IDENTITY, tf.float32), tf.cast(transforms, tf.float32))
+    looks = tf.where(plain, 1.0, looks)
+    if not first.shape[1]:
+        return Changes(transforms, first, looks)
     normals = tf.sqrt(-2 * tf.math.log1p(-first)) * tf.cos(2 * np.pi * second)  # Box and Muller, 1958
-    displacements = tf.where(plain[:, tf.newaxis], 0.0, config.augmentation.elastic_px * normals)
-    return transforms, tf.reshape(displacements, [-1, 2, ELASTIC_GRID, ELASTIC_GRID])
-
-
-def uniform_numbers(purpose: int, seed: int, epoch: tf.Tensor, index: tf.Tensor, count: int) -> tf.Tensor:
-    """`example_order.uniform_numbers` on a device, bit for bit.
-
-    Args:
-        epoch: int32 [n].
-        index: int32 [n].
-
-    Returns: float32 [n, count], uniform in [0, 1).
-    """
-    key = tf.constant(example_key(purpose, seed), tf.uint64)
-    key = _splitmix64(key + tf.cast(epoch, tf.uint64) * GOLDEN_GAMMA)
-    key = _splitmix64(key + tf.cast(index, tf.uint64) * GOLDEN_GAMMA)
-    counters = tf.constant(np.arange(1, count + 1, dtype=np.uint64) * GOLDEN_GAMMA)
-    bits = tf.bitwise.right_shift(_splitmix64(key[:, tf.newaxis] + counters), tf.constant(40, tf.uint64))
-    return tf.cast(tf.cast(bits, tf.int32), tf.float32) * 2**-24
-
-
-def _splitmix64(z: tf.Tensor) -> tf.Tensor:
-    z = _shifted(z, 30) * tf.constant(0xBF58476D1CE4E5B9, tf.uint64)
-    z = _shifted(z, 27) * tf.constant(0x94D049BB133111EB, tf.uint64)
-    return _shifted(z, 31)
-
-
-def _shifted(z: tf.Tensor, bits: int) -> tf.Tensor:
-    return tf.bitwise.bitwise_xor(z, tf.bitwise.right_shift(z, tf.constant(bits, tf.uint64)))
+    displacements = tf.where(plain, 0.0, config.augmentation.elastic_px * normals)
+    return Changes(transforms, tf.reshape(displacements, [-1, 2, ELASTIC_GRID, ELASTIC_GRID]), looks)

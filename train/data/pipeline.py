@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from ..config import TrainConfig
 from ..strategy import runs_on_gpus
-from .augment import ELASTIC_GRID, IDENTITY, apply_transforms, sample_transforms
+from .augment import ELASTIC_GRID, IDENTITY, Changes, apply_changes, number_counts, sample_changes
 from .dataset import Dataset
 from .example_order import BLOCK, ExampleOrder, step_seed
 from .pixels import to_model_input
@@ -59,19 +59,19 @@ def replica_batches(
         if read_ahead and replica == replicas.start:
             read_ahead.at(int(step))
         epoch, index = order.batch(int(step), int(replica), num_replicas)
-        transforms, displacements = sample_transforms(
+        transforms, displacements, looks = sample_changes(
             config.augmentation, seed=config.seed, epoch=epoch, index=index, image_size=dataset.image_size
         )
         # Training ends on what the model will be asked: He et al., "Data augmentation revisited: rethinking the
         # distribution gap between clean and augmented data", 2019.
         plain = (epoch >= config.epochs - config.plain_epochs) & (config.plain_epochs > 0)
-        transforms[plain], displacements[plain] = IDENTITY, 0
+        transforms[plain], displacements[plain], looks[plain] = IDENTITY, 0, 1
         seed = np.int32(step_seed(config.seed, int(step)))
-        return dataset.train_images[index], dataset.train_labels[index], transforms, displacements, seed
+        return dataset.train_images[index], dataset.train_labels[index], transforms, displacements, looks, seed
 
     def batch_of(step: tf.Tensor, replica: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        types = [tf.uint8, tf.int64, tf.float32, tf.float32, tf.int32]
-        images, labels, transforms, displacements, seed = tf.numpy_function(
+        types = [tf.uint8, tf.int64, tf.float32, tf.float32, tf.float32, tf.int32]
+        images, labels, transforms, displacements, looks, seed = tf.numpy_function(
             examples_of, [step, replica], types, stateful=False
         )
         images = tf.ensure_shape(images, [size, height, width])
@@ -79,10 +79,12 @@ def replica_batches(
         seed = tf.ensure_shape(seed, [])
         if config.augmentation.is_identity:
             return to_model_input(images), labels, seed
-        transforms = tf.ensure_shape(transforms, [size, 8])
-        displacements = tf.ensure_shape(displacements, [size, *elastic])
-        moved = apply_transforms(images, transforms, displacements, background=dataset.background)
-        return moved, labels, seed
+        changes = Changes(
+            tf.ensure_shape(transforms, [size, 8]),
+            tf.ensure_shape(displacements, [size, *elastic]),
+            tf.ensure_shape(looks, [size, number_counts(config.augmentation)[-1]]),
+        )
+        return apply_changes(config.augmentation, images, changes, background=dataset.background), labels, seed
 
     slices = steps.flat_map(
         lambda step: tf.data.Dataset.range(replicas.start, replicas.stop).map(lambda replica: (step, replica))

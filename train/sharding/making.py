@@ -72,7 +72,7 @@ def augmented(images: NDArray[np.uint8], shard: Shard, settings: Settings) -> ND
     """
     import tensorflow as tf  # where shards are made; seconds that nobody else need wait for
 
-    from ..data.augment import apply_transforms, sample_transforms
+    from ..data.augment import apply_changes, sample_changes
     from ..data.example_order import COPY
 
     moved = np.empty_like(images)
@@ -80,7 +80,7 @@ def augmented(images: NDArray[np.uint8], shard: Shard, settings: Settings) -> ND
         piece = images[start : start + AT_ONCE]
         index = shard.first + start + np.arange(len(piece))
         copy = np.full(len(piece), shard.copy)
-        moves = sample_transforms(
+        changes = sample_changes(
             settings.augmentation,
             seed=settings.seed,
             epoch=copy,
@@ -88,7 +88,9 @@ def augmented(images: NDArray[np.uint8], shard: Shard, settings: Settings) -> ND
             image_size=images.shape[1:],
             purpose=COPY,
         )
-        pixels = apply_transforms(tf.constant(piece), *moves, background=settings.background).numpy()
+        pixels = apply_changes(
+            settings.augmentation, tf.constant(piece), changes, background=settings.background
+        ).numpy()
         moved[start : start + AT_ONCE] = np.clip(np.rint(pixels[..., 0] * 255), 0, 255).astype(np.uint8)
     return moved
 
