@@ -5,6 +5,7 @@ The same step serves one CPU, several GPUs of one worker (`MirroredStrategy`) an
 """
 
 import functools
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -125,8 +126,8 @@ def make_steps(
         returns their metrics; and how many steps it takes at most.
     """
     if runs_on_gpus(strategy) if on_device is None else on_device:
-        lines = max(1, min(most, len(dataset.train_labels) // config.global_batch_size) // config.log_every_steps)
-        most_steps = lines * config.log_every_steps
+        of_epoch = math.ceil(len(dataset.train_labels) / config.global_batch_size)
+        most_steps = math.ceil(min(most, of_epoch) / config.log_every_steps) * config.log_every_steps
         device_batches = DeviceBatches(config, dataset, strategy, most_steps=most_steps)
         run_device_steps = make_device_steps(config, state, strategy, background=dataset.background)
         return functools.partial(run_device_steps, device_batches), most_steps
