@@ -5,7 +5,7 @@
     python3 DIR/install/install.py --site SITE DIR/p1 DIR/p2 ...     there: all pieces, or each as it arrives
     . SITE/env.sh; python3 -c 'import tensorflow'    there
 
-A piece, `p1`, `p2`, ..., is at most 48 MiB. The last, of optional parts, can be left behind: without `ptxas` XLA takes
+A piece, `p1`, `p2`, ..., is at most 45 MiB. The last, of optional parts, can be left behind: without `ptxas` XLA takes
 that of the machine's CUDA or lets the driver compile, and without NVRTC cuDNN has no kernels that fuse at run time.
 The machine needs an NVIDIA driver and Python 3.12 with TensorFlow's common dependencies (NumPy, gRPC, requests).
 
@@ -52,6 +52,7 @@ WHEELS = [
     "tyro==1.0.17",
     "docstring-parser==0.18.0",
     "typeguard==4.6.1",
+    "tensorflow-serving-api==2.21.0",
     "nvidia-cublas-cu12==12.5.3.2",
     "nvidia-cuda-runtime-cu12==12.5.82",
     "nvidia-cudnn-cu12==9.3.0.75",
@@ -73,7 +74,7 @@ STUBS = {
 
 LARGE_BYTES = 8 << 20  # a library of this size has streams of its own
 STREAM_BYTES = 40 << 20
-PIECE_BYTES = 48 << 20
+PIECE_BYTES = 45 << 20
 # Machine code for GPUs repeats itself so much that searching longer gains a hundredth; 3 is three times as quick as 6.
 CODE_FILTERS = [{"id": lzma.FILTER_LZMA2, "preset": 3, "dict_size": STREAM_BYTES}]
 FILTERS = [{"id": lzma.FILTER_LZMA2, "preset": 6, "dict_size": STREAM_BYTES, "nice_len": 32, "depth": 16}]
