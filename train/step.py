@@ -128,7 +128,8 @@ def make_steps(
     if runs_on_gpus(strategy) if on_device is None else on_device:
         of_epoch = math.ceil(len(dataset.train_labels) / config.global_batch_size)
         most_steps = math.ceil(min(most, of_epoch) / config.log_every_steps) * config.log_every_steps
-        device_batches = DeviceBatches(config, dataset, strategy, most_steps=most_steps)
+        compiled = compiles(config, strategy)
+        device_batches = DeviceBatches(config, dataset, strategy, most_steps=most_steps, compiled=compiled)
         run_device_steps = make_device_steps(config, state, strategy, background=dataset.background)
         return functools.partial(run_device_steps, device_batches), most_steps
     batches = iter(training_batches(config, dataset, strategy, first_step=state.step))

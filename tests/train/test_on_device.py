@@ -55,9 +55,9 @@ def test_a_device_makes_the_hosts_batches(small_config, digits, two_replicas, po
 
 def test_xla_makes_the_same_batches(small_config, digits, one_replica):
     config = dataclasses.replace(small_config, augmentation=POLICIES["robust"])
-    call = DeviceBatches(config, digits, one_replica, most_steps=2).call(5, 2)
 
     def made(*, compiled):
+        call = DeviceBatches(config, digits, one_replica, most_steps=2, compiled=compiled).call(5, 2)
         batch = tf.function(functools.partial(batch_of, config, background=0), jit_compile=compiled)
         return one_replica.run(batch, args=(call, tf.constant(1)))
 

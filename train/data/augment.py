@@ -72,11 +72,11 @@ def affine_maps(augmentation: Augmentation, numbers: Any, image_size: tuple[int,
     """The affine part of each example's transform.
 
     Args:
-        numbers: float64 [n, AFFINE_NUMBERS], uniform in [0, 1).
+        numbers: float64 or float32 [n, AFFINE_NUMBERS], uniform in [0, 1).
         image_size: (height, width) in pixels.
         ops: the module that computes, `numpy` on the host and `tensorflow` on a device.
 
-    Returns: float64 [n, 8], as `Changes` has them.
+    Returns: like numbers, [n, 8], as `Changes` has them.
     """
     height, width = image_size
     spread = 2 * numbers - 1  # uniform in [-1, 1)

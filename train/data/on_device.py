@@ -34,10 +34,8 @@ class Call(NamedTuple):
     images: Any  # uint8 [n, height, width]: the whole set, or only what the call takes of it
     labels: Any  # int64 [n]
     rows: Any  # int32 [num steps, b]: where in `images` the examples are
-    index: Any  # int32 [num steps, b]: which examples of the training set these are
-    epoch: Any  # int32 [num steps, b]: in which epoch each is taken
+    changes: Any  # Changes of [num steps, b] examples; empty if augmentation changes nothing
     seeds: Any  # int32 [num steps]: what dropout draws from
-    key: Any  # uint64 [1]: what augmentation draws from; a tensor, so that a program serves every seed
 
 
 class DeviceBatches:
@@ -51,12 +49,14 @@ class DeviceBatches:
         *,
         most_steps: int = MOST_STEPS,
         resident_bytes: int = RESIDENT_BYTES,
+        compiled: bool = False,
     ) -> None:
         """Copy the set to the devices, if it fits.
 
         Args:
             most_steps: of a call.
             resident_bytes: of images that may stay on each device.
+            compiled: have XLA compile what draws the changes.
 
         Raises: ValueError if the global batch does not split evenly.
         """
@@ -68,6 +68,7 @@ class DeviceBatches:
         self._read_ahead = None if isinstance(rows, np.ndarray) else ReadAhead(self._order, cast(StoredRows, rows))
         resident = int(np.prod(rows.shape)) <= resident_bytes
         self._resident = self._on_each(lambda _: (_whole(rows), _whole(dataset.train_labels))) if resident else None
+        self._draw = _make_draw(config, strategy, image_size=dataset.image_size, compiled=compiled)
         self._maker = ThreadPoolExecutor(1, thread_name_prefix="examples")
         self._next: tuple[int, Future[Call]] | None = None
 
@@ -90,20 +91,21 @@ class DeviceBatches:
             for step in steps:
                 self._read_ahead.at(step)
         seeds = np.array([step_seed(self._config.seed, step) for step in steps], np.int32)
-        key = example_key(AUGMENTATION, self._config.seed)
-        values = self._on_each(lambda replica: (*self._examples(first, replica), seeds, key))
-        images, labels = self._resident or values[:2]
-        return Call(images, labels, *values[2:])
+        values = self._on_each(lambda replica: (seeds, *self._examples(first, replica)))
+        seeds, epoch, index = values[:3]
+        images, labels, rows = (*self._resident, index) if self._resident else values[3:]
+        changes = self._draw(example_key(AUGMENTATION, self._config.seed), epoch, index)
+        return Call(images, labels, rows, changes, seeds)
 
     def _examples(self, first: int, replica: int) -> tuple[NDArray[Any], ...]:
-        """A replica's share of a call: images and labels, empty if they are resident, rows, index and epoch."""
+        """A replica's share of a call: epoch and index, and unless the set is resident, images, labels and rows."""
         epoch, index = self._order.batches(first, self.steps, replica, self._strategy.num_replicas_in_sync)
-        shape, order = index.shape, (index.astype(np.int32), epoch.astype(np.int32))
+        places = epoch.astype(np.int32), index.astype(np.int32)
         if self._resident:
-            return np.empty(0, np.uint8), np.empty(0, np.int64), order[0], *order
+            return places
         taken = index.ravel()
-        rows = np.arange(len(taken), dtype=np.int32).reshape(shape)
-        return self._dataset.train_images[taken], self._dataset.train_labels[taken], rows, *order
+        rows = np.arange(len(taken), dtype=np.int32).reshape(index.shape)
+        return *places, self._dataset.train_images[taken], self._dataset.train_labels[taken], rows
 
     def _on_each(self, values_of: Callable[[int], tuple[NDArray[Any], ...]]) -> tuple[Any, ...]:
         """Give each replica the arrays that `values_of` has for its number, on its own device."""
@@ -139,23 +141,51 @@ def batch_of(
     images, labels = tf.gather(call.images, rows), tf.gather(call.labels, rows)
     if config.augmentation.is_identity:
         return to_model_input(images), labels, call.seeds[number]
-    changes = _changes(
-        config, call.key, index=call.index[number], epoch=call.epoch[number], image_size=tuple(images.shape[1:])
-    )
+    changes = Changes(*(part[number] for part in call.changes))
     changed = apply_changes(config.augmentation, images, changes, background=background, compiled=True)
     return changed, labels, call.seeds[number]
 
 
-def _changes(
-    config: TrainConfig, key: tf.Tensor, *, index: tf.Tensor, epoch: tf.Tensor, image_size: tuple[int, int]
-) -> Changes:
-    """`sample_changes`, and none for examples of the last, plain epochs."""
+def _make_draw(
+    config: TrainConfig, strategy: tf.distribute.Strategy, *, image_size: tuple[int, int], compiled: bool
+) -> Callable[[NDArray[np.uint64], Any, Any], Any]:
+    """What draws the changes of a call's examples, on each replica.
+
+    It is not a part of the steps: XLA would put what is drawn for an image into the code for each of its pixels.
+
+    Returns: `draw(key, epoch, index)`, for a key uint64 [1] and, of each replica, int32 [num steps, b].
+    """
     sizes = number_counts(config.augmentation)
-    numbers = uniform_numbers(key, epoch, index, sum(sizes))
-    affine, first, second, looks = tf.split(numbers, sizes, axis=1)
-    transforms = affine_maps(config.augmentation, tf.cast(affine, tf.float64), image_size, tf)
+
+    @tf.function(jit_compile=compiled)
+    def numbers_of(key: tf.Tensor, epoch: tf.Tensor, index: tf.Tensor) -> tf.Tensor:
+        numbers = uniform_numbers(key, tf.reshape(epoch, [-1]), tf.reshape(index, [-1]), sum(sizes))
+        return tf.reshape(numbers, [*epoch.shape, sum(sizes)])
+
+    @tf.function(jit_compile=compiled)
+    def changes_of(numbers: tf.Tensor, epoch: tf.Tensor) -> Changes:
+        steps, size, count = numbers.shape
+        flat = _changes(config, tf.reshape(numbers, [-1, count]), tf.reshape(epoch, [-1]), image_size)
+        return Changes(*(tf.reshape(part, [steps, size, *part.shape[1:]]) for part in flat))
+
+    def of_replica(key: tf.Tensor, epoch: tf.Tensor, index: tf.Tensor) -> Changes:
+        return changes_of(numbers_of(key, epoch, index), epoch)
+
+    @tf.function
+    def draw(key: tf.Tensor, epoch: Any, index: Any) -> Any:
+        return strategy.run(of_replica, args=(key, epoch, index))
+
+    if config.augmentation.is_identity:
+        return lambda key, epoch, index: ()
+    return lambda key, epoch, index: draw(tf.constant(key), epoch, index)
+
+
+def _changes(config: TrainConfig, numbers: tf.Tensor, epoch: tf.Tensor, image_size: tuple[int, int]) -> Changes:
+    """`sample_changes` from its numbers float32 [n, count], and none for examples of the last, plain epochs."""
+    affine, first, second, looks = tf.split(numbers, number_counts(config.augmentation), axis=1)
+    transforms = affine_maps(config.augmentation, affine, image_size, tf)
     plain = ((epoch >= config.epochs - config.plain_epochs) & (config.plain_epochs > 0))[:, tf.newaxis]
-    transforms = tf.where(plain, tf.constant(IDENTITY, tf.float32), tf.cast(transforms, tf.float32))
+    transforms = tf.where(plain, tf.constant(IDENTITY, tf.float32), transforms)
     looks = tf.where(plain, 1.0, looks)
     if not first.shape[1]:
         return Changes(transforms, first, looks)
