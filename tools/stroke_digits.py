@@ -21,7 +21,7 @@ Points = Sequence[tuple[float, float]]  # x to the right, y downwards; a digit i
 Random = np.random.Generator
 
 HEIGHT, ROOM = 64, 128  # px of a digit, and of the picture that it is drawn in
-JITTER = 0.035  # of its height: sigma of the points
+JITTER, APART = 0.035, 0.02  # of its height: sigma of the points, and of where a stroke lies
 STEPS = 12  # of a curve, between two of its points
 
 
@@ -55,6 +55,7 @@ SHAPES: dict[int, list[list[Stroke]]] = {
     ],
     3: [
         [("curve", [(0, 0.12), (0.3, 0), (0.52, 0.2), (0.2, 0.46), (0.58, 0.7), (0.3, 1), (0, 0.88)])],
+        [("curve", [(0.05, 0.12), (0.35, 0), (0.36, 0.35), (0.15, 0.47), (0.42, 0.62), (0.3, 1), (0, 0.95)])],
         [("line", [(0, 0), (0.55, 0), (0.22, 0.4)]), ("curve", [(0.22, 0.4), (0.58, 0.6), (0.4, 0.97), (0, 0.9)])],
     ],
     4: [
@@ -97,6 +98,10 @@ SHAPES: dict[int, list[list[Stroke]]] = {
         [("curve", ring(0.26, 0.27, 0.26, 0.27, -20, 340)), ("line", [(0.52, 0.2), (0.48, 1)])],
         [("curve", ring(0.28, 0.28, 0.26, 0.27, -20, 340)), ("curve", [(0.54, 0.2), (0.5, 0.85), (0.3, 1), (0, 0.9)])],
         [("curve", [(0.5, 0.1), (0.2, 0), (0, 0.3), (0.3, 0.5), (0.5, 0.15), (0.42, 0.6), (0.2, 1)])],
+        [
+            ("curve", [(0.06, 0.02), (0, 0.3), (0.22, 0.48), (0.46, 0.28), (0.5, 0)]),
+            ("curve", [(0.5, 0), (0.52, 0.7), (0.35, 1), (0.05, 0.85)]),
+        ],
         [("curve", ring(0.26, 0.22, 0.24, 0.22, -20, 340)), ("curve", [(0.5, 0.2), (0.55, 0.8), (0.25, 1), (0, 0.8)])],
         [("curve", ring(0.26, 0.2, 0.22, 0.2, -20, 340)), ("curve", [(0.5, 0.2), (0.6, 0.85), (0.5, 1), (0, 0.98)])],
         [
@@ -125,6 +130,7 @@ def _drawn(strokes: Sequence[Stroke], random: Random) -> Floats:
     ink = np.zeros((ROOM, ROOM), np.uint8)
     for kind, points in strokes:
         moved = (np.array(points) - (0.3, 0.5)) @ place.T + random.normal(0, JITTER, (len(points), 2))
+        moved += random.normal(0, APART, 2)
         path = _curve(moved) if kind == "curve" else moved
         pixels = np.rint(16 * (path * HEIGHT + ROOM / 2)).astype(np.int32)
         cv2.polylines(ink, [pixels], False, 255, pen, cv2.LINE_AA, 4)

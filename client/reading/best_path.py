@@ -77,6 +77,7 @@ def best_path(
     costs: Costs = DEFAULT,
     *,
     strangers: Floats | None = None,
+    known: Floats | None = None,
 ) -> list[Choice]:
     """Find the cheapest path through a line.
 
@@ -84,10 +85,11 @@ def best_path(
         probabilities: float64 [n, 10], of candidate number i in row i.
         scores: float64 [n, 10], its outlier score as each digit (`novelty.outlier_scores`).
         strangers: float64 [n], its logit of being no digit (`second_opinion`); not considered if left out.
+        known: float64 [n, 10], how sure it is that it is this digit; 0 if left out.
 
     Returns: the candidates on the path, from left to right.
     """
-    edges = _edges(line, probabilities, scores, costs, strangers)
+    edges = _edges(line, probabilities, scores, costs, strangers, known)
     end = len(line.cuts)
     forward, arrived = _cheapest(edges, end)
     mirrored = [_Edge(end - edge.stop, end - edge.start, edge.cost, edge.candidate) for edge in edges]
@@ -109,12 +111,15 @@ def best_path(
     return chosen[::-1]
 
 
-def candidate_cost(candidate: Candidate, line: PageLine, probabilities: Floats, scores: Floats, costs: Costs) -> float:
+def candidate_cost(
+    candidate: Candidate, line: PageLine, probabilities: Floats, scores: Floats, costs: Costs, *, known: float = 0.0
+) -> float:
     """What it costs to take a candidate for its likeliest class; see `Costs`.
 
     Args:
         probabilities: float64 [10].
         scores: float64 [10].
+        known: how sure the second opinion is of that class, 0 to 1: narrow and broad hands have other proportions.
     """
     label = int(np.argmax(probabilities))
     doubt = -float(np.log(max(float(probabilities[label]), LEAST_PROBABILITY)))
@@ -124,7 +129,7 @@ def candidate_cost(candidate: Candidate, line: PageLine, probabilities: Floats, 
     return (
         costs.digit
         + costs.doubt * doubt
-        + costs.proportions * max(abs(aspect_z_score(candidate, label)) - 1.0, 0.0) ** 2
+        + costs.proportions * (1 - known) * max(abs(aspect_z_score(candidate, label)) - 1.0, 0.0) ** 2
         + costs.outlier * max(float(scores[label]) - USUAL_SCORE, 0.0) ** 2
         + costs.small * missing**2
         + costs.cut * line.cuts[candidate.start]
@@ -138,7 +143,12 @@ def aspect_z_score(candidate: Candidate, label: int) -> float:
 
 
 def _edges(
-    line: PageLine, probabilities: Floats, scores: Floats, costs: Costs, strangers: Floats | None
+    line: PageLine,
+    probabilities: Floats,
+    scores: Floats,
+    costs: Costs,
+    strangers: Floats | None,
+    known: Floats | None,
 ) -> list[_Edge]:
     edges = []
     for candidate in line.candidates:
@@ -147,7 +157,8 @@ def _edges(
             edges.append(_Edge(candidate.start, candidate.stop, sign, candidate))
             continue
         row = candidate.number
-        cost = candidate_cost(candidate, line, probabilities[row], scores[row], costs)
+        sure = float(known[row, int(np.argmax(probabilities[row]))]) if known is not None else 0.0
+        cost = candidate_cost(candidate, line, probabilities[row], scores[row], costs, known=sure)
         if strangers is not None:
             cost += costs.stranger * float(np.clip(strangers[row] - USUAL_LOGIT, 0.0, MOST_LOGIT))
         edges.append(_Edge(candidate.start, candidate.stop, cost, candidate))

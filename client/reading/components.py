@@ -63,10 +63,20 @@ def is_filled(patch: InkPatch, grey: NDArray[np.uint8]) -> bool:
     if inside.sum() < LEAST_FILLED * inked.size:
         return False
     rows, columns = slice(patch.top, patch.bottom), slice(patch.left, patch.right)
-    around = np.concatenate([grey[rows, max(patch.left - 2, 0)], grey[rows, min(patch.right + 1, grey.shape[1] - 1)]])
-    paper, within = float(np.median(around)), float(np.median(grey[rows, columns][inside]))
-    ink = float(np.median(grey[rows, columns][inked > 0]))
+    within, ink = (float(np.median(grey[rows, columns][part])) for part in (inside, inked > 0))
+    paper = _paper_around(patch, grey, ink=ink)
     return abs(within - paper) > FILLED * abs(ink - paper)
+
+
+def _paper_around(patch: InkPatch, grey: NDArray[np.uint8], *, ink: float) -> float:
+    """The lightness beside it where that is least like ink: its neighbours may be near."""
+    height, width = grey.shape
+    rows, columns = slice(patch.top, patch.bottom), slice(patch.left, patch.right)
+    around = [grey[rows, x] for x in (max(patch.left - 2, 0), min(patch.right + 1, width - 1))]
+    around += [grey[y, columns] for y in (max(patch.top - 2, 0), min(patch.bottom + 1, height - 1))]
+    values = np.concatenate(around).astype(np.float64)
+    away = np.abs(values - ink)
+    return float(np.median(values[away >= np.median(away)]))
 
 
 def _comes_from_outside(*, left: int, top: int, width: int, height: int, page: tuple[int, ...]) -> bool:

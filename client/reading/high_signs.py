@@ -89,7 +89,8 @@ def _bracket(patch: InkPatch, line: SignLine) -> str:
 def _is_cross(patch: InkPatch, line: SignLine) -> bool:
     """Whether it is a cross, lower than the digits, at about half their height."""
     level = abs(line.level(*patch.centre)) <= CROSS_LEVEL
-    return level and within(patch.height / line.height, CROSS_HEIGHT) and has_crossed_bars(patch, line)
+    size = within(patch.height / line.height, CROSS_HEIGHT)
+    return level and size and has_crossed_bars(patch, line) and not hole_middles(patch)  # as a narrow 8 has
 
 
 def has_crossed_bars(patch: InkPatch, line: SignLine) -> bool:

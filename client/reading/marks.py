@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from .best_path import Choice, aspect_z_score
 from .page import VIEWS, Box, Candidate, Page, PageLine
-from .votes import Votes
+from .votes import KNOWN, Votes
 
 NO_DIGIT = "?"
 
@@ -25,8 +25,9 @@ DOUBTFUL_BELOW, NO_DIGIT_BELOW = 0.85, 0.45
 # Outlier scores: over those of 995 and of 999 in 1000 training images. These limits and the following were set by hand,
 # by looking at what was marked on such pages, and at letters, scribbles and blots.
 DOUBTFUL_SCORE, NO_DIGIT_SCORE = 1.12, 1.35
-DOUBTFUL_LOGIT, NO_DIGIT_LOGIT = 0.0, 5.5  # of a stranger (`second_opinion`): 19 and 3 in 1000 digits are over
-LIKE_A_LETTER = 1.5  # logit of a stranger from which a mark may be a letter: 1 in 100 of MNIST's digits is over
+DOUBTFUL_LOGIT, NO_DIGIT_LOGIT = 0.0, 5.5  # of a stranger (`second_opinion`): 33 and 1 in 1000 digits are over
+LIKE_A_LETTER = 3.0  # logit of a stranger from which a mark may be a letter: 1 in 100 of MNIST's digits is over
+NO_WORD = -np.inf  # logit of a mark that says nothing of its word
 LETTERS, STRANGE_WORD = 2, 1 / 3  # so many of a word's marks, and this share of them: then the others are letters, too
 DOUBTFUL_ASPECT, NO_DIGIT_ASPECT = 2.8, 3.6  # standard deviations from the class's usual proportions
 LEAST_MARGIN = 0.15  # nats to the next best way to cut the line
@@ -79,7 +80,8 @@ def judged(choice: Choice, page: Page, votes: Votes, *, line: int) -> ReadDigit:
     probabilities, stranger = votes.together[row], float(votes.strangers[row])
     label = int(np.argmax(probabilities))
     score = float(votes.scores[row, label])
-    no_digit = _why_no_digit(candidate, probabilities, score, stranger)
+    known = votes.known[row, label] > KNOWN
+    no_digit = _why_no_digit(candidate, probabilities, score, stranger, known=bool(known))
     doubt = no_digit or _why_doubtful(choice, probabilities, votes.each[row], score, stranger)
     return ReadDigit(
         label=str(label),
@@ -142,9 +144,16 @@ def without_words(marks: Sequence[tuple[ReadDigit, float]]) -> list[ReadDigit]:
 
 def _is_word(word: list[tuple[ReadDigit, float]], *, beside_number: bool) -> bool:
     """Whether enough of it is like letters; beside a number that is clear a single one is enough."""
-    letters = sum(logit > LIKE_A_LETTER or not digit.is_digit for digit, logit in word)
+    letters = sum(logit > LIKE_A_LETTER or (not digit.is_digit and logit > NO_WORD) for digit, logit in word)
     surely = beside_number and any(logit > NO_DIGIT_LOGIT for _, logit in word)
     return surely or letters >= max(LETTERS, STRANGE_WORD * len(word))
+
+
+def letter_logit(choice: Choice, line: PageLine, logit: float) -> float:
+    """What a digit says of its word: nothing if it was cut out of a mark, badly perhaps, unless it is surely none."""
+    cuts = (*line.cuts, 0.0)
+    is_part = cuts[choice.candidate.start] > 0 or cuts[choice.candidate.stop] > 0
+    return NO_WORD if is_part and logit < NO_DIGIT_LOGIT else logit
 
 
 def _words(marks: Sequence[tuple[ReadDigit, float]]) -> list[list[tuple[ReadDigit, float]]]:
@@ -162,13 +171,15 @@ def _letter(digit: ReadDigit) -> ReadDigit:
     return replace(digit, is_digit=False, doubtful=True, why="no digit: in a word with letters")
 
 
-def _why_no_digit(candidate: Candidate, probabilities: NDArray[np.float64], score: float, stranger: float) -> str:
+def _why_no_digit(
+    candidate: Candidate, probabilities: NDArray[np.float64], score: float, stranger: float, *, known: bool
+) -> str:
     label = int(np.argmax(probabilities))
     if candidate.aspect > WIDEST:
         return f"no digit: {candidate.aspect:.1f} times as wide as high"
     if candidate.solidity > FULLEST and candidate.aspect > NARROW:
         return "no digit: a filled spot"
-    if abs(aspect_z_score(candidate, label)) > NO_DIGIT_ASPECT:
+    if abs(aspect_z_score(candidate, label)) > NO_DIGIT_ASPECT and not known:
         return f"no digit: a {label} would not be {candidate.aspect:.1f} times as wide as high"
     if probabilities[label] < NO_DIGIT_BELOW:
         return f"no digit: like nothing in particular, at most {label} ({probabilities[label]:.2f})"

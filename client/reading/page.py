@@ -218,7 +218,7 @@ def _page_line(line: "TextLine", ink: "Ink", place: _Place, images: list[NDArray
     candidates = []
     for span in spans:
         candidates.append(_candidate(span, line, place, number=len(images) // VIEWS))
-        form = _form(span.patch.ink, angle=line.angle, stroke=line.stroke)
+        form = written_form(span.patch.ink, angle=line.angle, stroke=line.stroke)
         images += [form, upright(form)]
     return PageLine(tuple(segment.cut_before for segment in segments), tuple(candidates), _walls(line, ink))
 
@@ -245,7 +245,7 @@ def _candidate(span: "Span", line: "TextLine", place: _Place, *, number: int) ->
     )
 
 
-def _form(ink: NDArray[np.float32], *, angle: float, stroke: float) -> NDArray[np.uint8]:
+def written_form(ink: NDArray[np.float32], *, angle: float, stroke: float) -> NDArray[np.uint8]:
     """[28, 28]: the ink in MNIST's form, upright if its line runs askew, and no thinner than MNIST's pens."""
     import cv2  # as above
 

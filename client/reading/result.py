@@ -15,8 +15,9 @@ from PIL import Image
 from .best_path import Choice, best_path
 from .draw import Colour, LabelledBox, draw_boxes, notebook_html
 from .fields import Field, Number, Table, numbers_among, parts_of, table_of
-from .marks import CUT_WHY, NO_DIGIT, ReadDigit, ReadSign, all_ones, doubtful_cuts, judged, without_words
+from .marks import CUT_WHY, NO_DIGIT, ReadDigit, ReadSign, all_ones, doubtful_cuts, judged, letter_logit, without_words
 from .page import Box, Candidate, LeftOut, Page, PageLine
+from .sign_votes import with_sign_votes
 from .spacing import parted
 from .votes import votes_on
 
@@ -67,8 +68,9 @@ class Reading:
         marks: list[tuple[ReadDigit, float]] = []
         signs: list[ReadSign] = []
         left_out = list(page.left_out)
-        for number, line in enumerate(page.lines):
-            chosen = best_path(line, votes.together, votes.scores, strangers=votes.strangers)
+        for number, found in enumerate(page.lines):
+            line = with_sign_votes(found, votes)
+            chosen = best_path(line, votes.together, votes.scores, strangers=votes.strangers, known=votes.known)
             left_out += _blots(line, chosen)
             if all(choice.candidate.sign for choice in chosen):
                 left_out += [_lone_sign(choice) for choice in chosen]
@@ -82,7 +84,7 @@ class Reading:
                 digit = replace(judged(choice, page, votes, line=number), before=before, place=place)
                 if candidate.number in cut and not digit.doubtful:
                     digit = replace(digit, doubtful=True, why=CUT_WHY)
-                marks.append((digit, float(votes.strangers[candidate.number])))
+                marks.append((digit, letter_logit(choice, line, float(votes.strangers[candidate.number]))))
         digits = all_ones(without_words(marks))
         return cls(tuple(digits), page.picture, model_version, tuple(signs), tuple(left_out), page.quarters)
 

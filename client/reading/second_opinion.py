@@ -6,7 +6,7 @@ client and has seen more: digits of handwriting fonts and of strokes as other ha
 letters, signs, scribbles, filled shapes, two digits taken for one. What it says of the digit is one vote beside the
 classifier's; what it says of strangers has limits in `result`, by how many of MNIST's digits exceed them.
 
-Two convolutions with stride 2 and two dense layers, in NumPy. `second_opinion.npz` is made by
+Three convolutions and two dense layers, in NumPy. `second_opinion.npz` is made by
 `python -m tools.second_opinion`.
 """
 
@@ -19,8 +19,10 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
 
-KERNELS, STRIDE = (5, 3), 2  # sides of the two convolutions' kernels
-AT_ONCE = 256  # forms: the patches of so many take 4 MB
+SIGNS = "+%$()"  # that it knows by their shape
+KERNELS, STRIDES = (5, 3, 3), (2, 1, 2)  # of the convolutions: sides, and steps
+TINY = 1e-30  # less counts as this
+AT_ONCE = 64  # forms: the patches of so many take 6 MB
 
 
 class Opinions(NamedTuple):
@@ -28,6 +30,7 @@ class Opinions(NamedTuple):
 
     digits: Floats  # float32 [n, 10], probabilities of the digits, given that it is one
     strangers: Floats  # float32 [n], logits of being none
+    signs: Floats  # float32 [n, len(SIGNS)], probabilities of the signs
 
 
 def second_opinions(forms: NDArray[np.uint8]) -> Opinions:
@@ -37,20 +40,22 @@ def second_opinions(forms: NDArray[np.uint8]) -> Opinions:
         forms: uint8 [n, 28, 28], upright, in MNIST's form.
     """
     parts = [_logits(forms[start : start + AT_ONCE]) for start in range(0, len(forms), AT_ONCE)]
-    logits = np.concatenate(parts) if parts else np.empty((0, 11), np.float32)
-    digits, stranger = logits[:, :10], logits[:, 10]
-    most = digits.max(axis=1, keepdims=True)
-    weights = np.exp(digits - most)
-    total = weights.sum(axis=1, keepdims=True)
-    return Opinions(weights / total, stranger - (most + np.log(total))[:, 0])
+    logits = np.concatenate(parts) if parts else np.empty((0, 11 + len(SIGNS)), np.float32)
+    weights = np.exp(logits - logits.max(axis=1, keepdims=True))
+    digits, others = weights[:, :10].sum(axis=1), weights[:, 10:].sum(axis=1)
+    return Opinions(
+        weights[:, :10] / np.maximum(digits, TINY)[:, None],
+        np.log(np.maximum(others, TINY)) - np.log(np.maximum(digits, TINY)),
+        weights[:, 11:] / weights.sum(axis=1, keepdims=True),
+    )
 
 
 def _logits(forms: NDArray[np.uint8]) -> Floats:
-    """[n, 11]: of the ten digits, and of none of them."""
+    """[n, 11 + len(SIGNS)]: of the ten digits, of none of them, and of the signs."""
     layers = _network()
     values: Floats = (forms.astype(np.float32) / np.float32(255))[..., None]
-    for side, (weights, biases) in zip(KERNELS, layers, strict=False):
-        values = np.maximum(_patches(values, side) @ weights + biases, 0)
+    for side, stride, (weights, biases) in zip(KERNELS, STRIDES, layers, strict=False):
+        values = np.maximum(_patches(values, side, stride) @ weights + biases, 0)
     values = values.reshape(len(forms), -1)
     for number, (weights, biases) in enumerate(layers[len(KERNELS) :], len(KERNELS)):
         values = values @ weights + biases
@@ -59,9 +64,9 @@ def _logits(forms: NDArray[np.uint8]) -> Floats:
     return values
 
 
-def _patches(maps: Floats, side: int) -> Floats:
+def _patches(maps: Floats, side: int, stride: int) -> Floats:
     """[n, h', w', side * side * c]: what each place of a convolution sees of maps [n, h, w, c]."""
-    windows = np.lib.stride_tricks.sliding_window_view(maps, (side, side), axis=(1, 2))[:, ::STRIDE, ::STRIDE]
+    windows = np.lib.stride_tricks.sliding_window_view(maps, (side, side), axis=(1, 2))[:, ::stride, ::stride]
     return np.moveaxis(windows, 3, -1).reshape(*windows.shape[:3], -1)
 
 

@@ -54,13 +54,23 @@ def _slant(ink: NDArray[np.float32]) -> float:
 
 
 def shared_columns(patch: InkPatch, others: Sequence[InkPatch], line: SignLine) -> float:
-    """The share of its width that lies over or under one body of the line."""
+    """The share of its width that lies over or under one body of the line, along the hand's slant."""
     shared = [
-        min(patch.right, other.right) - max(patch.left, other.left)
-        for other in others
-        if other.height >= BODY * line.height
+        min(patch.right, right) - max(patch.left, left)
+        for left, right in (_sides(other, patch, line) for other in others if other.height >= BODY * line.height)
     ]
-    return max(max(shared, default=0), 0) / patch.width
+    return max(max(shared, default=0.0), 0.0) / patch.width
+
+
+def _sides(body: InkPatch, patch: InkPatch, line: SignLine) -> tuple[float, float]:
+    """The columns of a body near the patch, as if all of it lay in the patch's row; its slant is taken out."""
+    if body.left > patch.right + line.height or body.right < patch.left - line.height:
+        return float(body.left), float(body.right)
+    y, x = np.nonzero(body.ink > HALF_INK)
+    if not len(y):
+        return float(body.left), float(body.right)
+    moved = body.left + x + line.slant * (body.top + y - patch.centre[1])
+    return float(moved.min()) - SOFT_EDGE, float(moved.max()) + 1 + SOFT_EDGE
 
 
 def size(patch: InkPatch) -> tuple[int, int]:

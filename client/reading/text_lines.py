@@ -33,7 +33,8 @@ LEAST_DIGIT_HEIGHT = 2  # stroke widths
 FRAGMENT_HEIGHT = 0.42  # of the digits' height: less is a part of a digit, or dirt
 FRAGMENT_INK = 1.2  # stroke widths squared: less is dirt
 LONG_REACH, SHORT_REACH, FAR = 0.5, 1.5, 0.4  # of a fragment's size; stroke widths; digit heights: see `_attach`
-SIGN_BELOW, SIGN_REACH, SIGN_SIZE = 0.15, 0.8, 1.1  # heights: a dot, dash or comma lies so far off its line and digit
+# Heights: a dot, dash or comma lies so far over or under its line, and off its digit; and is so long at most.
+SIGN_ABOVE, SIGN_BELOW, SIGN_REACH, SIGN_SIZE = 0.15, 0.4, 0.8, 1.1
 FRAGMENT_SHARE = 0.65  # of its width over or under a body, from which a fragment is part of that body
 
 # Which bodies follow each other on a line.
@@ -126,8 +127,10 @@ def _sorted_once(
     tiny = [each for each in fragments if _is_tiny(each, stroke)]
     fragments = [each for each in fragments if not _is_tiny(each, stroke)]
     lines, smaller = _of_one_size(_chained(bodies, height=height, angle=angle))
+    single = [chain[0] for chain in smaller if len(chain) == 1]  # as a long comma is
     heights = [_line_height(line) for line in lines]
-    left = smaller + [fragment for fragment in fragments if not _attach(fragment, lines, heights, stroke)]
+    left = [patch for patch in [*single, *fragments] if not _attach(patch, lines, heights, stroke)]
+    left += [patch for chain in smaller if len(chain) > 1 for patch in chain]
     lines = [
         _with_fragments_joined(signs.marked(line, line_height, angle, specks + tiny), line_height)
         for line, line_height in zip(lines, heights, strict=True)
@@ -144,12 +147,12 @@ def _sorted_once(
     return sorted(found, key=lambda line: -line.height), left
 
 
-def _of_one_size(chains: list[list[InkPatch]]) -> tuple[list[list[InkPatch]], list[InkPatch]]:
-    """The chains of the largest writing, and the patches of smaller ones, whose neighbours may be fragments to it."""
+def _of_one_size(chains: list[list[InkPatch]]) -> tuple[list[list[InkPatch]], list[list[InkPatch]]]:
+    """The chains of the largest writing, and the smaller ones, whose neighbours may be fragments to it."""
     heights = [_line_height(chain) for chain in chains]
-    large = [chain for chain, height in zip(chains, heights, strict=True) if height >= ONE_SIZE * max(heights)]
-    small = [chain for chain, height in zip(chains, heights, strict=True) if height < ONE_SIZE * max(heights)]
-    return large, [patch for chain in small for patch in chain]
+    least = ONE_SIZE * max(heights)
+    large = [chain for chain, height in zip(chains, heights, strict=True) if height >= least]
+    return large, [chain for chain, height in zip(chains, heights, strict=True) if height < least]
 
 
 def _is_tiny(patch: InkPatch, stroke: float) -> bool:
@@ -349,7 +352,7 @@ def _attach(fragment: InkPatch, lines: list[list[InkPatch]], heights: list[float
     height = heights[best]
     # A long stroke may be far off (the bar of a 5); a dot must be close, unless it stands on the line, as signs do.
     near = best_distance <= max(LONG_REACH * size, SHORT_REACH * stroke) and best_distance < FAR * height
-    level = nearest.top - SIGN_BELOW * height < fragment.centre[1] < nearest.bottom + SIGN_BELOW * height
+    level = nearest.top - SIGN_ABOVE * height < fragment.centre[1] < nearest.bottom + SIGN_BELOW * height
     if near or (level and best_distance < SIGN_REACH * height and size < SIGN_SIZE * height):
         lines[best].append(fragment)
         return True

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from .best_path import LEAST_PROBABILITY, USUAL_SCORE, Costs
+from .best_path import LEAST_PROBABILITY, Costs
 from .mnist_form import SIDE, upright
 from .page import VIEWS, Page
 from .votes import votes_on
@@ -35,7 +35,8 @@ ENOUGH_WHOLE = 4  # components, beside which parts of others have no say
 LEAST_HEIGHT = 0.4  # of the line's: lower marks are signs, or parts
 LEAST_MARKS = 4  # of fewer a turn is not told
 # Nats of cost, and share of the cost as it lies, that are worth a second reading.
-LEAST_GAIN, LEAST_SHARE = 0.25, 0.68
+LEAST_GAIN, LEAST_SHARE = 1.0, 0.8
+STRANGER, MOST_LOGIT = 0.3, 8.0  # cost of a logit of being no digit; more count as so many
 
 
 class Marks(NamedTuple):
@@ -82,15 +83,15 @@ def best_position(marks: Marks, probabilities: NDArray[np.floating]) -> Position
     if marks.number < LEAST_MARKS:
         return AS_IT_LIES
     votes = votes_on(marks.images, probabilities, opinion=OPINION)
-    costs = _costs(votes.together, votes.scores).reshape(len(POSITIONS), marks.number).sum(axis=1)
+    costs = _costs(votes.together, votes.strangers).reshape(len(POSITIONS), marks.number).sum(axis=1)
     best = int(np.argmin(costs))
     return POSITIONS[best] if costs[best] < min(costs[0] - LEAST_GAIN, LEAST_SHARE * costs[0]) else AS_IT_LIES
 
 
-def _costs(probabilities: Floats, scores: Floats) -> Floats:
-    """[n]: what a mark costs as a digit, as on a path (`best_path.candidate_cost`) without regard to its line."""
-    labels = probabilities.argmax(axis=1)
-    rows = np.arange(len(labels))
-    doubt = -np.log(np.maximum(probabilities[rows, labels], LEAST_PROBABILITY))
-    strange = np.maximum(scores[rows, labels] - USUAL_SCORE, 0.0) ** 2
-    return Costs().doubt * doubt + Costs().outlier * strange
+def _costs(probabilities: Floats, strangers: Floats) -> Floats:
+    """[n]: what a mark costs as a digit: by the classifier's doubt, and by how like no digit it is.
+
+    Novelty (`novelty`) has no say: many fonts' and hands' digits are as far from MNIST's as MNIST's on their heads are.
+    """
+    doubt = -np.log(np.maximum(probabilities.max(axis=1), LEAST_PROBABILITY))
+    return Costs().doubt * doubt + STRANGER * np.clip(strangers, 0.0, MOST_LOGIT)

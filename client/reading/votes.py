@@ -15,7 +15,8 @@ Floats = NDArray[np.float64]
 # Of the second opinion's probability, from which a shape is known for a digit's, however unlike MNIST's it is; and the
 # outlier score that such a shape has at most: unusual, and not marked.
 KNOWN, OF_OTHER_HANDS = 0.97, 1.0
-OPINION = 0.25  # the second opinion's share of the vote
+# The second opinion's share of the vote, if it does not know the shape and if it surely does.
+OPINION, SURE_OPINION = 0.25, 0.6
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -26,6 +27,8 @@ class Votes:
     together: Floats  # float64 [n, 10], the classifier's mean and the second opinion, weighed
     scores: Floats  # float64 [n, 10], outlier scores (`novelty`) of what the second opinion does not know well
     strangers: Floats  # float64 [n], logits of being no digit (`second_opinion`)
+    signs: Floats  # float64 [n, len(second_opinion.SIGNS)], probabilities of the signs
+    known: Floats  # float64 [n, 10], the second opinion's probabilities of the digits, among all that it knows
 
 
 def votes_on(images: NDArray[np.uint8], probabilities: NDArray[np.floating[Any]], *, opinion: float = OPINION) -> Votes:
@@ -34,7 +37,7 @@ def votes_on(images: NDArray[np.uint8], probabilities: NDArray[np.floating[Any]]
     Args:
         images: uint8 [VIEWS * n, 28, 28], the views of each.
         probabilities: float [VIEWS * n, 10], the classifier's.
-        opinion: the second opinion's share of the vote.
+        opinion: the second opinion's share of the vote on shapes that it does not know.
     """
     upright_views = images[VIEWS - 1 :: VIEWS]
     opinions = second_opinions(upright_views)
@@ -42,7 +45,9 @@ def votes_on(images: NDArray[np.uint8], probabilities: NDArray[np.floating[Any]]
     each = np.concatenate([views, opinions.digits[:, None].astype(np.float64)], axis=1)
     scores = outlier_scores(upright_views).astype(np.float64)
     no_stranger = 1 / (1 + np.exp(np.clip(opinions.strangers, -30, 30)))
-    surely = opinions.digits * no_stranger[:, None]
+    surely = (opinions.digits * no_stranger[:, None]).astype(np.float64)
     scores = np.where(surely > KNOWN, np.minimum(scores, OF_OTHER_HANDS), scores)
-    together = (1 - opinion) * views.mean(axis=1) + opinion * each[:, VIEWS]
-    return Votes(each, together, scores, opinions.strangers.astype(np.float64))
+    share = opinion + (SURE_OPINION - opinion) * surely.max(axis=1, initial=0.0, keepdims=True)
+    together = (1 - share) * views.mean(axis=1) + share * each[:, VIEWS]
+    strangers, signs = opinions.strangers.astype(np.float64), opinions.signs.astype(np.float64)
+    return Votes(each, together, scores, strangers, signs, surely)

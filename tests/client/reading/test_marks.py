@@ -10,6 +10,7 @@ from inkling.client.reading.marks import MANY_ONES, all_ones, doubtful_cuts
 from inkling.client.reading.page import VIEWS, Page, PageLine, find_digits
 from inkling.client.reading.result import Reading
 from inkling.client.reading.rounds import read_page
+from inkling.client.reading.second_opinion import SIGNS
 from inkling.client.reading.votes import Votes
 from tests.client.reading.made_up import candidate, strokes, sure_of
 
@@ -22,9 +23,9 @@ def chosen_of(*extents):
 
 def votes_for(*labels):
     together = np.stack([sure_of(label) for label in labels])
-    return Votes(
-        np.repeat(together[:, None], VIEWS + 1, axis=1), together, np.zeros(together.shape), np.zeros(len(labels))
-    )
+    nothing = np.zeros(together.shape)
+    signs = np.zeros((len(labels), len(SIGNS)))
+    return Votes(np.repeat(together[:, None], VIEWS + 1, axis=1), together, nothing, nothing[:, 0], signs, nothing)
 
 
 @pytest.mark.parametrize(

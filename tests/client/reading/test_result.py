@@ -48,7 +48,7 @@ def test_a_low_probability_is_marked_with_both_choices(seven):
     probabilities[[7, 1]] = 0.6, 0.4
     reading = read_with(page_of(candidate(0, 1, 0), images=seven), probabilities)
     assert reading.text == "7" and not reading.confident
-    assert reading.marks() == ["line 1, digit 1 (7): looks like 7 or 1 (0.70 / 0.30)"]  # by a quarter
+    assert reading.marks() == ["line 1, digit 1 (7): looks like 7 or 1 (0.84 / 0.16)"]  # by the second opinion
 
 
 def test_views_that_disagree_are_marked(seven):

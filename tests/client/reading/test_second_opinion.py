@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from inkling.client.reading.marks import DOUBTFUL_LOGIT, NO_DIGIT_LOGIT
-from inkling.client.reading.second_opinion import AT_ONCE, second_opinions
+from inkling.client.reading.second_opinion import AT_ONCE, SIGNS, second_opinions
 from tools import second_opinion
 
 
@@ -30,6 +30,11 @@ def test_most_drawings_are_no_digits(random):
     assert (second_opinions(second_opinion.drawings(200, random)).strangers > DOUBTFUL_LOGIT).mean() > 0.8
 
 
+def test_a_plus_sign_is_known_by_its_shape(random):
+    signs = second_opinions(second_opinion.plus_signs(100, random)).signs
+    assert (signs[:, SIGNS.index("+")] > 0.5).mean() > 0.9
+
+
 def test_two_digits_are_not_one(random):
     assert (second_opinions(second_opinion.pairs("test", 200, random)).strangers > DOUBTFUL_LOGIT).mean() > 0.9
 
@@ -51,13 +56,13 @@ def test_of_no_forms_there_are_no_opinions():
 
 def test_the_network_computes_what_keras_does():
     keras = pytest.importorskip("keras")
-    layers = [keras.layers.Conv2D(4, 5, strides=2, activation="relu"), keras.layers.Conv2D(6, 3, strides=2)]
+    layers = [keras.layers.Conv2D(4, 5, strides=2, activation="relu"), keras.layers.Conv2D(6, 3, strides=1)]
     from inkling.client.reading.second_opinion import _patches
 
     maps = np.random.default_rng(1).random((2, 28, 28, 1), np.float32)
     model = keras.Sequential([keras.Input((28, 28, 1)), *layers])
     (weights, biases), (more, others) = (layer.get_weights() for layer in layers)
-    hidden = np.maximum(_patches(maps, 5) @ weights.reshape(-1, 4) + biases, 0)
+    hidden = np.maximum(_patches(maps, 5, 2) @ weights.reshape(-1, 4) + biases, 0)
     np.testing.assert_allclose(
-        _patches(hidden, 3) @ more.reshape(-1, 6) + others, model(maps).numpy(), rtol=1e-4, atol=1e-5
+        _patches(hidden, 3, 1) @ more.reshape(-1, 6) + others, model(maps).numpy(), rtol=1e-4, atol=1e-5
     )

@@ -38,6 +38,14 @@ def test_each_sign_is_told(sign, slant):
     assert signs_of(line_with(SIGNS[sign], slant=slant)) == ["", "", sign, "", ""]
 
 
+def test_a_comma_may_hang_below_its_line():
+    assert signs_of(line_with([[(0.1, 1.0), (0.0, 1.4)]])) == ["", "", ",", "", ""]
+
+
+def test_a_colon_is_told_beside_digits_that_lean_over_it():
+    assert signs_of(line_with(SIGNS[":"], slant=0.5)) == ["", "", ":", "", ""]
+
+
 def moved(strokes, by):
     return [[(x + by, y) for x, y in stroke] for stroke in strokes]
 

@@ -241,3 +241,13 @@ def test_a_ring_is_not_filled_even_where_half_the_page_is_in_shadow():
     shadow = np.where(np.arange(400) > 200, 0.6, 1.0)[None, :, None]
     found = find_lines(find_ink((np.asarray(ring) * shadow).astype(np.uint8)))
     assert not any(stray.why == "a filled shape" for stray in found.strays)
+
+
+def test_a_ring_is_not_filled_however_near_its_neighbours_are():
+    ring = Image.new("RGB", (400, 200), "white")
+    draw = ImageDraw.Draw(ring)
+    draw.ellipse((150, 50, 230, 150), outline="black", width=14)
+    for left in (136, 236):
+        draw.rectangle((left, 50, left + 10, 150), fill="black")
+    found = find_lines(find_ink(np.asarray(ring)))
+    assert not any(stray.why == "a filled shape" for stray in found.strays)
