@@ -355,10 +355,11 @@ def fast() -> TrainConfig:
     return dataclasses.replace(
         quick(),
         recipe="fast",
-        epochs=12,
+        epochs=16,
         global_batch_size=1024,
         learning_rate=8e-3,
         warmup_epochs=1.0,
+        plain_epochs=2,
         average_decay=0.985,
         precision="bfloat16",
         checkpoint_every_steps=10_000,
