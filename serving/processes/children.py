@@ -24,11 +24,19 @@ class Child:
     process: asyncio.subprocess.Process
     line: Line
     series_file: int
-    started: float  # by time.monotonic
     has_spoken: bool = False
-    serves: bool = False
+    serves_since: float | None = None  # by time.monotonic; None: it does not yet
     missing: Mapping[str, str] = field(default_factory=dict)  # models that it has no available version of
     failure: str = ""  # why it does not start
+
+    @property
+    def serves(self) -> bool:
+        """Whether it has loaded its first models."""
+        return self.serves_since is not None
+
+    def served_s(self) -> float:
+        """How long it has served, or did, if it has just ended."""
+        return time.monotonic() - self.serves_since if self.serves_since is not None else 0.0
 
     def kill(self) -> None:
         """End it at once."""
@@ -66,7 +74,7 @@ async def start_child(module: str, start: Start, files: Sequence[int]) -> Child:
         )
     line = await Line.over(ours)
     line.send(start)
-    return Child(start.index, process, line, start.series_file, time.monotonic())
+    return Child(start.index, process, line, start.series_file)
 
 
 def memory_file(name: str) -> int:
@@ -80,9 +88,9 @@ class Pauses:
     def __init__(self) -> None:
         self.in_a_row = 0
 
-    def next(self, lasted_s: float) -> float:
-        """The pause in seconds after a process that has lasted for `lasted_s`."""
-        self.in_a_row = self.in_a_row + 1 if lasted_s < STEADY_S else 1
+    def next(self, served_s: float) -> float:
+        """The pause in seconds after a process that has served for `served_s`."""
+        self.in_a_row = self.in_a_row + 1 if served_s < STEADY_S else 1
         if self.in_a_row == 1:
             return 0.0
         return float(min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2 ** (self.in_a_row - 2)))

@@ -154,17 +154,17 @@ class Supervisor:
             await self._pause(child, pauses)
 
     async def _pause(self, child: Child, pauses: Pauses) -> None:
-        lasted_s = time.monotonic() - child.started
-        pause_s = pauses.next(lasted_s)
+        served_s = child.served_s()
+        pause_s = pauses.next(served_s)
         how = child.failure or child.end()
-        row = f", the {pauses.in_a_row}th time in a row" if pauses.in_a_row > 1 else ""
+        row = f", {pauses.in_a_row} times in a row" if pauses.in_a_row > 1 else ""
         when = f"in {pause_s:g} s" if pause_s else "at once"
         logger.error(
-            "process %d (pid %d) %s after %.0f s%s; another takes its place %s",
+            "process %d (pid %d) %s after %.0f s in service%s; another takes its place %s",
             child.index,
             child.process.pid,
             how,
-            lasted_s,
+            served_s,
             row,
             when,
         )
@@ -228,7 +228,7 @@ class Supervisor:
                 child.line.send(Counts(number, self._counted()))
 
     def _loaded(self, child: Child) -> None:
-        child.serves = True
+        child.serves_since = time.monotonic()
         if self._has_served:
             logger.info("process %d (pid %d) serves", child.index, child.process.pid)
             child.line.send(Serve())
