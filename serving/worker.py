@@ -4,6 +4,7 @@ import contextlib
 import ctypes
 import logging
 import os
+import select
 import signal
 import socket
 import sys
@@ -36,6 +37,8 @@ def main() -> int:
     """One of several processes: serve as the supervisor says at the other end of the line, a descriptor's number."""
     line = socket.socket(fileno=int(sys.argv[1]))
     _end_with_the_supervisor()
+    if _has_hung_up(line):  # before it was to be told
+        return WITHOUT_SUPERVISOR
     try:
         start: Start = read_first(line)
     except EOFError:
@@ -48,6 +51,13 @@ def _end_with_the_supervisor() -> None:
     """Have the system kill this process when its parent ends, however it does; the line tells it too, but later."""
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _has_hung_up(line: socket.socket) -> bool:
+    """Whether the other end has gone, whatever it has sent before."""
+    poll = select.poll()
+    poll.register(line)
+    return any(event & select.POLLHUP for _, event in poll.poll(0))
 
 
 if __name__ == "__main__":
