@@ -1,6 +1,5 @@
 """`python -m serving`: read the flags, then serve, hand over to the real binary, or change versions."""
 
-import contextlib
 import dataclasses
 import difflib
 import logging
@@ -12,18 +11,18 @@ from importlib import metadata
 from pathlib import Path
 from typing import NoReturn
 
-from . import flags
+from . import flags, worker
 from .config.memory import memory_limit, within_memory
 from .config.models import model_names
 from .flags import FlagError, Parsed, ServerConfig
+from .processes import supervisor
+from .processes.number import choose
 
 logger = logging.getLogger(__name__)
 
 BINARY = "tensorflow_model_server"
 DEFAULT_MODELS = "models"
 DEFAULT_REST_PORT = 8501
-LOG_LEVEL = "TF_CPP_MIN_LOG_LEVEL"  # of TensorFlow; 0 shows all lines
-NVIDIA_DRIVER = "/dev/nvidiactl"
 BAD_FLAGS = 255  # what -1 is as an exit code
 VERY_NEAR = 0.85  # a flag's name and what was typed: one or two letters apart
 
@@ -103,14 +102,14 @@ def _serve(parsed: Parsed) -> int:
         if "rest_api_port" not in parsed.given:
             config = dataclasses.replace(config, rest_api_port=DEFAULT_REST_PORT)
         logger.info("serving %s from %s on gRPC %d and REST %d", names, folder, config.port, config.rest_api_port)
-    with contextlib.nullcontext() if os.environ.get(LOG_LEVEL) == "0" else logs.stderr_silenced():
-        os.environ.setdefault(LOG_LEVEL, "2")  # its errors only; TensorFlow reads it once, when it is imported
-        from . import server  # it imports TensorFlow, which takes seconds: not for a bad flag
-
-        num_gpus = server.num_gpus()  # TensorFlow's look for GPUs prints errors where there are none
-    if not num_gpus and Path(NVIDIA_DRIVER).exists():
-        logger.warning("TensorFlow sees no GPU, though this machine has one; %s=0 shows what it says", LOG_LEVEL)
-    return server.run(config, folder)
+    try:
+        number = choose(config, folder)
+    except FlagError as error:
+        print(error, file=sys.stderr)
+        return BAD_FLAGS
+    if number > 1:
+        return supervisor.run(config, folder, number)
+    return worker.run(config, folder)
 
 
 def _binary(config: ServerConfig) -> str | None:

@@ -114,6 +114,7 @@ class ServerConfig:
     log_format: str = flag("text", "text or json")
 
     # How it runs.
+    num_processes: str = flag("1", "processes that serve together on the same ports; auto: by cores and models")
     drain_seconds: float = flag(30.0, "seconds after SIGTERM to finish what was accepted")
     engine: str = flag(
         "embedded", "embedded, tensorflow_model_server (the binary on the PATH), or auto (the binary if there is one)"
@@ -135,6 +136,8 @@ class ServerConfig:
         for name, choices in CHOICES.items():
             if getattr(self, name) not in choices:
                 raise FlagError(f"--{name}={getattr(self, name)} is not usable: expected one of {', '.join(choices)}")
+        if self.num_processes != "auto" and not re.fullmatch("[1-9][0-9]{0,2}", self.num_processes):
+            raise FlagError(f"--num_processes={self.num_processes} is not usable: expected 1 to 999, or auto")
         for pair in self.grpc_channel_arguments.split(","):
             if pair.strip() and not _is_channel_argument(pair.strip()):
                 raise FlagError(
@@ -232,6 +235,7 @@ OURS = ACCESS | frozenset(
         "grpc_max_pending_mb",
         "log_format",
         "max_queued_requests",
+        "num_processes",
         "request_log_file",
         "request_log_max_files",
         "request_log_max_mb",

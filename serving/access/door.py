@@ -17,7 +17,7 @@ from .audit import AuditLog, Entry
 from .callers import HOW, NOBODY, Caller, Refusal, UnknownKey, forbidden, unauthenticated
 from .jwks import RemoteKeys
 from .keys import KeyFile
-from .limits import Limiter
+from .limits import Accounts, Limiter
 from .rights import Right
 from .watched import WatchedFile
 
@@ -74,6 +74,7 @@ class Door:
         audit: AuditLog | None = None,
         remote_keys: RemoteKeys[Any] | None = None,
         files: tuple[WatchedFile[Any], ...] = (),
+        accounts: Accounts | None = None,
     ) -> None:
         """A door.
 
@@ -83,13 +84,14 @@ class Door:
             audit: where administration is written down.
             remote_keys: of the tokens' issuer, if they are at a URL.
             files: those that are looked at again and again.
+            accounts: of callers; None: in this process's memory.
         """
         self._policy = policy
         self._events = events
         self._audit = audit
         self._remote_keys = remote_keys
         self._files = files
-        self._limiter = Limiter()
+        self._limiter = Limiter(accounts=accounts)
 
     async def admit(self, call: Call, credential: str | None) -> Caller:
         """Who calls, once it is known that they may.

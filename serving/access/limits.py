@@ -3,10 +3,13 @@
 A caller that has limits of its own is counted whichever connection, transport or protocol it comes by.
 """
 
+import contextlib
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from typing import Protocol
 
 from .callers import Caller, Limits, too_many
 
@@ -22,6 +25,11 @@ class Account:
     filled_at: float
     in_hand: int = 0
 
+    @classmethod
+    def full(cls, limits: Limits, now: float) -> "Account":
+        """One of which nothing has been taken."""
+        return cls(max(1.0, limits.requests_per_second), now)
+
     def take(self, limits: Limits, now: float) -> float:
         """Take one token; returns the seconds until there is one, 0 if there was."""
         rate = limits.requests_per_second
@@ -33,12 +41,40 @@ class Account:
         return 0.0
 
 
+class Accounts(Protocol):
+    """The accounts of a server's callers."""
+
+    def use(self, caller: Caller, now: float) -> AbstractContextManager[Account]:
+        """The account of `caller`, a full one if there was none; changes count when the block is left."""
+
+
+class OwnAccounts:
+    """Accounts in this process's memory."""
+
+    def __init__(self) -> None:
+        self._accounts: dict[tuple[str, str], Account] = {}
+
+    @contextlib.contextmanager
+    def use(self, caller: Caller, now: float) -> Iterator[Account]:
+        """The account of `caller`."""
+        key = caller.kind, caller.name
+        if (account := self._accounts.get(key)) is None:
+            if len(self._accounts) >= MAX_CALLERS:
+                self._forget()
+            account = self._accounts[key] = Account.full(caller.limits, now)
+        yield account
+
+    def _forget(self) -> None:
+        for key in [key for key, account in self._accounts.items() if not account.in_hand]:
+            del self._accounts[key]
+
+
 class Limiter:
     """Holds callers to their limits."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic, accounts: Accounts | None = None) -> None:
         self._clock = clock
-        self._accounts: dict[tuple[str, str], Account] = {}
+        self._accounts = accounts or OwnAccounts()
 
     def spend(self, caller: Caller) -> None:
         """Count one request of `caller`'s.
@@ -47,7 +83,8 @@ class Limiter:
         """
         if not caller.limits.requests_per_second:
             return
-        wait_s = self._account(caller).take(caller.limits, self._clock())
+        with self._accounts.use(caller, self._clock()) as account:
+            wait_s = account.take(caller.limits, self._clock())
         if wait_s:
             raise too_many(
                 f"{caller.name} may send {caller.limits.requests_per_second:g} requests a second; wait {wait_s:.2g} s",
@@ -61,28 +98,16 @@ class Limiter:
         Raises: Refusal RESOURCE_EXHAUSTED if there are too many; then there is nothing to end.
         """
         limit = caller.limits.concurrent_requests
-        account = self._account(caller)
-        if limit and account.in_hand >= limit:
-            raise too_many(
-                f"{caller.name} has {account.in_hand} requests in hand and may have {limit}; wait for one to end",
-                caller,
-                retry_after_s=BUSY_RETRY_S,
-            )
-        account.in_hand += 1
+        with self._accounts.use(caller, self._clock()) as account:
+            if limit and account.in_hand >= limit:
+                raise too_many(
+                    f"{caller.name} has {account.in_hand} requests in hand and may have {limit}; wait for one to end",
+                    caller,
+                    retry_after_s=BUSY_RETRY_S,
+                )
+            account.in_hand += 1
 
     def end(self, caller: Caller) -> None:
         """What `begin` has counted has ended."""
-        self._account(caller).in_hand -= 1
-
-    def _account(self, caller: Caller) -> Account:
-        key = caller.kind, caller.name
-        if (account := self._accounts.get(key)) is None:
-            if len(self._accounts) >= MAX_CALLERS:
-                self._forget()
-            account = Account(max(1.0, caller.limits.requests_per_second), self._clock())
-            self._accounts[key] = account
-        return account
-
-    def _forget(self) -> None:
-        for key in [key for key, account in self._accounts.items() if not account.in_hand]:
-            del self._accounts[key]
+        with self._accounts.use(caller, self._clock()) as account:
+            account.in_hand -= 1

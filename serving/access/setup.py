@@ -12,11 +12,17 @@ from .audit import AuditLog
 from .callers import Limits
 from .door import Door, Policy
 from .jwks import RemoteKeys
+from .limits import Accounts
 from .watched import WatchedFile
 
 
-def make_door(config: ServerConfig, events: ServerEvents) -> Door | None:
+def make_door(config: ServerConfig, events: ServerEvents, accounts: Accounts | None = None) -> Door | None:
     """The door; None if no flag asks for one.
+
+    Args:
+        config: the flags.
+        events: is told of refusals.
+        accounts: of callers; None: in this process's memory.
 
     Raises: ServingError if flags do not go together or a file is not usable; OSError for the audit log's.
     """
@@ -37,7 +43,7 @@ def make_door(config: ServerConfig, events: ServerEvents) -> Door | None:
     remote = issuer_keys if isinstance(issuer_keys, RemoteKeys) else None
     files = tuple(file for file in (predictors, admins, issuer_keys) if isinstance(file, WatchedFile))
     audit = AuditLog(config.audit_log_file) if config.audit_log_file else None
-    return Door(policy, events=events, audit=audit, remote_keys=remote, files=files)
+    return Door(policy, events=events, audit=audit, remote_keys=remote, files=files, accounts=accounts)
 
 
 def _check(config: ServerConfig) -> None:

@@ -203,6 +203,7 @@ def make_server(
     max_concurrent_rpcs: int,
     max_message_bytes: int = MAX_MESSAGE_BYTES,
     interceptors: Sequence[grpc.aio.ServerInterceptor] = (),
+    shares_port: bool = False,
 ) -> grpc.aio.Server:
     """A server without ports.
 
@@ -211,6 +212,7 @@ def make_server(
         max_concurrent_rpcs: RPCs held at once.
         max_message_bytes: of a request, if that is more than gRPC's own default and less than its maximum.
         interceptors: what stands before all services: the door.
+        shares_port: with other processes of the server.
     """
     options: list[tuple[str, int | str]] = [
         ("grpc.max_receive_message_length", min(MAX_MESSAGE_BYTES, max(LEAST_MESSAGE_BYTES, max_message_bytes))),
@@ -222,7 +224,8 @@ def make_server(
         # ours are refused with a reason. One that waits to be seen takes 10 kB.
         ("grpc.server.max_pending_requests", MAX_PENDING_REQUESTS),
         ("grpc.server.max_pending_requests_hard_limit", MAX_PENDING_REQUESTS),
-        ("grpc.so_reuseport", 0),  # or a second server on the same port would start, and take half the requests
+        # Or a second server on the same port would start, and take half the requests.
+        ("grpc.so_reuseport", int(shares_port)),
         *parse_arguments(arguments),
     ]
     return grpc.aio.server(options=options, maximum_concurrent_rpcs=max_concurrent_rpcs, interceptors=interceptors)

@@ -29,18 +29,20 @@ TEXT_FORMAT = "%(asctime)s.%(msecs)03d %(levelname)s %(name)s: %(message)s"
 USABLE_ID = re.compile(r"[\x21-\x7e]{1,128}")
 COMPLAINT_INTERVAL_S = 60.0  # between two lines about the same trouble
 OUT_OF_RESOURCES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
-RESERVED = frozenset({"time", "severity", "logger", "message", "request_id", "exception"})
+RESERVED = frozenset({"time", "severity", "logger", "message", "process", "request_id", "exception"})
 
 
-def configure(log_format: str) -> None:
+def configure(log_format: str, *, process: int | None = None) -> None:
     """Send the log to standard error.
 
     Args:
         log_format: `text` or `json`.
+        process: the number of this one among several, which lines then have; None: they have none.
     """
     handler = logging.StreamHandler(sys.stderr)
-    text = logging.Formatter(TEXT_FORMAT, "%Y-%m-%d %H:%M:%S")
-    handler.setFormatter(JsonFormatter() if log_format == "json" else text)
+    mark = "" if process is None else f"[{process}] "
+    text = logging.Formatter(mark + TEXT_FORMAT, "%Y-%m-%d %H:%M:%S")
+    handler.setFormatter(JsonFormatter(process) if log_format == "json" else text)
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.INFO)
@@ -83,12 +85,17 @@ def quieten_accept_errors() -> Callable[[asyncio.AbstractEventLoop, dict[str, An
 class JsonFormatter(logging.Formatter):
     """One JSON object a line: time, severity, logger, message, and what the event has to say."""
 
+    def __init__(self, process: int | None = None) -> None:
+        super().__init__()
+        self._process = {} if process is None else {"process": process}
+
     def format(self, record: logging.LogRecord) -> str:
         entry: dict[str, Any] = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "severity": record.levelname,
             "logger": record.name,
             "message": record.getMessage(),
+            **self._process,
         }
         if identifier := request_id.get():
             entry["request_id"] = identifier

@@ -71,6 +71,7 @@ class Backend:
     metrics: Metrics
     v2: V2Service | None = None  # None: without the Open Inference Protocol
     offload: Offload = field(default_factory=Offload)
+    num_processes: int = 1  # that share the limit of all bodies together
 
 
 class RestApi:
@@ -86,14 +87,14 @@ class RestApi:
         self._timeout_s = config.rest_api_timeout_in_ms / 1e3 if config.rest_api_timeout_in_ms > 0 else None
         self._max_depth = config.rest_api_max_json_depth
         self._cors = CORS_HEADERS if config.rest_api_enable_cors_support else {}
-        self._bodies = BodyReader(config.rest_api_max_body_mb * 10**6)
+        self._bodies = BodyReader(config.rest_api_max_body_mb * 10**6, num_processes=backend.num_processes)
         self._v2 = self._make_v2(backend.v2) if backend.v2 is not None else None
 
     async def respond(self, request: web.BaseRequest) -> web.StreamResponse:
         """The response to any request."""
         path = path_of(request)
         if path == self._metrics_path:
-            return web.Response(body=self._metrics.exposition(), headers={"Content-Type": "text/plain"})
+            return web.Response(body=await self._metrics.page(), headers={"Content-Type": "text/plain"})
         if path == "/healthz":
             return web.Response(text="ok\n")
         if path == "/readyz":
@@ -182,20 +183,21 @@ class RestApi:
 
     async def _serve(self, request: web.BaseRequest, target: Target) -> bytes:
         if not target.verb:
-            return self._describe(target)
+            return await self._describe(target)
         async with self._bodies.read(request) as body:
             size = json_size(body)
             document = await self._offload.run(partial(parse_long_object, body), size=size)
             async with time_limit(self._timeout_s, TIMEOUT_FLAG):
                 return await self._infer(target, document, size=size)
 
-    def _describe(self, target: Target) -> bytes:
+    async def _describe(self, target: Target) -> bytes:
         if not target.model_name:
             raise invalid_argument("Missing model name in request.")
         if target.metadata:
             request = GetModelMetadataRequest(model_spec=target.model_spec(), metadata_field=["signature_def"])
             return responses.metadata(self._predictions.get_model_metadata(request))
-        return responses.status(self._models.get_model_status(GetModelStatusRequest(model_spec=target.model_spec())))
+        status = await self._models.get_model_status(GetModelStatusRequest(model_spec=target.model_spec()))
+        return responses.status(status)
 
     async def _infer(self, target: Target, document: Document, *, size: int) -> bytes:
         signature = signature_name(document)
@@ -278,7 +280,12 @@ class RestServer:
 
 
 async def start(
-    config: ServerConfig, backend: Backend, monitoring: MonitoringConfig | None = None, guard: Guard | None = None
+    config: ServerConfig,
+    backend: Backend,
+    monitoring: MonitoringConfig | None = None,
+    guard: Guard | None = None,
+    *,
+    shares_port: bool = False,
 ) -> RestServer:
     """Serve HTTP on `config.rest_api_port`, on all addresses; 0: on any free port.
 
@@ -287,6 +294,7 @@ async def start(
         backend: what is behind the API.
         monitoring: where the metrics' page is; None for nowhere.
         guard: the door before the API, and TLS; None without.
+        shares_port: with other processes of the server.
 
     Raises: OSError if the port is in use.
     """
@@ -302,14 +310,14 @@ async def start(
     runner = web.ServerRunner(server)
     await runner.setup()
     tls = guard.tls if guard else None
-    site = web.TCPSite(runner, "0.0.0.0", config.rest_api_port, backlog=1024, reuse_address=True, ssl_context=tls)
+    open_port = partial(web.TCPSite, runner, backlog=1024, reuse_address=True, reuse_port=shares_port, ssl_context=tls)
     try:
-        await site.start()
+        await open_port("0.0.0.0", config.rest_api_port).start()
     except OSError:
         await runner.cleanup()
         raise
     port = runner.addresses[0][1]
     with contextlib.suppress(OSError):  # localhost is ::1 first; a machine without IPv6 does without
-        await web.TCPSite(runner, "::", port, backlog=1024, reuse_address=True, ssl_context=tls).start()
+        await open_port("::", port).start()
     logger.info("REST API on %s://localhost:%d", "http" if tls is None else "https", port)
     return RestServer(server, runner, port)

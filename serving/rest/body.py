@@ -51,14 +51,15 @@ class BodyTooLarge(ServingError):
 class BodyReader:
     """Reads bodies within one budget."""
 
-    def __init__(self, max_bytes: int) -> None:
+    def __init__(self, max_bytes: int, *, num_processes: int = 1) -> None:
         """A reader with its whole budget.
 
         Args:
             max_bytes: of the largest body, after decompression; all bodies together may take twice that.
+            num_processes: that read bodies; each may read one of the largest at least.
         """
         self._max_bytes = max_bytes
-        self._budget = 2 * max_bytes
+        self._budget = max(max_bytes, 2 * max_bytes // num_processes)
         self._held = 0
 
     @contextlib.asynccontextmanager

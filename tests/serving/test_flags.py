@@ -69,6 +69,7 @@ def test_unknown_arguments_are_named_and_passed_over():
         ("--grpc_channel_arguments=a=1,b", "'b' is not key=value"),
         ("--grpc_channel_arguments=a=4294967296", "its number does not fit in 32 bits"),
         ("--enable_batching=maybe", "expected true or false"),
+        ("--num_processes=0", "expected 1 to 999, or auto"),
         ("--engine=other", "expected one of embedded, tensorflow_model_server, auto"),
         ("--request_log_sampling_rate=2", "expected 0.0 to 1.0"),
         ("--model_name", "--model_name needs a value"),

@@ -86,4 +86,4 @@ def test_counting_many_callers_forgets_none_that_has_something_in_hand(limiter, 
         limiter.spend(caller(f"c{number}", rate=1))
     with pytest.raises(Refusal):
         limiter.begin(busy)
-    assert len(limiter._accounts) <= 4
+    assert len(limiter._accounts._accounts) <= 4

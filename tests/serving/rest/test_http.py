@@ -86,7 +86,7 @@ class Services:
                 raise
         return {"y": inputs["x"] * 2}
 
-    def get_model_status(self, request):
+    async def get_model_status(self, request):
         response = GetModelStatusResponse()
         response.model_version_status.add(version=1, state=ModelVersionStatus.AVAILABLE)
         return response
