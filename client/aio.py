@@ -9,6 +9,7 @@ import grpc
 import grpc.aio
 from numpy.typing import ArrayLike
 
+from . import tracing
 from .errors import DeadlineExceeded, InklingError, InvalidInput
 from .operations import Operations
 from .operations.effects import Operation, Pause, SendAll, T, Work
@@ -170,6 +171,10 @@ class AsyncClient:
     async def _drive(self, operation: Operation[T]) -> T:
         """Perform an operation's effects one by one, and return its result."""
         self._check_loop()
+        with tracing.operation(operation):
+            return await self._drive_untraced(operation)
+
+    async def _drive_untraced(self, operation: Operation[T]) -> T:
         try:
             effect = next(operation)
             while True:
@@ -190,11 +195,15 @@ class AsyncClient:
             case Pause():
                 return await asyncio.sleep(effect.seconds)
             case Work():
-                return await asyncio.to_thread(effect.function)
+                with tracing.work(effect.name):
+                    return await asyncio.to_thread(effect.function)
 
     async def _send(self, call: Call) -> Any:
         stubs = self._stubs or await self._open(call)
-        arguments = call_arguments(self.settings, call)
+        with tracing.rpc(call.rpc.path, self.settings.server) as span:
+            return await self._send_by(stubs, call, call_arguments(self.settings, call, span.headers))
+
+    async def _send_by(self, stubs: dict[Rpc, Any], call: Call, arguments: dict[str, Any]) -> Any:
         self._under_way += 1
         try:
             response = await stubs[call.rpc](call.request, **arguments)

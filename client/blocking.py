@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self, Unpack
 import grpc
 from numpy.typing import ArrayLike
 
+from . import tracing
 from .errors import InklingError, InvalidInput
 from .operations import Operations
 from .operations.effects import Operation, Pause, SendAll, T, Work
@@ -217,6 +218,10 @@ class Client:
 
     def _drive(self, operation: Operation[T]) -> T:
         """Perform an operation's effects one by one, and return its result."""
+        with tracing.operation(operation):
+            return self._drive_untraced(operation)
+
+    def _drive_untraced(self, operation: Operation[T]) -> T:
         try:
             effect = next(operation)
             while True:
@@ -237,21 +242,23 @@ class Client:
             case Pause():
                 return time.sleep(effect.seconds)
             case Work():
-                return effect.function()
+                with tracing.work(effect.name):
+                    return effect.function()
 
     def _send(self, call: Call) -> Any:
         stubs = self._stubs or self._open(call)
-        arguments = call_arguments(self.settings, call)
-        try:
-            response = stubs[call.rpc](call.request, **arguments)
-        except (grpc.RpcError, ValueError) as error:
-            raise self._failure(error, call) from error
-        return self._checked(response, call)
+        with tracing.rpc(call.rpc.path, self.settings.server) as span:
+            arguments = call_arguments(self.settings, call, span.headers)
+            try:
+                response = stubs[call.rpc](call.request, **arguments)
+            except (grpc.RpcError, ValueError) as error:
+                raise self._failure(error, call) from error
+            return self._checked(response, call)
 
     def _send_all(self, batch: SendAll) -> list[Any]:
         """Keeps `max_in_flight` calls under way, and cancels what is left of them when one fails."""
         finished: queue.SimpleQueue[int] = queue.SimpleQueue()
-        under_way: dict[int, tuple[Call, Any]] = {}
+        under_way: dict[int, tuple[Call, Any, tracing.RpcSpan]] = {}
         responses: list[Any] = [None] * batch.count
         waiting = iter(range(batch.count))
 
@@ -259,12 +266,13 @@ class Client:
             for number in waiting:
                 call = batch.call(number)
                 stubs = self._stubs or self._open(call)
-                arguments = call_arguments(self.settings, call)
+                span = tracing.rpc(call.rpc.path, self.settings.server)
+                arguments = call_arguments(self.settings, call, span.headers)
                 try:
                     future = stubs[call.rpc].future(call.request, **arguments)
                 except ValueError as error:
                     raise self._failure(error, call) from error
-                under_way[number] = call, future
+                under_way[number] = call, future, span
                 future.add_done_callback(lambda _, number=number: finished.put(number))
                 return
 
@@ -273,16 +281,18 @@ class Client:
                 start_next()
             while under_way:
                 number = finished.get()
-                call, future = under_way.pop(number)
-                try:
-                    response = future.result()
-                except grpc.RpcError as error:
-                    raise self._failure(error, call) from error
-                responses[number] = self._checked(response, call)
+                call, future, span = under_way.pop(number)
+                with span:
+                    try:
+                        response = future.result()
+                    except grpc.RpcError as error:
+                        raise self._failure(error, call) from error
+                    responses[number] = self._checked(response, call)
                 start_next()
         finally:
-            for _, future in under_way.values():
+            for _, future, span in under_way.values():
                 future.cancel()
+                span.end(grpc.FutureCancelledError())
         return responses
 
     def _checked(self, response: Any, call: Call) -> Any:

@@ -86,7 +86,7 @@ def _nearest(argument: str) -> str:
 
 
 def _serve(parsed: Parsed) -> int:
-    from .monitoring import logs
+    from .monitoring import logs, trace_export
 
     logs.configure(parsed.config.log_format)
     without_effect = sorted(set(parsed.given) & flags.WITHOUT_EFFECT)
@@ -110,7 +110,7 @@ def _serve(parsed: Parsed) -> int:
         num_gpus = server.num_gpus()  # TensorFlow's look for GPUs prints errors where there are none
     if not num_gpus and Path(NVIDIA_DRIVER).exists():
         logger.warning("TensorFlow sees no GPU, though this machine has one; %s=0 shows what it says", LOG_LEVEL)
-    return server.run(config, folder)
+    return server.run(config, folder, trace_export.from_environment(os.environ))
 
 
 def _binary(config: ServerConfig) -> str | None:

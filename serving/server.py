@@ -50,6 +50,7 @@ from .model_service import ModelService
 from .monitoring.logs import quieten_accept_errors
 from .monitoring.metrics import Metrics
 from .monitoring.request_log import RequestLog
+from .monitoring.tracing import OFF, Tracing
 from .names import MODEL_SERVICE, PREDICTION_SERVICE, V2_SERVICE
 from .offload import Offload
 from .prediction_service import PredictionService
@@ -63,21 +64,22 @@ logger = logging.getLogger(__name__)
 
 OK, FAILED, KILLED = 0, 255, 130
 FLUSH_S = 0.2  # for the last responses to leave, and for callers to be told UNAVAILABLE
-LOG_FLUSH_S = 2.0  # for the request log to be written to its end
+LOG_FLUSH_S = 2.0  # for the request log to be written to its end, and for traces to be sent
 LEAST_PAUSE_S = 0.1  # pause before a due retry: its files may still be changing
 
 
-def run(config: ServerConfig, models_folder: Path | None = None) -> int:
+def run(config: ServerConfig, models_folder: Path | None = None, tracing: Tracing = OFF) -> int:
     """Serve until a signal comes, and end the process; returns the exit code if the start fails.
 
     Args:
         config: the flags.
         models_folder: serve every model in it, rather than what `config` names.
+        tracing: makes traces of requests.
     """
     try:
         _collect_garbage_rarely()
         with asyncio.Runner() as runner:
-            runner.run(_serve(config, models_folder))
+            runner.run(_serve(config, models_folder, tracing))
     except (ServingError, OSError) as error:
         _tell(error)
     return FAILED
@@ -125,11 +127,12 @@ class _Parts:
     monitoring: MonitoringConfig | None
     door: Door | None
     request_log: RequestLog | None
+    tracing: Tracing
 
 
-async def _serve(config: ServerConfig, models_folder: Path | None) -> NoReturn:
+async def _serve(config: ServerConfig, models_folder: Path | None, tracing: Tracing) -> NoReturn:
     stop = _on_signals()
-    parts = _make_parts(config, models_folder)
+    parts = _make_parts(config, models_folder, tracing)
     asyncio.get_running_loop().set_exception_handler(quieten_accept_errors())
     rest = await _open(parts)
     starting = asyncio.create_task(_load_first(parts.model_service, parts.manager, parts.models))
@@ -152,7 +155,7 @@ async def _serve(config: ServerConfig, models_folder: Path | None) -> NoReturn:
     _end_process(OK)
 
 
-def _make_parts(config: ServerConfig, models_folder: Path | None) -> _Parts:
+def _make_parts(config: ServerConfig, models_folder: Path | None, tracing: Tracing) -> _Parts:
     check_combinations(config, names_models=models_folder is None)
     config = with_ports_apart(config)
     file = ModelConfigFile(config.model_config_file) if config.model_config_file else None
@@ -188,6 +191,7 @@ def _make_parts(config: ServerConfig, models_folder: Path | None) -> _Parts:
         max_pending_bytes=config.grpc_max_pending_mb * 10**6,
         offload=offload,
         v2=V2Rpcs(v2, offload) if config.enable_v2 else None,
+        tracing=tracing,
     )
     backend = rest_api.Backend(
         predictions=predictions,
@@ -196,6 +200,7 @@ def _make_parts(config: ServerConfig, models_folder: Path | None) -> _Parts:
         metrics=metrics,
         offload=offload,
         v2=v2 if config.enable_v2 else None,
+        tracing=tracing,
     )
     return _Parts(
         config=config,
@@ -211,6 +216,7 @@ def _make_parts(config: ServerConfig, models_folder: Path | None) -> _Parts:
         monitoring=monitoring,
         door=door,
         request_log=request_log,
+        tracing=tracing,
     )
 
 
@@ -248,6 +254,7 @@ async def _shut(parts: _Parts, rest: rest_api.RestServer | None, background: Seq
         parts.request_log.close(timeout_s=LOG_FLUSH_S)
     if parts.door is not None:
         parts.door.close(timeout_s=LOG_FLUSH_S)
+    parts.tracing.close(timeout_s=LOG_FLUSH_S)
     if config.grpc_socket_path:
         Path(config.grpc_socket_path).unlink(missing_ok=True)
 
