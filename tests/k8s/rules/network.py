@@ -243,8 +243,8 @@ def _traced(objects: list[Object]) -> Iterator[tuple[Pod, str]]:
 
 def _is_collector(endpoint: str) -> bool:
     """Whether a URL is that of the Service that OpenTelemetry's operator makes, for OTLP over gRPC."""
-    service, namespace, *rest = (urlsplit(endpoint).hostname or "").split(".")
-    return (service.endswith("-collector"), namespace, rest) == (True, COLLECTOR.namespace, ["svc"])
+    service, _, rest = (urlsplit(endpoint).hostname or "").partition(".")
+    return service.endswith("-collector") and rest == f"{COLLECTOR.namespace}.svc"
 
 
 def every_pod_is_closed_by_default(objects: list[Object]) -> list[str]:
