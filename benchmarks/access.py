@@ -131,13 +131,7 @@ class Figures:
     """What one server has done so far over one transport."""
 
     rates: list[float] = field(default_factory=list)  # requests a second of each turn
-    cpu_s: float = 0.0  # that the server's process has taken
-    requests: int = 0
-
-    @property
-    def cpu_us(self) -> float:
-        """The server's CPU time for a request, in microseconds."""
-        return self.cpu_s / self.requests * 1e6
+    cpu_us: list[float] = field(default_factory=list)  # of the server, for a request of each turn
 
 
 async def turn(server: Running, transport: str, body: bytes, count: int) -> tuple[float, float]:
@@ -201,8 +195,7 @@ def measure(make: Callable[[Path], Sequence[Contender]], turns: int, count: int)
                     seconds, cpu_s = asyncio.run(turn(server, transport, body, count))
                     found = by_name[server.contender.name]
                     found.rates.append(count / seconds)
-                    found.cpu_s += cpu_s
-                    found.requests += count
+                    found.cpu_us.append(cpu_s / count * 1e6)
         return figures
 
 
@@ -221,15 +214,18 @@ def table(figures: dict[str, dict[str, Figures]], *, what: str, base_name: str) 
         for by_name in figures.values():
             mine = by_name[name]
             ratio, cpu_ratio = ratios(mine, by_name[base_name])
-            cells += [f"{median(mine.rates):,.0f}", f"{ratio:.3f}", f"{mine.cpu_us:.0f}", f"{cpu_ratio:.3f}"]
+            cells += [f"{median(mine.rates):,.0f}", f"{ratio:.3f}", f"{median(mine.cpu_us):.0f}", f"{cpu_ratio:.3f}"]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
 def ratios(mine: Figures, base: Figures) -> tuple[float, float]:
-    """Of a server's throughput to another one's in the same turns, and of their CPU time for a request."""
+    """Of a server's throughput to another one's, and of that one's CPU time for a request to its own, in each turn.
+
+    A turn that something else on the machine disturbs is one of many: the medians.
+    """
     ratio = median(rate / least for rate, least in zip(mine.rates, base.rates, strict=True))
-    return ratio, base.cpu_us / mine.cpu_us
+    return ratio, median(least / cpu for cpu, least in zip(mine.cpu_us, base.cpu_us, strict=True))
 
 
 def main() -> int:

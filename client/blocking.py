@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self, Unpack
 import grpc
 from numpy.typing import ArrayLike
 
-from . import tracing
 from .errors import InklingError, InvalidInput
 from .operations import Operations
 from .operations.effects import Operation, Pause, SendAll, T, Work
@@ -21,6 +20,7 @@ from .protocol.rpc import Call, Rpc, make_stubs
 from .protocol.status import client_closed_error, from_rpc_error, not_to_be_pickled, raise_invalid_response
 from .results import Classification, ModelMetadata, ModelStatus, Outputs, Prediction, ServedModel
 from .settings import DEFAULT_ADDRESS, Settings, SettingsKeywords
+from .tracing import RpcSpan, operation_span, rpc_span, work_span
 
 if TYPE_CHECKING:
     from .reading.page import Page
@@ -218,7 +218,7 @@ class Client:
 
     def _drive(self, operation: Operation[T]) -> T:
         """Perform an operation's effects one by one, and return its result."""
-        with tracing.operation(operation):
+        with operation_span(operation):
             return self._drive_untraced(operation)
 
     def _drive_untraced(self, operation: Operation[T]) -> T:
@@ -242,12 +242,12 @@ class Client:
             case Pause():
                 return time.sleep(effect.seconds)
             case Work():
-                with tracing.work(effect.name):
+                with work_span(effect.name):
                     return effect.function()
 
     def _send(self, call: Call) -> Any:
         stubs = self._stubs or self._open(call)
-        with tracing.rpc(call.rpc.path, self.settings.server) as span:
+        with rpc_span(call.rpc.path, self.settings.server) as span:
             arguments = call_arguments(self.settings, call, span.headers)
             try:
                 response = stubs[call.rpc](call.request, **arguments)
@@ -258,7 +258,7 @@ class Client:
     def _send_all(self, batch: SendAll) -> list[Any]:
         """Keeps `max_in_flight` calls under way, and cancels what is left of them when one fails."""
         finished: queue.SimpleQueue[int] = queue.SimpleQueue()
-        under_way: dict[int, tuple[Call, Any, tracing.RpcSpan]] = {}
+        under_way: dict[int, tuple[Call, Any, RpcSpan]] = {}
         responses: list[Any] = [None] * batch.count
         waiting = iter(range(batch.count))
 
@@ -266,7 +266,7 @@ class Client:
             for number in waiting:
                 call = batch.call(number)
                 stubs = self._stubs or self._open(call)
-                span = tracing.rpc(call.rpc.path, self.settings.server)
+                span = rpc_span(call.rpc.path, self.settings.server)
                 arguments = call_arguments(self.settings, call, span.headers)
                 try:
                     future = stubs[call.rpc].future(call.request, **arguments)

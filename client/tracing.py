@@ -37,18 +37,18 @@ class RpcSpan:
 UNTRACED = RpcSpan()
 
 
-def operation(generator: Generator[Any, Any, Any]) -> AbstractContextManager[Any]:
+def operation_span(generator: Generator[Any, Any, Any]) -> AbstractContextManager[Any]:
     """A span of one of the client's methods, for a `with` block."""
-    return work(f"inkling.{getattr(generator, '__name__', 'call')}")
+    return work_span(f"inkling.{getattr(generator, '__name__', 'call')}")
 
 
-def work(name: str) -> AbstractContextManager[Any]:
+def work_span(name: str) -> AbstractContextManager[Any]:
     """A span of what the client computes itself, for a `with` block."""
     tracer = _tracer()
     return nullcontext() if tracer is None else tracer.start_as_current_span(name)
 
 
-def rpc(path: str, server: str) -> RpcSpan:
+def rpc_span(path: str, server: str) -> RpcSpan:
     """A span of one call of `/package.Service/Method` of the server with this address."""
     tracer = _tracer()
     return UNTRACED if tracer is None else _TracedRpc(tracer, path.removeprefix("/"), server)

@@ -41,6 +41,8 @@ from .tracing import (
 # https://opentelemetry.io/docs/specs/semconv/rpc/grpc/
 SERVER_ERRORS = frozenset({"UNKNOWN", "DEADLINE_EXCEEDED", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS"})
 CODES = {code.value[0]: code.name for code in grpc.StatusCode}
+# https://www.w3.org/TR/trace-context/#traceparent-header, with the lowest bit of its flags not set
+NOT_SAMPLED = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f][02468ace]")
 API_PATH = re.compile(r"/v[12](/|$)")
 PARTS_OF_PATHS = (  # what differs between requests of one route
     (re.compile(r"/models/[^/:]+"), "/models/{model}"),
@@ -55,15 +57,17 @@ class OtelTracing(Tracing):
     def __init__(self, provider: TracerProvider) -> None:
         self._provider = provider
         self._tracer = provider.get_tracer("inkling.serving")
+        self._follows_callers = provider.sampler.get_description().startswith("ParentBased")
         self._fields = propagate.get_global_textmap().fields  # headers that bring a trace along
 
     def rpc(self, method: str, behaviour: Handler) -> Handler:
         attributes = {"rpc.system.name": "grpc", "rpc.method": method}
 
         async def traced(content: bytes, context: Any) -> Any:
-            parent = self._parent(
-                {key: value for key, value in context.invocation_metadata() or () if key in self._fields}
-            )
+            headers = {key: value for key, value in context.invocation_metadata() or () if key in self._fields}
+            if self._is_declined(headers):
+                return await behaviour(content, context)
+            parent = self._parent(headers)
             span = self._tracer.start_span(method, parent, SpanKind.SERVER, attributes)
             if not span.is_recording():
                 return await behaviour(content, context)
@@ -79,17 +83,14 @@ class OtelTracing(Tracing):
             path = request.path
             if not API_PATH.match(path):
                 return await respond(request)
-            route = route_of(path)
-            attributes = {
-                "http.request.method": request.method,
-                "http.route": route,
-                "url.path": path,
-                "url.scheme": request.scheme,
-            }
-            parent = self._parent({key: request.headers[key] for key in self._fields if key in request.headers})
-            span = self._tracer.start_span(f"{request.method} {route}", parent, SpanKind.SERVER, attributes)
+            headers = {key: request.headers[key] for key in self._fields if key in request.headers}
+            if self._is_declined(headers):
+                return await respond(request)
+            parent = self._parent(headers)
+            span = self._tracer.start_span(request.method, parent, SpanKind.SERVER)
             if not span.is_recording():
                 return await respond(request)
+            _describe(span, request)
             with TracedRequest(self._tracer, span):
                 response = await respond(request)
                 span.set_attribute("http.response.status_code", response.status)
@@ -105,9 +106,30 @@ class OtelTracing(Tracing):
         closing.start()
         closing.join(timeout_s)
 
+    def _is_declined(self, headers: Mapping[str, str]) -> bool:
+        """Whether the caller has decided for us, by the flag of its `traceparent`, that there is no span.
+
+        OpenTelemetry comes to the same in several times as long, and most requests are such.
+        """
+        return self._follows_callers and NOT_SAMPLED.fullmatch(headers.get("traceparent", "")) is not None
+
     @staticmethod
     def _parent(headers: Mapping[str, str]) -> Context:
         return propagate.extract(headers) if headers else Context()
+
+
+def _describe(span: OtelSpan, request: Any) -> None:
+    """Say what an HTTP request is: only now, since most are not sampled."""
+    route = route_of(request.path)
+    span.update_name(f"{request.method} {route}")
+    span.set_attributes(
+        {
+            "http.request.method": request.method,
+            "http.route": route,
+            "url.path": request.path,
+            "url.scheme": request.scheme,
+        }
+    )
 
 
 def route_of(path: str) -> str:

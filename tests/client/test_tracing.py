@@ -14,7 +14,6 @@ from inkling.client.protocol.rpc import PREDICT
 from tests.client.both import IMAGES, SIX_IMAGES, call
 from tests.client.stub_server import StubServer, failing
 from tests.ports import free_port
-from tests.server_process import ServerProcess
 
 pytest.importorskip("opentelemetry.sdk.trace", reason="needs the extra otel")
 
@@ -148,33 +147,3 @@ def test_a_command_without_the_extra_says_how_to_get_it(array_file):
 def array_file(tmp_path):
     np.save(tmp_path / "images.npy", IMAGES)
     return str(tmp_path / "images.npy")
-
-
-@pytest.mark.process
-def test_a_page_that_is_read_is_one_trace_from_the_command_to_the_models_run(digit_models, tmp_path):
-    pytest.importorskip("opentelemetry.exporter.otlp.proto.grpc", reason="needs the extra otel")
-    from tests.otlp import Collector
-
-    picture = tmp_path / "digit.png"
-    subprocess.run([sys.executable, "-m", "tools.compose_page", "-o", str(picture)], cwd=ROOT, check=True)
-    flags = ("--model_name=mnist", f"--model_base_path={digit_models / 'mnist'}")
-    paths = {"PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, sys.path)])}
-    with Collector() as collector:
-        with ServerProcess(*flags, environment={**paths, **collector.environment}) as server:
-            done = inkling("read", str(picture), "--server", server.address, **collector.environment)
-        spans = collector.spans
-    assert done.returncode == 0 and not done.stderr.startswith("warning: traces")
-    by_id = {span.id: span for span in spans}
-    [root] = [span for span in spans if span.name == "inkling.read"]
-    assert {span.trace for span in spans} == {root.trace} and not root.parent
-    run = next(span for span in spans if span.name == "run")
-    ancestors = []
-    while run.parent:
-        run = by_id[run.parent]
-        ancestors.append((run.service, run.name, run.kind))
-    assert ancestors == [
-        ("inkling-serving", "batch", "INTERNAL"),
-        ("inkling-serving", METHOD, "SERVER"),
-        ("inkling-client", METHOD, "CLIENT"),
-        ("inkling-client", "inkling.read", "INTERNAL"),
-    ]

@@ -6,16 +6,24 @@ import logging
 import os
 import subprocess
 import sys
-import threading
 import urllib.error
 import urllib.request
 from pathlib import Path
+from types import SimpleNamespace
 
 import grpc
 import numpy as np
 import pytest
 
+from inkling.serving.batching.parameters import BatchingParameters
+from inkling.serving.batching.queues import ParameterisedQueue
+from inkling.serving.batching.scheduler import QueueContext, Waiting
+from inkling.serving.batching.threads import RuntimeThreads
+from inkling.serving.errors import invalid_argument
+from inkling.serving.load_shedding import KnownFullQueues
 from inkling.serving.monitoring import trace_export, tracing
+from inkling.serving.monitoring.events import ServerEvents
+from inkling.serving.names import ModelKey
 from tests.patience import wait_until
 from tests.ports import free_port
 from tests.server_process import ServerProcess
@@ -23,6 +31,12 @@ from tests.serving.conftest import predict_request
 
 pytest.importorskip("opentelemetry.exporter.otlp.proto.grpc", reason="needs the extra otel")
 
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, ParentBased
+
+from inkling.serving.monitoring.otel import OtelTracing
 from tests.otlp import Collector
 
 ROOT = Path(__file__).parents[3]
@@ -39,12 +53,14 @@ def collector():
 
 
 @pytest.fixture(scope="module")
-def traced_server(repository, collector, tmp_path_factory):
-    """A server that runs two rows at a time, and waits for the second one."""
-    parameters = tmp_path_factory.mktemp("batching") / "parameters.txt"
-    parameters.write_text("max_batch_size { value: 2 } batch_timeout_micros { value: 3600000000 }")
-    batching = ("--enable_batching", f"--batching_parameters_file={parameters}")
-    flags = ("--model_name=scale", f"--model_base_path={repository / 'scale'}", "--log_format=json", *batching)
+def traced_server(repository, digit_models, collector, tmp_path_factory):
+    file = tmp_path_factory.mktemp("config") / "models.config"
+    entries = [("scale", repository / "scale"), ("mnist", digit_models / "mnist")]
+    configs = [
+        f'config {{ name: "{name}" base_path: "{path}" model_platform: "tensorflow" }}' for name, path in entries
+    ]
+    file.write_text(f"model_config_list {{ {' '.join(configs)} }}")
+    flags = (f"--model_config_file={file}", "--log_format=json")
     with ServerProcess(*flags, environment={**PATHS, **collector.environment}) as process:
         yield process
 
@@ -85,28 +101,103 @@ def test_a_call_is_a_span_of_its_callers_trace_with_queue_batch_and_run(traced_s
     assert sorted(times) == times and rpc.proto.start_time_unix_nano <= times[0]
 
 
-@pytest.mark.process
-def test_requests_that_share_a_batch_are_linked_to_it_each_from_its_own_trace(traced_server, collector):
-    traces = ["a" * 32, "b" * 32]
-    threads = [
-        threading.Thread(
-            target=predict,
-            args=(traced_server,),
-            kwargs={"traceparent": SAMPLED.replace(TRACE, trace), "x": [1.0]},
+def in_process(*requests, function=lambda inputs: inputs):
+    """The spans of requests that a queue for two rows gets at once."""
+    exporter, provider = InMemorySpanExporter(), TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    threads = RuntimeThreads(1, name="run")
+
+    async def send_all():
+        parameters = BatchingParameters(max_batch_size=2, batch_timeout_s=3600)
+        context = QueueContext(
+            threads=threads,
+            key=ModelKey(model_name="m", version=1, signature_name="s"),
+            events=ServerEvents(),
+            shedding=KnownFullQueues(),
+            waiting=Waiting(),
         )
-        for trace in traces
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    wait_until(lambda: len(spans_of(collector, "queue", traces)) == len(spans_of(collector, PREDICT[1:], traces)) == 2)
-    calls, queues = (spans_of(collector, name, traces) for name in (PREDICT[1:], "queue"))
-    [batch] = spans_of(collector, "batch", traces)
-    assert batch.links == {call.id for call in calls} and batch.parent in batch.links
-    assert batch.attributes["inkling.batch.num_requests"] == 2
-    assert {queue.parent for queue in queues} == {call.id for call in calls}
-    assert all(queue.links == {batch.id} for queue in queues)
+        queue = ParameterisedQueue(function, parameters, context)
+        rpc = OtelTracing(provider).rpc("a.B/C", lambda content, _: queue.run([content], len(content)))
+        return await asyncio.gather(*[rpc(request, NoMetadata()) for request in requests], return_exceptions=True)
+
+    asyncio.run(send_all())
+    threads.close()
+    return exporter.get_finished_spans()
+
+
+class NoMetadata:
+    """The context of an RPC that came without any."""
+
+    def invocation_metadata(self):
+        return ()
+
+    def code(self):
+        return grpc.StatusCode.OK
+
+    def details(self):
+        return ""
+
+
+def named(spans, name):
+    return [span for span in spans if span.name == name]
+
+
+def test_requests_that_share_a_batch_are_linked_to_it_each_from_its_own_trace():
+    spans = in_process(np.float32([1]), np.float32([2]))
+    calls, queues, [batch] = named(spans, "a.B/C"), named(spans, "queue"), named(spans, "batch")
+    ids = {call.context.span_id for call in calls}
+    assert len({call.context.trace_id for call in calls}) == 2 and batch.parent.span_id in ids
+    assert {link.context.span_id for link in batch.links} == ids == {queue.parent.span_id for queue in queues}
+    assert all([link.context.span_id for link in queue.links] == [batch.context.span_id] for queue in queues)
+    assert batch.attributes["inkling.batch.num_requests"] == batch.attributes["inkling.batch.num_rows"] == 2
+
+
+@pytest.mark.parametrize(
+    ("sampler", "traceparent", "expected"),
+    [
+        (ParentBased(ALWAYS_ON), None, 1),
+        (ParentBased(ALWAYS_ON), SAMPLED, 1),
+        (ParentBased(ALWAYS_ON), NOT_SAMPLED, 0),
+        (ParentBased(ALWAYS_ON), NOT_SAMPLED[:-2] + "02", 0),
+        (ParentBased(ALWAYS_ON), NOT_SAMPLED.replace(TRACE, "0" * 32), 1),
+        (ParentBased(ALWAYS_ON), "nonsense-00", 1),
+        (ParentBased(ALWAYS_OFF), SAMPLED, 1),
+        (ParentBased(ALWAYS_OFF), None, 0),
+        (ALWAYS_ON, NOT_SAMPLED, 1),
+        (ALWAYS_OFF, SAMPLED, 0),
+    ],
+)
+def test_the_callers_decision_holds_for_samplers_that_ask_for_it(sampler, traceparent, expected):
+    exporter, provider = InMemorySpanExporter(), TracerProvider(sampler=sampler)
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    headers = {"traceparent": traceparent} if traceparent else {}
+    request = SimpleNamespace(path="/v1/models/m:predict", method="POST", scheme="http", headers=headers)
+    context = (
+        NoMetadata()
+        if not headers
+        else SimpleNamespace(invocation_metadata=lambda: tuple(headers.items()), code=lambda: 0, details=lambda: b"")
+    )
+    answer = SimpleNamespace(status=200)
+
+    async def both():
+        await OtelTracing(provider).http(lambda _: asyncio.sleep(0, answer))(request)
+        await OtelTracing(provider).rpc("a.B/C", lambda *_: asyncio.sleep(0, b""))(b"", context)
+
+    asyncio.run(both())
+    assert len(exporter.get_finished_spans()) == 2 * expected
+
+
+def test_a_batch_that_fails_is_run_again_one_by_one_and_that_is_no_second_wait():
+    def function(inputs):
+        if min(inputs[0]) < 0:
+            raise invalid_argument("minus one")
+        return inputs
+
+    spans = in_process(np.float32([1]), np.float32([-1]), function=function)
+    outcomes = [span.status.is_ok or span.status.is_unset for span in named(spans, "batch")]
+    assert sorted(outcomes) == [False, False, True] and len(named(spans, "queue")) == 2
+    [failed] = [call for call in named(spans, "a.B/C") if call.status.description]
+    assert failed.status.description == "minus one" and failed.attributes["error.type"] == "INVALID_ARGUMENT"
 
 
 @pytest.mark.process
@@ -154,6 +245,7 @@ def test_a_caller_who_is_wrong_is_no_error_of_the_server(traced_server, collecto
     assert call.attributes["rpc.response.status_code"] == "NOT_FOUND" and not call.failed
 
 
+@pytest.mark.slow
 @pytest.mark.process
 def test_a_collector_that_is_away_costs_one_line_and_gets_the_next_traces(repository):
     port = free_port()
@@ -205,6 +297,27 @@ def test_an_exporter_or_an_endpoint_turns_traces_on(variables, expected):
     assert trace_export.is_wanted(variables) is expected
 
 
+@pytest.mark.parametrize(
+    ("variables", "expected"),
+    [
+        ({}, ["otlp_proto_grpc"]),
+        ({"OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf"}, ["otlp_proto_http"]),
+        ({"OTEL_TRACES_EXPORTER": "console, otlp"}, ["console", "otlp_proto_grpc"]),
+    ],
+    ids=["gRPC", "HTTP", "several"],
+)
+def test_exporters_are_those_of_the_variables_and_installed(variables, expected):
+    assert trace_export._exporter_names(variables) == expected
+    assert len(list(trace_export._exporters(variables))) == len(expected)
+
+
+def test_a_service_has_its_own_name_or_that_of_its_variable(monkeypatch):
+    monkeypatch.delenv("OTEL_SERVICE_NAME", raising=False)
+    assert trace_export._resource().attributes["service.name"] == "inkling-serving"
+    monkeypatch.setenv("OTEL_SERVICE_NAME", "digits")
+    assert trace_export._resource().attributes["service.name"] == "digits"
+
+
 def test_an_exporter_that_is_not_installed_is_told_and_the_server_goes_on_without(caplog):
     caplog.set_level(logging.WARNING)
     assert trace_export.from_environment({"OTEL_TRACES_EXPORTER": "carrier-pigeon"}) is tracing.OFF
@@ -217,3 +330,30 @@ def test_without_tracing_a_handler_is_what_it_was():
 
     assert tracing.OFF.rpc("a/B", handler) is handler and tracing.OFF.http(handler) is handler
     assert asyncio.run(handler(7)) == 7 and tracing.current() is tracing.UNTRACED
+
+
+@pytest.mark.process
+def test_a_page_that_is_read_is_one_trace_from_the_command_to_the_models_run(traced_server, collector, tmp_path):
+    page = str(tmp_path / "page.png")
+    subprocess.run([sys.executable, "-m", "tools.compose_page", "-o", page], cwd=ROOT, check=True)
+    command = [sys.executable, "-m", "client", "read", page, "--server", traced_server.address]
+    environment = {**os.environ, **PATHS, **collector.environment}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0 and "traces" not in done.stderr
+    wait_until(lambda: _trace_of_read(collector, "run") and _trace_of_read(collector, PREDICT[1:], "SERVER"))
+    span, above = _trace_of_read(collector, "run")[0], []
+    by_id = {each.id: each for each in collector.spans}
+    while span.parent:
+        span = by_id[span.parent]
+        above.append((span.service, span.name, span.kind))
+    assert above == [
+        ("inkling-serving", "batch", "INTERNAL"),
+        ("inkling-serving", PREDICT[1:], "SERVER"),
+        ("inkling-client", PREDICT[1:], "CLIENT"),
+        ("inkling-client", "inkling.read", "INTERNAL"),
+    ]
+
+
+def _trace_of_read(collector, name, kind="INTERNAL"):
+    roots = [span.trace for span in collector.spans if span.name == "inkling.read"]
+    return [span for span in spans_of(collector, name, roots) if span.kind == kind]
