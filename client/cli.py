@@ -16,7 +16,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
-from . import commands
+from . import commands, trace_export
 from .errors import DeadlineExceeded, InklingError, InvalidInput, ServerUnavailable
 from .settings import DEFAULT_ADDRESS, TLS
 
@@ -40,6 +40,8 @@ EPILOG = """environment:
   INKLING_API_KEY an API key, likewise; --api-key-file FILE reads one from a file. There is no flag for the key itself:
                   whoever may list processes could read it there
 
+  OTEL_EXPORTER_OTLP_ENDPOINT, and the other variables of OpenTelemetry: traces of each call (extra `otel`)
+
 exit status:
   0  done
   1  failed: the server refused, there is no such model, a picture cannot be read, calls of a bench failed
@@ -61,8 +63,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.exit(USAGE)
     try:
         flags = parser.parse_args(arguments)
-        status: int = flags.command(flags, _settings(flags))
-        sys.stdout.flush()
+        with trace_export.exported(os.environ, _warn):
+            status: int = flags.command(flags, _settings(flags))
+            sys.stdout.flush()
         return status
     except (ServerUnavailable, DeadlineExceeded) as error:
         return _fail(error, UNAVAILABLE)
@@ -77,6 +80,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(error, FAILED)
     except KeyboardInterrupt:
         return INTERRUPTED
+
+
+def _warn(text: str) -> None:
+    print("warning:", text, file=sys.stderr)
 
 
 def _fail(error: Exception, status: int) -> int:

@@ -1,4 +1,4 @@
-"""`python -m serving`: read the flags, then serve, hand over to the real binary, or change versions."""
+"""`python -m serving`: read the flags, then serve, hand over to the real binary, change versions, or tune."""
 
 import dataclasses
 import difflib
@@ -16,6 +16,7 @@ from .config.memory import memory_limit, within_memory
 from .config.models import model_names
 from .flags import FlagError, Parsed, ServerConfig
 from .processes import supervisor
+from .processes.gpus import LOG_LEVEL
 from .processes.number import choose
 
 logger = logging.getLogger(__name__)
@@ -38,6 +39,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from .access.command import main as make_keys
 
         return make_keys(arguments[1:])
+    if arguments and arguments[0] == "tune":
+        return _tune(arguments[1:])
     if any(argument in ("--help", "-h", "--helpfull") for argument in arguments):
         print(flags.usage())
         return 0
@@ -67,6 +70,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return BAD_FLAGS
         print(f"unknown argument: {argument}{_nearest(argument)}, passed over; see --help", file=sys.stderr)
     return _serve(parsed)
+
+
+def _tune(arguments: Sequence[str]) -> int:
+    from .monitoring import logs
+
+    os.environ.setdefault(LOG_LEVEL, "2")
+    with logs.stderr_silenced():
+        from .tuning.command import main as tune  # it imports TensorFlow, which prints
+    return tune(arguments)
 
 
 def _protecting(argument: str) -> str:

@@ -316,6 +316,7 @@ def usage() -> str:
         "usage: python -m serving [flags]",
         "       python -m serving promote|rollback ...",
         "       python -m serving keys new NAME",
+        "       python -m serving tune ...",
         "",
     ]
     lines.append("Without model flags every model under ./models is served, on gRPC 8500 and REST 8501.")

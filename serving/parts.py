@@ -34,6 +34,7 @@ from .model_service import ModelService
 from .monitoring.metrics import Metrics
 from .monitoring.request_log import Files, RequestLog, RotatedFiles
 from .monitoring.shared_request_files import SharedFiles
+from .monitoring.tracing import OFF, Tracing
 from .names import MODEL_SERVICE, PREDICTION_SERVICE, V2_SERVICE
 from .offload import Offload
 from .prediction_service import PredictionService
@@ -67,15 +68,19 @@ class Parts:
     door: Door | None
     request_log: RequestLog | None
     member: Member | None  # None: the server has this process only
+    tracing: Tracing
 
 
-def make_parts(config: ServerConfig, models_folder: Path | None, member: Member | None = None) -> Parts:
+def make_parts(
+    config: ServerConfig, models_folder: Path | None, member: Member | None = None, tracing: Tracing = OFF
+) -> Parts:
     """A server that listens nowhere yet and has loaded nothing.
 
     Args:
         config: the flags.
         models_folder: serve every model in it, rather than what `config` names.
         member: this process among several; None: it is the only one.
+        tracing: makes traces of requests.
 
     Raises: ServingError if flags do not go together or a file is not usable; OSError for the audit log's.
     """
@@ -118,6 +123,7 @@ def make_parts(config: ServerConfig, models_folder: Path | None, member: Member 
         max_pending_bytes=config.grpc_max_pending_mb * 10**6 // num_processes,
         offload=offload,
         v2=V2Rpcs(v2, offload) if config.enable_v2 else None,
+        tracing=tracing,
     )
     backend = rest_api.Backend(
         predictions=predictions,
@@ -127,6 +133,7 @@ def make_parts(config: ServerConfig, models_folder: Path | None, member: Member 
         offload=offload,
         v2=v2 if config.enable_v2 else None,
         num_processes=num_processes,
+        tracing=tracing,
     )
     return Parts(
         config=config,
@@ -144,6 +151,7 @@ def make_parts(config: ServerConfig, models_folder: Path | None, member: Member 
         door=door,
         request_log=request_log,
         member=member,
+        tracing=tracing,
     )
 
 

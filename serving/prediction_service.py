@@ -32,6 +32,7 @@ from .inference import Work
 from .lifecycle.manager import Manager
 from .load_shedding import Drain
 from .model.model import Lease, Model
+from .monitoring import tracing
 from .monitoring.events import ServerEvents
 from .monitoring.request_log import RequestLog
 from .names import DEFAULT_SIGNATURE, ModelKey
@@ -65,6 +66,7 @@ class Call:
         self._request_log = request_log
         self._started: float | None = None
         self._num_examples = 0
+        tracing.current().found(model_name=model.name, version=model.version)
 
     def begin(self, *, num_examples: int) -> None:
         """Start the clock of a request for `num_examples` examples; if it fails, that is what the caller claimed."""

@@ -27,6 +27,7 @@ from .flags import ServerConfig
 from .grpc import api as grpc_api
 from .grpc.api import GrpcApi
 from .monitoring.logs import quieten_accept_errors
+from .monitoring.tracing import OFF, Tracing
 from .parts import Parts, guard, make_parts
 from .processes.member import Member
 from .processes.ports import announce
@@ -36,21 +37,24 @@ logger = logging.getLogger(__name__)
 
 OK, FAILED, KILLED = 0, 255, 130
 FLUSH_S = 0.2  # for the last responses to leave, and for callers to be told UNAVAILABLE
-LOG_FLUSH_S = 2.0  # for the request log to be written to its end
+LOG_FLUSH_S = 2.0  # for the request log to be written to its end, and for traces to be sent
 LEAST_PAUSE_S = 0.1  # pause before a due retry: its files may still be changing
 
 
-def run(config: ServerConfig, models_folder: Path | None = None, member: Member | None = None) -> int:
+def run(
+    config: ServerConfig, models_folder: Path | None = None, member: Member | None = None, tracing: Tracing = OFF
+) -> int:
     """Serve until a signal comes, and end the process; returns the exit code if the start fails.
 
     Args:
         config: the flags.
         models_folder: serve every model in it, rather than what `config` names.
         member: this process among several; None: it is the only one.
+        tracing: makes traces of requests.
     """
     _collect_garbage_rarely()
     with contextlib.suppress(ServingError, OSError), asyncio.Runner() as runner:  # which has been told
-        runner.run(_serve(config, models_folder, member))
+        runner.run(_serve(config, models_folder, member, tracing))
     return FAILED
 
 
@@ -83,13 +87,13 @@ def _end_process(code: int) -> NoReturn:
     os._exit(code)
 
 
-async def _serve(config: ServerConfig, models_folder: Path | None, member: Member | None) -> NoReturn:
+async def _serve(config: ServerConfig, models_folder: Path | None, member: Member | None, tracing: Tracing) -> NoReturn:
     stop = _on_signals()
     asyncio.get_running_loop().set_exception_handler(quieten_accept_errors())
     try:
         if member is not None:
             await member.connect()
-        parts = make_parts(config, models_folder, member)
+        parts = make_parts(config, models_folder, member, tracing)
         ports = Ports(parts)
         if member is None or not member.takes_a_place:
             await ports.open()
@@ -194,6 +198,7 @@ async def _shut(parts: Parts, ports: Ports, background: Sequence["asyncio.Task[N
         parts.request_log.close(timeout_s=LOG_FLUSH_S)
     if parts.door is not None:
         parts.door.close(timeout_s=LOG_FLUSH_S)
+    parts.tracing.close(timeout_s=LOG_FLUSH_S)
     if config.grpc_socket_path:
         Path(config.grpc_socket_path).unlink(missing_ok=True)
 

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 from .flags import ServerConfig
-from .monitoring import logs
+from .monitoring import logs, trace_export
 from .processes.gpus import LOG_LEVEL, NVIDIA_DRIVER
 from .processes.member import WITHOUT_SUPERVISOR, Member
 from .processes.messages import Start, read_first
@@ -30,7 +30,7 @@ def run(config: ServerConfig, models_folder: Path | None, member: Member | None 
         num_gpus = server.num_gpus()  # TensorFlow's look for GPUs prints errors where there are none
     if not num_gpus and Path(NVIDIA_DRIVER).exists():
         logger.warning("TensorFlow sees no GPU, though this machine has one; %s=0 shows what it says", LOG_LEVEL)
-    return server.run(config, models_folder, member)
+    return server.run(config, models_folder, member, trace_export.from_environment(os.environ))
 
 
 def main() -> int:

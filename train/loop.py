@@ -23,7 +23,7 @@ from .data.on_device import MOST_STEPS
 from .data.shards import check_training_part, is_remote
 from .evaluate import Evaluation, make_predict
 from .network.precise_batch_norm import NUM_IMAGES, NUM_IMAGES_BETWEEN, make_recalibrate
-from .progress import Advance, Event, Message, Validated
+from .progress import Advance, Event, Message, Saved, Validated
 from .step import StepMetrics, TrainState, make_steps
 from .storage import RunFolder
 from .strategy import gather, hardware, is_chief
@@ -133,7 +133,10 @@ def train(
         history += lines
         if step in (epoch_end, paused_at) or step % config.checkpoint_every_steps == 0:
             score = metrics if step == epoch_end else {}
+            began = time.perf_counter()
             saved = _save(folder, state, score, history, keep=config.keep_checkpoints, strategy=strategy)
+            if saved:
+                emit(Saved(step, time.perf_counter() - began))
             on_checkpoint(saved, {"step": step, "loss": advance.loss, **score})
             clock.pause()
     if step < total_steps:

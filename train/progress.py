@@ -60,6 +60,14 @@ class Validated:
 
 
 @dataclass(frozen=True, slots=True)
+class Saved:
+    """A checkpoint was written."""
+
+    step: int
+    seconds: float  # that it took
+
+
+@dataclass(frozen=True, slots=True)
 class Tested:
     """The finished model was measured on the test set."""
 
@@ -95,7 +103,7 @@ class Message:
     text: str
 
 
-Event = Advance | Validated | Tested | Drawn | Published | Message
+Event = Advance | Validated | Saved | Tested | Drawn | Published | Message
 
 
 class Display:

@@ -3,6 +3,7 @@
 import json
 import socket
 import time
+from collections.abc import Sequence
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -145,15 +146,20 @@ def compression(settings: Settings) -> grpc.Compression:
     return grpc.Compression.Gzip if settings.gzip else grpc.Compression.NoCompression
 
 
-def call_arguments(settings: Settings, call: Call) -> dict[str, Any]:
+def call_arguments(settings: Settings, call: Call, headers: Sequence[tuple[str, str]] = ()) -> dict[str, Any]:
     """The keyword arguments that gRPC takes beside a call's request.
+
+    Args:
+        settings: the client's.
+        call: about to be made.
+        headers: metadata to send beside the settings'.
 
     Raises: InvalidInput for a token that cannot be sent, what a function that gives tokens raises, and DeadlineExceeded
         if nothing is left of the call's time.
     """
     return {
         "timeout": settings.timeout_s if call.deadline is None else _time_left(call.deadline, settings, call),
-        "metadata": _metadata(settings) if settings.token or settings.api_key else None,
+        "metadata": (*_metadata(settings), *headers) if settings.token or settings.api_key or headers else None,
         "wait_for_ready": call.wait_for_ready,
     }
 

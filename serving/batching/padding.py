@@ -10,6 +10,7 @@ import numpy as np
 
 from ..arrays import Array, Function, num_bytes
 from ..errors import failed_precondition
+from ..monitoring.tracing import UNTRACED_QUEUED, Queued
 
 # Inputs that are run together take at most this many bytes, padding included. A request may be larger than the message
 # that brought it (see tensors.py), so the number of rows alone would not bound what a run takes.
@@ -25,6 +26,7 @@ class Task:
     result: "asyncio.Future[list[Array]]"
     came_at: float  # by time.perf_counter
     ends_at: float | None = None  # when nobody waits for it any more; None: never
+    traced: Queued = UNTRACED_QUEUED
 
 
 def groups(tasks: list[Task], *, pad: bool) -> list[list[Task]]:

@@ -29,6 +29,7 @@ from .. import deadlines
 from ..arrays import Array, Function
 from ..errors import ServingError, internal
 from ..load_shedding import KnownFullQueues, QueueFull
+from ..monitoring import tracing
 from ..monitoring.events import ServerEvents
 from ..names import ModelKey
 from .padding import Task, check_rows, groups, run_together, seconds_left
@@ -142,7 +143,9 @@ class Batcher:
 
     def _enqueue(self, inputs: Sequence[Array], num_rows: int | None) -> "asyncio.Future[list[Array]]":
         now = time.perf_counter()
-        task = Task(inputs, num_rows or 0, self._loop.create_future(), now, deadlines.ends_at())
+        task = Task(
+            inputs, num_rows or 0, self._loop.create_future(), now, deadlines.ends_at(), tracing.current().queued()
+        )
         last = self._batches[-1] if self._batches else None
         joins = self._is_shared and task.num_rows > 0
         limit = self._parameters.execution_batch_size
@@ -235,30 +238,33 @@ class Batcher:
 
     def _run_group(self, group: list[Task]) -> Sequence[list[Array] | ServingError]:
         started = time.perf_counter()
+        num_rows = sum(task.num_rows for task in group)
+        num_padded_rows = self._parameters.padded_size(num_rows)
+        traced = [task.traced for task in group]
         try:
-            results = self._run_together(group)
+            with tracing.batch(self._context.key, traced, num_rows=num_rows, num_padded_rows=num_padded_rows) as batch:
+                results = self._run_together(group, batch.traced(self._function))
         except Exception as error:  # the runtime is third-party code: whatever it raises is this group's error alone
             if len(group) > 1 and not _is_too_late(error):
                 return [result for task in group for result in self._run_group([task])]
             failure = error if isinstance(error, ServingError) else internal(f"{type(error).__name__}: {error}")
             return [failure] * len(group)
-        num_rows = sum(task.num_rows for task in group)
         self._context.events.batch_executed(
             **self._context.key,
             num_rows=num_rows,
-            num_padded_rows=self._parameters.padded_size(num_rows),
+            num_padded_rows=num_padded_rows,
             queue_s=[started - task.came_at for task in group],
             run_s=time.perf_counter() - started,
         )
         return results
 
-    def _run_together(self, group: list[Task]) -> Sequence[list[Array]]:
+    def _run_together(self, group: list[Task], function: Function) -> Sequence[list[Array]]:
         num_rows = sum(task.num_rows for task in group)
         surplus = self._parameters.padded_size(num_rows) - num_rows if num_rows else 0
         deadlines.begin(seconds_left(group))
         if len(group) > 1 or surplus:
-            return run_together(self._function, group, surplus=surplus)
-        outputs = self._function(group[0].inputs)
+            return run_together(function, group, surplus=surplus)
+        outputs = function(group[0].inputs)
         if self._is_checked and num_rows:
             check_rows(outputs, num_rows)
         return [outputs]

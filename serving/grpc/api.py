@@ -31,6 +31,7 @@ from ..load_shedding import KnownFullQueues, QueueFull
 from ..model_service import ModelService
 from ..monitoring import logs
 from ..monitoring.events import ServerEvents
+from ..monitoring.tracing import OFF, Tracing
 from ..names import MODEL_SERVICE, PREDICTION_SERVICE, V2_SERVICE
 from ..offload import Offload
 from ..prediction_service import PredictionService
@@ -66,6 +67,7 @@ class GrpcApi:
         max_pending_bytes: int,
         offload: Offload | None = None,
         v2: V2Rpcs | None = None,
+        tracing: Tracing = OFF,
     ) -> None:
         """An API that no server has yet.
 
@@ -77,10 +79,12 @@ class GrpcApi:
             max_pending_bytes: size of all requests held at once; what comes on top is refused.
             offload: parses what is long; None for threads of its own.
             v2: responds to the RPCs of the Open Inference Protocol; None: there are none.
+            tracing: makes traces of the RPCs.
         """
         self._predictions = predictions
         self._models = models
         self._v2 = v2
+        self._tracing = tracing
         self._shedding = shedding
         self._events = events
         self._max_pending_bytes = max_pending_bytes
@@ -111,7 +115,9 @@ class GrpcApi:
             rpcs[V2_SERVICE] = self._v2.methods()
         for service, methods in rpcs.items():
             handlers: dict[str, grpc.RpcMethodHandler[bytes, bytes]] = {
-                name: grpc.unary_unary_rpc_method_handler(self._behaviour(name, request_class, method))
+                name: grpc.unary_unary_rpc_method_handler(
+                    self._tracing.rpc(f"{service}/{name}", self._behaviour(name, request_class, method))
+                )
                 for name, (request_class, method) in methods.items()
             }
             server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, handlers),))

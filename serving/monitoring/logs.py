@@ -1,7 +1,8 @@
 """How the server writes its log: lines of text, or of JSON for machines, on standard error.
 
 In JSON every line that a request caused carries the request's id, and every request gets a line of its own. The id is
-the caller's (`x-request-id`, as HTTP header or gRPC metadata) or a new one.
+the caller's (`x-request-id`, as HTTP header or gRPC metadata) or a new one. Those of a request that is traced have the
+ids of its trace and span as well.
 """
 
 import asyncio
@@ -21,6 +22,8 @@ from typing import Any
 
 import grpc
 
+from . import tracing
+
 logger = logging.getLogger(__name__)
 request_id: contextvars.ContextVar[str] = contextvars.ContextVar("request_id", default="")
 requests = logging.getLogger("serving.requests")
@@ -29,7 +32,9 @@ TEXT_FORMAT = "%(asctime)s.%(msecs)03d %(levelname)s %(name)s: %(message)s"
 USABLE_ID = re.compile(r"[\x21-\x7e]{1,128}")
 COMPLAINT_INTERVAL_S = 60.0  # between two lines about the same trouble
 OUT_OF_RESOURCES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
-RESERVED = frozenset({"time", "severity", "logger", "message", "process", "request_id", "exception"})
+RESERVED = frozenset(
+    {"time", "severity", "logger", "message", "process", "request_id", "trace_id", "span_id", "exception"}
+)
 
 
 def configure(log_format: str, *, process: int | None = None) -> None:
@@ -99,6 +104,7 @@ class JsonFormatter(logging.Formatter):
         }
         if identifier := request_id.get():
             entry["request_id"] = identifier
+        entry.update(tracing.current().ids())
         if record.exc_info:
             entry["exception"] = self.formatException(record.exc_info)
         fields: dict[str, Any] = getattr(record, "fields", {})

@@ -32,6 +32,7 @@ from ..model.unannounced_shapes import ShapeCheck
 from ..model_service import ModelService
 from ..monitoring import logs
 from ..monitoring.metrics import Metrics
+from ..monitoring.tracing import OFF, Tracing
 from ..names import DEFAULT_SIGNATURE
 from ..offload import SHORT, Offload
 from ..prediction_service import PredictionService
@@ -72,6 +73,7 @@ class Backend:
     v2: V2Service | None = None  # None: without the Open Inference Protocol
     offload: Offload = field(default_factory=Offload)
     num_processes: int = 1  # that share the limit of all bodies together
+    tracing: Tracing = OFF
 
 
 class RestApi:
@@ -300,7 +302,7 @@ async def start(
     """
     api = RestApi(config, backend, monitoring)
     server = HttpServer(
-        guard.door.before(api.respond) if guard and guard.door else api.respond,
+        backend.tracing.http(guard.door.before(api.respond) if guard and guard.door else api.respond),
         handler_cancellation=True,
         access_log=None,
         auto_decompress=False,

@@ -1,6 +1,7 @@
 """Which trackers a run has, and events on their way to them."""
 
 import importlib.util
+import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
@@ -11,6 +12,7 @@ from . import tensorboard
 from .feed import Feed
 from .mlflow import MLflow, known_uri, remember
 from .tensorboard import TensorBoard
+from .traces import trace_of
 from .tracker import Status, Tracker
 
 CLOSE_S = 30.0  # for a tracker to take the last events of a finished run, its model among them
@@ -39,10 +41,12 @@ def tracked(
 
     Yields: what takes events instead of `emit`.
     """
+    trace = trace_of(run, os.environ, lambda line: emit(Message(line)))
     feeds = [Feed(tracker, lambda line: emit(Message(line))) for tracker in _trackers(run, emit, origin, tensorboard)]
 
     def fan_out(event: Event) -> None:
         emit(event)
+        trace.put(event)
         for feed in feeds:
             feed.put(event)
 
@@ -54,6 +58,7 @@ def tracked(
         status = "stopped"
         raise
     finally:
+        trace.close(status)
         for feed in feeds:
             feed.close(status, timeout_s=CLOSE_S if status == "finished" else STOP_S)
 
