@@ -14,7 +14,7 @@ from matplotlib.figure import Figure  # not pyplot, which looks for a display an
 from matplotlib.font_manager import FontProperties, findfont, get_font
 from numpy.typing import NDArray
 
-from .config import Augmentation
+from .config import LOOKS, Augmentation
 from .corruptions import Robustness, suite
 from .data import Dataset, augment
 from .evaluate import Evaluation
@@ -222,6 +222,13 @@ def describe(augmentation: Augmentation) -> str:
         (augmentation.elastic_px, f"elastic {augmentation.elastic_px:g} px"),
         (augmentation.horizontal_flip, "horizontal flip"),
         (augmentation.vertical_flip, "vertical flip"),
+        (augmentation.look_share, f"on {augmentation.look_share:.0%} of the images {', '.join(_looks(augmentation))}"),
     ]
     strengths = ", ".join(text for strength, text in parts if strength)
     return f"policy {augmentation.policy}: {strengths or 'images as they are'}"
+
+
+def _looks(augmentation: Augmentation) -> list[str]:
+    return [
+        f"{name.removesuffix('_px')} {getattr(augmentation, name):g}" for name in LOOKS if getattr(augmentation, name)
+    ]

@@ -166,7 +166,7 @@ def make_run_steps(
 
 
 def make_device_steps(
-    config: TrainConfig, state: TrainState, strategy: tf.distribute.Strategy, *, background: int, fixed: bool = False
+    config: TrainConfig, state: TrainState, strategy: tf.distribute.Strategy, *, background: int
 ) -> Callable[[DeviceBatches, int], StepMetrics]:
     """Compile the training step for a set that lies on the devices: one replica's call of many steps is one program.
 
@@ -192,8 +192,7 @@ def make_device_steps(
 
     def run_steps(batches: DeviceBatches, num_steps: int) -> StepMetrics:
         call = batches.call(state.step, num_steps)
-        count = num_steps if fixed and num_steps == batches.steps else tf.constant(num_steps)
-        results = run(call, count, batches.steps).numpy()[:num_steps]
+        results = run(call, tf.constant(num_steps), batches.steps).numpy()[:num_steps]
         state.step += num_steps
         return StepMetrics(results[:, 0], results[:, 1])
 
