@@ -73,6 +73,7 @@ def steps(config, dataset, strategy, *, on_device):
     return np.concatenate([run_steps(count).loss for count in (8, 3, 8)])
 
 
+@pytest.mark.slow
 def test_steps_of_two_replicas_on_their_devices_are_the_hosts(small_config, digits, two_replicas):
     config = dataclasses.replace(small_config, augmentation=POLICIES["robust"], learning_rate=3e-4)
     on_host = steps(config, digits, two_replicas, on_device=False)
