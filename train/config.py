@@ -165,6 +165,14 @@ class TrainConfig:
             )
         return size
 
+    def is_plain(self, epoch: Any) -> Any:
+        """Whether examples of these epochs, an integer array or tensor, are taken unaugmented; bool, in its shape.
+
+        Training ends on what the model will be asked: He et al., "Data augmentation revisited: rethinking the
+        distribution gap between clean and augmented data", 2019.
+        """
+        return (epoch >= self.epochs - self.plain_epochs) & (self.plain_epochs > 0)
+
     def check_jit_compile(self, *, num_gpus: int, num_replicas: int) -> None:
         """Raise ValueError if XLA was asked for and cannot compile the step for these devices."""
         if self.jit_compile and not num_gpus:

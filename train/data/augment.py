@@ -57,8 +57,7 @@ def sample_changes(
     transforms = affine_maps(augmentation, affine.astype(np.float64), image_size, np).astype(np.float32)
     if not first.size:
         return Changes(transforms, np.zeros((len(index), 0), np.float32), looks)
-    normals = np.sqrt(-2 * np.log1p(-first)) * np.cos(2 * np.pi * second)  # Box and Muller, 1958
-    displacements = augmentation.elastic_px * normals.astype(np.float32)
+    displacements = elastic_displacements(augmentation, first, second, np)
     return Changes(transforms, displacements.reshape(-1, 2, ELASTIC_GRID, ELASTIC_GRID), looks)
 
 
@@ -66,6 +65,19 @@ def number_counts(augmentation: Augmentation) -> tuple[int, int, int, int]:
     """How many random numbers an example takes: for its affine map, twice for its elastic distortion, for its look."""
     elastic = 2 * ELASTIC_GRID**2 if augmentation.elastic_px else 0
     return AFFINE_NUMBERS, elastic, elastic, look_numbers(augmentation)
+
+
+def elastic_displacements(augmentation: Augmentation, first: Any, second: Any, ops: Any) -> Any:
+    """Displacements of the coarse grid's nodes, normally distributed: by the formula of Box and Muller, 1958.
+
+    Args:
+        first: float32 [n, count], uniform in [0, 1).
+        second: likewise, others.
+        ops: the module that computes, `numpy` on the host and `tensorflow.math` on a device.
+
+    Returns: float32 [n, count], in pixels.
+    """
+    return augmentation.elastic_px * (ops.sqrt(-2 * ops.log1p(-first)) * ops.cos(2 * math.pi * second))
 
 
 def affine_maps(augmentation: Augmentation, numbers: Any, image_size: tuple[int, int], ops: Any) -> Any:

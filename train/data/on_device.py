@@ -15,7 +15,15 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from ..config import TrainConfig
-from .augment import ELASTIC_GRID, IDENTITY, Changes, affine_maps, apply_changes, number_counts
+from .augment import (
+    ELASTIC_GRID,
+    IDENTITY,
+    Changes,
+    affine_maps,
+    apply_changes,
+    elastic_displacements,
+    number_counts,
+)
 from .dataset import Dataset
 from .device_numbers import uniform_numbers
 from .example_order import AUGMENTATION, ExampleOrder, example_key, step_seed
@@ -184,11 +192,10 @@ def _changes(config: TrainConfig, numbers: tf.Tensor, epoch: tf.Tensor, image_si
     """`sample_changes` from its numbers float32 [n, count], and none for examples of the last, plain epochs."""
     affine, first, second, looks = tf.split(numbers, number_counts(config.augmentation), axis=1)
     transforms = affine_maps(config.augmentation, affine, image_size, tf)
-    plain = ((epoch >= config.epochs - config.plain_epochs) & (config.plain_epochs > 0))[:, tf.newaxis]
+    plain = config.is_plain(epoch)[:, tf.newaxis]
     transforms = tf.where(plain, tf.constant(IDENTITY, tf.float32), transforms)
     looks = tf.where(plain, 1.0, looks)
     if not first.shape[1]:
         return Changes(transforms, first, looks)
-    normals = tf.sqrt(-2 * tf.math.log1p(-first)) * tf.cos(2 * np.pi * second)  # Box and Muller, 1958
-    displacements = tf.where(plain, 0.0, config.augmentation.elastic_px * normals)
+    displacements = tf.where(plain, 0.0, elastic_displacements(config.augmentation, first, second, tf.math))
     return Changes(transforms, tf.reshape(displacements, [-1, 2, ELASTIC_GRID, ELASTIC_GRID]), looks)

@@ -62,9 +62,7 @@ def replica_batches(
         transforms, displacements, looks = sample_changes(
             config.augmentation, seed=config.seed, epoch=epoch, index=index, image_size=dataset.image_size
         )
-        # Training ends on what the model will be asked: He et al., "Data augmentation revisited: rethinking the
-        # distribution gap between clean and augmented data", 2019.
-        plain = (epoch >= config.epochs - config.plain_epochs) & (config.plain_epochs > 0)
+        plain = config.is_plain(epoch)
         transforms[plain], displacements[plain], looks[plain] = IDENTITY, 0, 1
         seed = np.int32(step_seed(config.seed, int(step)))
         return dataset.train_images[index], dataset.train_labels[index], transforms, displacements, looks, seed
