@@ -17,8 +17,12 @@ import keras
 import numpy as np
 import pytest
 
+from inkling.client import Client
 from inkling.train.cli import main
-from tests.patience import PATIENCE_S
+from inkling.train.publishing import signing
+from tests.patience import PATIENCE_S, wait_until
+from tests.server_process import ServerProcess
+from tests.signing_keys import write_key_pair
 
 pytestmark = pytest.mark.process
 
@@ -139,6 +143,51 @@ def test_publish_takes_an_earlier_run_and_keeps_its_bar(trained):
     place = f"oci-layout:{folder}/image"
     done = inkling_here("publish", "small", "--oci", place, cwd=folder, check=0)
     assert re.fullmatch(rf"{place}:1@sha256:[0-9a-f]{{64}}", done.stdout.strip())
+
+
+@pytest.mark.slow
+def test_a_server_takes_signed_versions_and_keeps_the_one_before_when_others_come(trained, digits, tmp_path):
+    model_signing = pytest.importorskip(
+        "model_signing", reason="model-signing is not installed: pip install 'inkling-train[sign]'"
+    )
+    folder, (private, public), base = trained[0], write_key_pair(tmp_path, "ours"), tmp_path / "models" / "mnist"
+    inkling_here("publish", "small", "--model-dir", base.parent, "--sign", private, cwd=folder, check=0)
+    inkling_here("verify", base / "1", "--key", public, cwd=folder, check=0)
+    libraries = {"PYTHONPATH": os.pathsep.join([str(ROOT), str(Path(model_signing.__file__).parents[1])])}
+    flags = [f"--model_base_path={base}", f"--verify_models={public}", "--max_num_load_retries=0", "--drain_seconds=1"]
+    with (
+        ServerProcess("--model_name=mnist", *flags, environment=libraries) as server,
+        Client(server.address) as client,
+    ):
+        expected = client.predict(digits.test_images).probabilities
+
+        def come(version, source, change=lambda path: None):
+            """What is said of a version that comes, once it serves or is refused."""
+            shutil.copytree(source, tmp_path / "coming")
+            change(tmp_path / "coming")
+            (tmp_path / "coming").rename(base / str(version))
+            wait_until(lambda: ended(version), server.log_text)
+            return ended(version)[0].error
+
+        def ended(version):
+            found = [each for each in client.status().versions if each.version == version]
+            return [each for each in found if each.state in ("AVAILABLE", "END")]
+
+        assert "2 is not loaded: it has no model.sig" in come(2, folder / "models/mnist/1")
+        assert re.search("3 is not loaded: .*Hash mismatch for 'variables/", come(3, base / "1", change_a_weight))
+        stranger = write_key_pair(tmp_path, "stranger")[0]
+        foreign = come(4, base / "1", lambda path: signing.sign(path, stranger))
+        assert "4 is not loaded: its signature does not hold for the key of --verify_models" in foreign
+        again = client.predict(digits.test_images)
+        assert again.version == 1 and np.array_equal(again.probabilities, expected)
+        assert come(5, base / "1") == "" and client.predict(digits.test_images).version == 5
+
+
+def change_a_weight(version):
+    file = next((version / "variables").glob("*.data-*"))
+    content = bytearray(file.read_bytes())
+    content[100] ^= 1
+    file.write_bytes(content)
 
 
 def test_a_complete_run_is_not_trained_again(trained, digits_file):
