@@ -171,7 +171,11 @@ def _parser() -> argparse.ArgumentParser:
     _add_model(read)
 
     predict = add("predict", commands.predict, "classify 28x28 images in a .npy file")
-    predict.add_argument("array", metavar="ARRAY", help=".npy file of uint8 [n, 28, 28] or [28, 28]; - for stdin")
+    predict.add_argument(
+        "array",
+        metavar="ARRAY",
+        help=".npy file of uint8 [n, 28, 28] or [28, 28], in colour [n, height, width, 3]; - for stdin",
+    )
     predict.add_argument("--json", action="store_true", help="one JSON object, with all probabilities")
     predict.add_argument("--as-is", action="store_true", help="send images that look inverted, or far too faint, too")
     _add_model(predict)

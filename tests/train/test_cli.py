@@ -307,17 +307,19 @@ def test_help_teaches(tmp_path):
         assert word in done.stdout
 
 
-def test_data_of_another_size_and_number_of_classes_trains_and_publishes(tmp_path):
+def test_data_of_another_size_in_colour_and_with_other_classes_trains_and_publishes(tmp_path):
     random = np.random.default_rng(0)
     labels = np.arange(600) % 3
-    images = random.integers(0, 40, (600, 16, 20), dtype=np.uint8)
-    images[np.arange(600), 4 + 4 * labels] = 255  # a bright row tells the class
+    images = random.integers(0, 40, (600, 16, 20, 3), dtype=np.uint8)
+    images[np.arange(600), 4:12, 4:12, labels] = 255  # a colour tells the class
     np.savez(tmp_path / "rows.npz", x_train=images, y_train=labels, x_test=images[:60], y_test=labels[:60])
     done = inkling(
         "--in-process", *SMALL, "--policy", "none", "--data", "rows.npz", "--model-name", "rows", "--name", "r",
         cwd=tmp_path, check=0,
     )  # fmt: skip
-    assert "test accuracy   100.00% (60 images)" in done.stdout
+    assert "test accuracy   100.00% (60 images)" in done.stdout and "--channels 1 makes them grey" in done.stderr
+    card = json.loads((tmp_path / "models/rows/1/model_card.json").read_text())
+    assert card["channels"] == 3 and "(16, 20) colour image" in card["description"]
     done = inkling_here("evaluate", "models/rows", "--data", "rows.npz", cwd=tmp_path, check=0)
     assert "accuracy                    100.00%" in done.stdout
     wrong = inkling_here("evaluate", "models/rows", cwd=tmp_path, check=2)

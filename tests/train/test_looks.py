@@ -1,9 +1,11 @@
 """What a policy does to how images look, one part at a time."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
-from inkling.train.config import Augmentation
+from inkling.train.config import POLICIES, Augmentation
 from inkling.train.data.augment import apply_changes, sample_changes
 
 pytestmark = pytest.mark.training
@@ -57,6 +59,17 @@ def test_a_share_of_the_images_is_crossed_or_covered(squares):
     crossed = np.abs(looks(squares, lines=0.3)[0] - squares / 255).max(axis=(1, 2)) > 0.1
     covered = np.abs(looks(squares, occlusion=0.5)[0] - squares / 255).max(axis=(1, 2)) > 0.1
     assert 0.2 < crossed.mean() < 0.4 and 0.25 < covered.mean() < 0.5
+
+
+def test_a_look_changes_the_channels_of_a_colour_alike_but_for_noise(squares):
+    colour = np.stack([squares] * 3, axis=-1)
+    index = np.arange(len(colour))
+    for noise in (0.0, 0.2):
+        augmentation = dataclasses.replace(POLICIES["robust"], elastic_px=0.0, noise=noise)
+        changes = sample_changes(augmentation, seed=0, epoch=index * 0, index=index, image_size=(28, 28))
+        changed = apply_changes(augmentation, colour, changes, background=(0, 0, 0)).numpy()
+        assert changed.shape == colour.shape and changed.min() >= 0 and changed.max() <= 1
+        assert np.allclose(changed, changed[..., :1]) != bool(noise)
 
 
 @pytest.mark.parametrize("settings", [{"noise": 0.1}, {"look_share": 0.5}], ids=["no share", "nothing to change"])

@@ -24,6 +24,7 @@ from .augment import (
     elastic_displacements,
     number_counts,
 )
+from .colour import Background
 from .dataset import Dataset
 from .device_numbers import uniform_numbers
 from .example_order import AUGMENTATION, ExampleOrder, example_key, step_seed
@@ -39,7 +40,7 @@ MOST_STEPS = 256  # of a call: some tens of milliseconds of a fast GPU, which a 
 class Call(NamedTuple):
     """What one call of steps needs, as each replica has it; b is the per-replica batch size."""
 
-    images: Any  # uint8 [n, height, width]: the whole set, or only what the call takes of it
+    images: Any  # uint8 [n, height, width] or [n, height, width, 3]: the whole set, or only what the call takes of it
     labels: Any  # int64 [n]
     rows: Any  # int32 [num steps, b]: where in `images` the examples are
     changes: Any  # Changes of [num steps, b] examples; empty if augmentation changes nothing
@@ -135,15 +136,16 @@ def _whole(rows: Any) -> NDArray[Any]:
 
 
 def batch_of(
-    config: TrainConfig, call: Call, number: tf.Tensor, *, background: int
+    config: TrainConfig, call: Call, number: tf.Tensor, *, background: Background
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """The batch of a call's step, in replica context; XLA compiles it.
 
     Args:
         number: int32 [], of the step in the call.
-        background: the pixel value that comes in from outside an image, 0 to 255.
+        background: the pixel value that comes in from outside an image, 0 to 255; of each channel in colour.
 
-    Returns: images float32 [b, height, width, 1], labels int64 [b], seed int32 [], as `training_batches` yields them.
+    Returns: images float32 [b, height, width, channels], labels int64 [b], seed int32 [], as `training_batches` yields
+        them.
     """
     rows = call.rows[number]
     images, labels = tf.gather(call.images, rows), tf.gather(call.labels, rows)
