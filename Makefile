@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 DEMO := $(VENV)/.demo
 READY := $(VENV)/.ready
 PROJECTS := client/pyproject.toml serving/pyproject.toml train/pyproject.toml
-EDITABLE := --editable './client[web]' --editable ./serving --editable ./train
+EDITABLE := --editable './client[batch,web]' --editable ./serving --editable ./train
 INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 
 .DEFAULT_GOAL := help
