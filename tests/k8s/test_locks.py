@@ -16,7 +16,7 @@ from tests.k8s.manifests import K8S, ROOT
 
 LOCKS = sorted((K8S / "images/locks").glob("*.txt"))
 PIN = re.compile(r"^([\w.-]+)==([^ ;\n\\]+)", re.MULTILINE)
-PROJECTS = {"train": ["oci", "otel"], "serving": ["otel"], "client": ["web", "image", "otel"]}
+PROJECTS = {"train": ["oci", "otel", "sign"], "serving": ["jwt", "otel", "sign"], "client": ["web", "image", "otel"]}
 
 
 def _pins(path: Path) -> set[tuple[str, str]]:
