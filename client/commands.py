@@ -10,7 +10,7 @@ import sys
 import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -89,7 +89,7 @@ def read(flags: argparse.Namespace, connection: Connection) -> int:
                 raise  # the next picture would fare no better
             except (InklingError, OSError, ValueError) as error:
                 progress.clear()
-                complain(f"{_name(picture)}: {error}")
+                complain(_about(picture, error))
                 failures += 1
     return 1 if failures else 0
 
@@ -129,13 +129,23 @@ def _name(picture: str) -> str:
     return "stdin" if picture == STDIN else picture
 
 
+def _shown(picture: str, stream: TextIO) -> str:
+    """A picture's name in its own bytes, or with its control characters escaped where a terminal would obey them."""
+    return printable(_name(picture)) if stream.isatty() else _name(picture)
+
+
+def _about(picture: str, error: Exception) -> str:
+    """What is wrong with a picture, behind its name."""
+    said = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return f"{_name(picture)}: {said.removeprefix(_name(picture)).lstrip()}"
+
+
 def _print_reading(picture: str, reading: "Reading", *, as_json: bool, named: bool) -> None:
-    name = _name(picture)
     if as_json:
-        print(json.dumps({"picture": name, **reading.to_json()}), flush=True)
+        print(json.dumps({"picture": _name(picture), **reading.to_json()}), flush=True)
     elif named:
         for line in reading.text.split("\n"):
-            print(f"{name}:{line}", flush=True)
+            print(f"{_shown(picture, sys.stdout)}:{line}", flush=True)
     else:
         print(reading.text)
     if not as_json:
@@ -143,10 +153,11 @@ def _print_reading(picture: str, reading: "Reading", *, as_json: bool, named: bo
 
 
 def _print_marks(picture: str, reading: "Reading", *, named: bool) -> None:
+    name = _shown(picture, sys.stderr)
     for mark in reading.marks():
-        print(f"{_name(picture)}: {mark}" if named else mark, file=sys.stderr)
+        print(f"{name}: {mark}" if named else mark, file=sys.stderr)
     if not reading.digits:
-        print(f"{_name(picture)}: nothing is written there", file=sys.stderr)
+        print(f"{name}: nothing is written there", file=sys.stderr)
 
 
 def _check_table_flags(flags: argparse.Namespace, *, many: bool) -> None:
