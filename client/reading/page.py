@@ -7,6 +7,7 @@ A picture of 28 x 28 pixels is one digit and needs Pillow and NumPy only; for an
 chooses.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -91,6 +92,8 @@ class Page:
     left_out: tuple[LeftOut, ...] = ()
     quarters: int = 0  # right angles by which it was turned clockwise to be read
     edge: float = 0.0  # width of the edges of its ink, over the height of its digits: how blurred it is
+    # Finds its digits anew, the picture turned clockwise by so many right angles; by default `find_digits` does.
+    turned: "Callable[[int], Page] | None" = None
 
 
 def find_digits(source: PictureSource, *, quarters: int = 0) -> Page:
