@@ -152,7 +152,7 @@ export class ReadingView {
       if (number) for (const each of part.querySelectorAll(`[data-number="${number}"]`)) each.classList.add("lit");
     }
     const card = scroll && number && this.digits.querySelector(`[data-number="${number}"]`);
-    if (card) this.digits.scrollTop = card.offsetTop - this.digits.offsetTop - 8;
+    if (card) this.digits.scrollTop = card.offsetTop - 8;
   }
 }
 
