@@ -6,6 +6,7 @@ import pytest
 
 from inkling.train import checkpoint
 from inkling.train.storage import RunFolder
+from tests.patience import wait_until
 from tests.train.ray_processes import ENVIRONMENT, SMALL, TOKEN, Job, cluster
 from tests.train.test_ray import assert_same_run
 
@@ -28,12 +29,14 @@ def test_a_run_takes_nodes_that_come_and_gives_up_those_that_leave(digits_file, 
             tmp_path, "--data", digits_file, *RUN, *elastic, "--name", "elastic", environment={**ENVIRONMENT, **TOKEN}
         )
         job.wait_for("epoch [1-9]")
+        wait_until(lambda: nodes.requested() == 3 * [{"CPU": 1}])  # all that it could take, while it trains on one
         nodes.join(num_cpus=1)
         job.wait_for("paused at step .*: the cluster has changed\nRay: 2 workers with 1 CPU each")
         job.wait_for(r"Ray: 2 workers(.*\n)+epoch ")
-        nodes.drain_last()
+        nodes.nodes[-1].process.terminate()  # as the kubelet does when the pod's node is drained
         job.wait_for(r"Ray: 2 workers(.*\n)+Ray: 1 worker with 1 CPU each")
         status, output = job.wait()
+        wait_until(lambda: nodes.requested() == [])
     assert status == 0, output
     pauses = [int(step.replace(",", "")) for step in re.findall(r"paused at step ([\d,]+)", output)]
     resumed = [int(step.replace(",", "")) for step in re.findall(r"going on from step ([\d,]+)", output)]
