@@ -188,7 +188,7 @@ def python_of(contestant: Contestant) -> Path:
 @contextlib.contextmanager
 def running(contestant: Contestant, model: Path, flags: tuple[str, ...] = ()) -> Iterator["Running"]:
     """`contestant` as a process that answers; ended afterwards. Raises: NotInstallable, TimeoutError."""
-    python, port = python_of(contestant), _free_ports()
+    python, port = python_of(contestant), free_ports()
     with tempfile.TemporaryDirectory() as folder, (Path(folder) / "log").open("wb") as log:
         command = [str(python), "-m", contestant.module, "--port", str(port), "--model", str(model)]
         if contestant.command:
@@ -258,15 +258,16 @@ class Running:
 
     def peak_memory_mb(self) -> float:
         """The most memory its processes have had, added up."""
-        return sum(_peak_kb(pid) for pid in _tree(self.process.pid)) / 1e3
+        return sum(_peak_kb(pid) for pid in process_tree(self.process.pid)) / 1e3
 
 
-def _tree(pid: int) -> list[int]:
+def process_tree(pid: int) -> list[int]:
+    """The process and those below it."""
     children = []
     with contextlib.suppress(OSError):
         for task in Path(f"/proc/{pid}/task").iterdir():
             children += [int(child) for child in (task / "children").read_text().split()]
-    return [pid] + [below for child in children for below in _tree(child)]
+    return [pid] + [below for child in children for below in process_tree(child)]
 
 
 def _peak_kb(pid: int) -> int:
@@ -276,7 +277,7 @@ def _peak_kb(pid: int) -> int:
     return 0
 
 
-def _free_ports() -> int:
+def free_ports() -> int:
     """A port that is free, with two free ones after it."""
     while True:
         with contextlib.ExitStack() as stack:

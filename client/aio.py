@@ -19,6 +19,7 @@ from .protocol.rpc import Call, Rpc, make_stubs
 from .protocol.status import client_closed_error, from_rpc_error, not_to_be_pickled, raise_invalid_response
 from .results import Classification, ModelMetadata, ModelStatus, Outputs, Prediction, ServedModel
 from .settings import DEFAULT_ADDRESS, Settings, SettingsKeywords
+from .tracing import operation_span, rpc_span, work_span
 
 if TYPE_CHECKING:
     from .reading.page import Page
@@ -170,6 +171,10 @@ class AsyncClient:
     async def _drive(self, operation: Operation[T]) -> T:
         """Perform an operation's effects one by one, and return its result."""
         self._check_loop()
+        with operation_span(operation):
+            return await self._drive_untraced(operation)
+
+    async def _drive_untraced(self, operation: Operation[T]) -> T:
         try:
             effect = next(operation)
             while True:
@@ -190,11 +195,15 @@ class AsyncClient:
             case Pause():
                 return await asyncio.sleep(effect.seconds)
             case Work():
-                return await asyncio.to_thread(effect.function)
+                with work_span(effect.name):
+                    return await asyncio.to_thread(effect.function)
 
     async def _send(self, call: Call) -> Any:
         stubs = self._stubs or await self._open(call)
-        arguments = call_arguments(self.settings, call)
+        with rpc_span(call.rpc.path, self.settings.server) as span:
+            return await self._send_by(stubs, call, call_arguments(self.settings, call, span.headers))
+
+    async def _send_by(self, stubs: dict[Rpc, Any], call: Call, arguments: dict[str, Any]) -> Any:
         self._under_way += 1
         try:
             response = await stubs[call.rpc](call.request, **arguments)

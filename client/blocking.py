@@ -20,6 +20,7 @@ from .protocol.rpc import Call, Rpc, make_stubs
 from .protocol.status import client_closed_error, from_rpc_error, not_to_be_pickled, raise_invalid_response
 from .results import Classification, ModelMetadata, ModelStatus, Outputs, Prediction, ServedModel
 from .settings import DEFAULT_ADDRESS, Settings, SettingsKeywords
+from .tracing import RpcSpan, operation_span, rpc_span, work_span
 
 if TYPE_CHECKING:
     from .reading.page import Page
@@ -41,7 +42,7 @@ class Client:
         address: `host:port`, a list of them, or any target that gRPC knows.
         settings: the fields of `Settings` as keywords: `model`, `timeout_s`, `wait_for_ready`, `retry`, `check_inputs`,
             `split_bytes`, `max_rows`, `max_in_flight`, `max_message_bytes`, `gzip`, `keepalive_s`, `tls`, `token`,
-            `token_over_plaintext`, `interceptors`.
+            `api_key`, `token_over_plaintext`, `interceptors`.
 
     Attributes:
         settings: all of them, as a `Settings`.
@@ -217,6 +218,10 @@ class Client:
 
     def _drive(self, operation: Operation[T]) -> T:
         """Perform an operation's effects one by one, and return its result."""
+        with operation_span(operation):
+            return self._drive_untraced(operation)
+
+    def _drive_untraced(self, operation: Operation[T]) -> T:
         try:
             effect = next(operation)
             while True:
@@ -237,21 +242,23 @@ class Client:
             case Pause():
                 return time.sleep(effect.seconds)
             case Work():
-                return effect.function()
+                with work_span(effect.name):
+                    return effect.function()
 
     def _send(self, call: Call) -> Any:
         stubs = self._stubs or self._open(call)
-        arguments = call_arguments(self.settings, call)
-        try:
-            response = stubs[call.rpc](call.request, **arguments)
-        except (grpc.RpcError, ValueError) as error:
-            raise self._failure(error, call) from error
-        return self._checked(response, call)
+        with rpc_span(call.rpc.path, self.settings.server) as span:
+            arguments = call_arguments(self.settings, call, span.headers)
+            try:
+                response = stubs[call.rpc](call.request, **arguments)
+            except (grpc.RpcError, ValueError) as error:
+                raise self._failure(error, call) from error
+            return self._checked(response, call)
 
     def _send_all(self, batch: SendAll) -> list[Any]:
         """Keeps `max_in_flight` calls under way, and cancels what is left of them when one fails."""
         finished: queue.SimpleQueue[int] = queue.SimpleQueue()
-        under_way: dict[int, tuple[Call, Any]] = {}
+        under_way: dict[int, tuple[Call, Any, RpcSpan]] = {}
         responses: list[Any] = [None] * batch.count
         waiting = iter(range(batch.count))
 
@@ -259,12 +266,13 @@ class Client:
             for number in waiting:
                 call = batch.call(number)
                 stubs = self._stubs or self._open(call)
-                arguments = call_arguments(self.settings, call)
+                span = rpc_span(call.rpc.path, self.settings.server)
+                arguments = call_arguments(self.settings, call, span.headers)
                 try:
                     future = stubs[call.rpc].future(call.request, **arguments)
                 except ValueError as error:
                     raise self._failure(error, call) from error
-                under_way[number] = call, future
+                under_way[number] = call, future, span
                 future.add_done_callback(lambda _, number=number: finished.put(number))
                 return
 
@@ -273,16 +281,18 @@ class Client:
                 start_next()
             while under_way:
                 number = finished.get()
-                call, future = under_way.pop(number)
-                try:
-                    response = future.result()
-                except grpc.RpcError as error:
-                    raise self._failure(error, call) from error
-                responses[number] = self._checked(response, call)
+                call, future, span = under_way.pop(number)
+                with span:
+                    try:
+                        response = future.result()
+                    except grpc.RpcError as error:
+                        raise self._failure(error, call) from error
+                    responses[number] = self._checked(response, call)
                 start_next()
         finally:
-            for _, future in under_way.values():
+            for _, future, span in under_way.values():
                 future.cancel()
+                span.end(grpc.FutureCancelledError())
         return responses
 
     def _checked(self, response: Any, call: Call) -> Any:

@@ -16,10 +16,11 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
-from . import commands
+from . import commands, trace_export
 from .errors import DeadlineExceeded, InklingError, InvalidInput, ServerUnavailable
 from .settings import DEFAULT_ADDRESS, TLS
 
+MAX_KEY_LENGTH = 8192
 FAILED, USAGE, UNAVAILABLE, INTERRUPTED, PIPE_CLOSED = 1, 2, 3, 130, 141
 
 DESCRIPTION = """Read handwriting, by asking an Inkling or TensorFlow Serving server.
@@ -36,6 +37,10 @@ DESCRIPTION = """Read handwriting, by asking an Inkling or TensorFlow Serving se
 EPILOG = """environment:
   INKLING_SERVER  the server's address, if --server is not given (localhost:8500 without both)
   INKLING_TOKEN   a bearer token to send with every call; only over TLS, or with --token-over-plaintext
+  INKLING_API_KEY an API key, likewise; --api-key-file FILE reads one from a file. There is no flag for the key itself:
+                  whoever may list processes could read it there
+
+  OTEL_EXPORTER_OTLP_ENDPOINT, and the other variables of OpenTelemetry: traces of each call (extra `otel`)
 
 exit status:
   0  done
@@ -58,8 +63,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.exit(USAGE)
     try:
         flags = parser.parse_args(arguments)
-        status: int = flags.command(flags, _settings(flags))
-        sys.stdout.flush()
+        with trace_export.exported(os.environ, _warn):
+            status: int = flags.command(flags, _settings(flags))
+            sys.stdout.flush()
         return status
     except (ServerUnavailable, DeadlineExceeded) as error:
         return _fail(error, UNAVAILABLE)
@@ -74,6 +80,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(error, FAILED)
     except KeyboardInterrupt:
         return INTERRUPTED
+
+
+def _warn(text: str) -> None:
+    print("warning:", text, file=sys.stderr)
 
 
 def _fail(error: Exception, status: int) -> int:
@@ -156,6 +166,8 @@ def _parser() -> argparse.ArgumentParser:
     read.add_argument(
         "--draw", metavar="OUT", help="write the picture with boxes and digits; a folder where there are several"
     )
+    read.add_argument("--table", action="store_true", help="write the page's columns and cells as CSV")
+    read.add_argument("-o", "--output", metavar="OUT", help="file for the table; standard output by default")
     _add_model(read)
 
     predict = add("predict", commands.predict, "classify 28x28 images in a .npy file")
@@ -210,7 +222,8 @@ def _add_connection(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--tls-cert", metavar="FILE", help="the client's own certificate, as PEM")
     group.add_argument("--tls-key", metavar="FILE", help="its key, as PEM")
     group.add_argument("--tls-name", metavar="NAME", help="name in the server's certificate, if not the address")
-    group.add_argument("--token-over-plaintext", action="store_true", help="send INKLING_TOKEN without TLS too")
+    group.add_argument("--token-over-plaintext", action="store_true", help="send token and key without TLS too")
+    group.add_argument("--api-key-file", metavar="FILE", help="send the API key in this file; else INKLING_API_KEY")
 
 
 def _settings(flags: argparse.Namespace) -> commands.Connection:
@@ -224,8 +237,23 @@ def _settings(flags: argparse.Namespace) -> commands.Connection:
         "timeout_s": flags.timeout,
         "tls": tls,
         "token": os.environ.get("INKLING_TOKEN") or None,
+        "api_key": _api_key(flags.api_key_file),
         "token_over_plaintext": flags.token_over_plaintext,
     }
+
+
+def _api_key(file: str | None) -> str | None:
+    """The key in `file`, or else that of the environment.
+
+    Raises: InvalidInput if the file cannot be read.
+    """
+    if file is None:
+        return os.environ.get("INKLING_API_KEY") or None
+    try:
+        with open(file, encoding="ascii", errors="replace") as opened:
+            return opened.read(MAX_KEY_LENGTH) or " "  # an empty one is refused, and not passed over
+    except OSError as error:
+        raise InvalidInput(f"--api-key-file {file} cannot be read: {error.strerror}") from error
 
 
 def _positive(kind: type[int] | type[float]) -> Callable[[str], float]:

@@ -67,6 +67,7 @@ def read(flags: argparse.Namespace, connection: Connection) -> int:
     pictures = list(_pictures(flags.pictures))
     many = len(pictures) > 1 or any(Path(name).is_dir() for name in flags.pictures)
     drawings = _drawings(pictures, flags.draw, many=many)
+    _check_table_flags(flags, many=many)
     failures = 0
     with Client(**connection) as client, _Progress(len(pictures) if many else 0) as progress:
         for picture, drawing in zip(pictures, drawings, strict=True):
@@ -77,7 +78,10 @@ def read(flags: argparse.Namespace, connection: Connection) -> int:
                 source = sys.stdin.buffer.read() if picture == STDIN else picture
                 reading = client.read(source, version=flags.model_version, label=flags.label)
                 progress.clear()
-                _print_reading(picture, reading, as_json=flags.json, named=many)
+                if flags.table:
+                    _write_table(picture, reading, flags.output)
+                else:
+                    _print_reading(picture, reading, as_json=flags.json, named=many)
                 if drawing:
                     drawing.parent.mkdir(parents=True, exist_ok=True)
                     reading.draw().save(drawing)
@@ -134,10 +138,37 @@ def _print_reading(picture: str, reading: "Reading", *, as_json: bool, named: bo
             print(f"{name}:{line}", flush=True)
     else:
         print(reading.text)
-    for mark in () if as_json else reading.marks():
-        print(f"{name}: {mark}" if named else mark, file=sys.stderr)
-    if not reading.digits and not as_json:
-        print(f"{name}: nothing is written there", file=sys.stderr)
+    if not as_json:
+        _print_marks(picture, reading, named=named)
+
+
+def _print_marks(picture: str, reading: "Reading", *, named: bool) -> None:
+    for mark in reading.marks():
+        print(f"{_name(picture)}: {mark}" if named else mark, file=sys.stderr)
+    if not reading.digits:
+        print(f"{_name(picture)}: nothing is written there", file=sys.stderr)
+
+
+def _check_table_flags(flags: argparse.Namespace, *, many: bool) -> None:
+    """Refuse what --table and --output cannot do.
+
+    Raises: InvalidInput.
+    """
+    if flags.output and not flags.table:
+        raise InvalidInput("--output is where the table goes; add --table")
+    if flags.table and (many or flags.json):
+        what = "--json" if flags.json else f"{len(flags.pictures)} names, or a folder"
+        raise InvalidInput(f"--table writes the table of one picture; got {what}")
+
+
+def _write_table(picture: str, reading: "Reading", output: str | None) -> None:
+    """The table as comma-separated values, to a file or to standard output; what is doubtful on standard error."""
+    text = reading.table().to_csv()
+    if output:
+        Path(output).write_text(text, encoding="utf-8", newline="")
+    else:
+        print(text, end="")
+    _print_marks(picture, reading, named=False)
 
 
 class _Progress:

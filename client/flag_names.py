@@ -10,7 +10,7 @@ _IN_FLAGS = tuple(
         (r"tls=TLS\(\.\.\.\) or --tls\b", "--tls"),
         (r"tls=TLS\(ca=\.\.\.\)", "--tls-ca"),
         (r"tls=TLS\((\.\.\.)?\)", "--tls"),
-        (r"a valid token=", "a valid INKLING_TOKEN"),
+        (r"a valid token= or api_key=", "a valid INKLING_TOKEN or INKLING_API_KEY (--api-key-file)"),
         (r"token_over_plaintext=True", "--token-over-plaintext"),
         (r"as_is=True", "--as-is"),
         (r"raise max_message_bytes, or send smaller batches \(max_rows\)", "give it less at once"),

@@ -111,7 +111,8 @@ class Settings:
     tls: TLS | None = None  # plaintext if None
     # A bearer token, or a function that returns one for each call; what it raises reaches the caller as it is.
     token: str | Callable[[], str] | None = field(default=None, repr=False)
-    token_over_plaintext: bool = False  # send the token without TLS too (a mesh encrypts, a tunnel, a test)
+    api_key: str | Callable[[], str] | None = field(default=None, repr=False)  # the same, sent as x-api-key
+    token_over_plaintext: bool = False  # send both without TLS too (a mesh encrypts, a tunnel, a test)
     interceptors: Sequence[Any] = ()  # gRPC's client interceptors: grpc's for Client, grpc.aio's for AsyncClient
 
     def __post_init__(self) -> None:
@@ -133,9 +134,12 @@ class Settings:
             raise InvalidInput(f"keepalive_s={self.keepalive_s}; expected 0 (no pings) to {MAX_KEEPALIVE_S:,}")
         if isinstance(self.token, str) and self.token:
             bearer(self.token)
-        if self.token and not self.tls and not self.token_over_plaintext:
+        if isinstance(self.api_key, str) and self.api_key:
+            sendable(self.api_key, "API key")
+        if (self.token or self.api_key) and not self.tls and not self.token_over_plaintext:
+            what = "a token" if self.token else "an API key"
             raise InvalidInput(
-                "a token was given, but no tls: it would cross the network in the clear; give tls=TLS(...), "
+                f"{what} was given, but no tls: it would cross the network in the clear; give tls=TLS(...), "
                 "or token_over_plaintext=True where something else encrypts the connection"
             )
 
@@ -168,6 +172,7 @@ class SettingsKeywords(TypedDict, total=False):
     keepalive_s: float
     tls: TLS | None
     token: str | Callable[[], str] | None
+    api_key: str | Callable[[], str] | None
     token_over_plaintext: bool
     interceptors: Sequence[Any]
 
@@ -235,10 +240,18 @@ def bearer(token: str) -> str:
 
     Raises: InvalidInput, which does not show the token, if it cannot be sent.
     """
-    token = token.strip() if isinstance(token, str) else ""  # a file that it is read from ends with a newline
-    if not token or not token.isascii() or not token.isprintable():
-        raise InvalidInput("the token is empty, or not printable ASCII on one line; what was it read from?")
-    return f"Bearer {token}"
+    return f"Bearer {sendable(token, 'token')}"
+
+
+def sendable(secret: str, what: str) -> str:
+    """A token or an API key as a header's value takes it.
+
+    Raises: InvalidInput, which does not show it but says what it is, if it cannot be sent.
+    """
+    secret = secret.strip() if isinstance(secret, str) else ""  # a file that it is read from ends with a newline
+    if not secret or not secret.isascii() or not secret.isprintable():
+        raise InvalidInput(f"the {what} is empty, or not printable ASCII on one line; what was it read from?")
+    return secret
 
 
 def _is_text(text: str) -> bool:

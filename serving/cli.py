@@ -1,4 +1,4 @@
-"""`python -m serving`: read the flags, then serve, hand over to the real binary, or change versions."""
+"""`python -m serving`: read the flags, then serve, hand over to the real binary, change versions, or tune."""
 
 import dataclasses
 import difflib
@@ -11,10 +11,13 @@ from importlib import metadata
 from pathlib import Path
 from typing import NoReturn
 
-from . import flags
+from . import flags, worker
 from .config.memory import memory_limit, within_memory
 from .config.models import model_names
 from .flags import FlagError, Parsed, ServerConfig
+from .processes import supervisor
+from .processes.gpus import LOG_LEVEL
+from .processes.number import choose
 
 logger = logging.getLogger(__name__)
 
@@ -22,6 +25,7 @@ BINARY = "tensorflow_model_server"
 DEFAULT_MODELS = "models"
 DEFAULT_REST_PORT = 8501
 BAD_FLAGS = 255  # what -1 is as an exit code
+VERY_NEAR = 0.85  # a flag's name and what was typed: one or two letters apart
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -31,6 +35,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from .rollout import main as change_versions  # it imports protobuf messages and gRPC, which flags do not need
 
         return change_versions(arguments)
+    if arguments and arguments[0] == "keys":
+        from .access.command import main as make_keys
+
+        return make_keys(arguments[1:])
+    if arguments and arguments[0] == "tune":
+        return _tune(arguments[1:])
     if any(argument in ("--help", "-h", "--helpfull") for argument in arguments):
         print(flags.usage())
         return 0
@@ -52,8 +62,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"--engine={BINARY}: there is no {BINARY} on the PATH; install it, or use --engine=auto", file=sys.stderr)
         return BAD_FLAGS
     for argument in parsed.unknown:
+        if meant := _protecting(argument):
+            print(
+                f"unknown argument: {argument}; without --{meant} the server would be open, and is not started",
+                file=sys.stderr,
+            )
+            return BAD_FLAGS
         print(f"unknown argument: {argument}{_nearest(argument)}, passed over; see --help", file=sys.stderr)
     return _serve(parsed)
+
+
+def _tune(arguments: Sequence[str]) -> int:
+    from .monitoring import logs
+
+    os.environ.setdefault(LOG_LEVEL, "2")
+    with logs.stderr_silenced():
+        from .tuning.command import main as tune  # it imports TensorFlow, which prints
+    return tune(arguments)
+
+
+def _protecting(argument: str) -> str:
+    """The flag that keeps somebody out and is nearly spelled so; empty if there is none."""
+    name = argument.removeprefix("--").partition("=")[0]
+    near = difflib.get_close_matches(name, flags.ACCESS, n=1, cutoff=VERY_NEAR)
+    return near[0] if near and argument.startswith("--") else ""
 
 
 def _nearest(argument: str) -> str:
@@ -65,7 +97,6 @@ def _nearest(argument: str) -> str:
 
 
 def _serve(parsed: Parsed) -> int:
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")  # TensorFlow reads it once, when it is imported
     from .monitoring import logs
 
     logs.configure(parsed.config.log_format)
@@ -83,9 +114,14 @@ def _serve(parsed: Parsed) -> int:
         if "rest_api_port" not in parsed.given:
             config = dataclasses.replace(config, rest_api_port=DEFAULT_REST_PORT)
         logger.info("serving %s from %s on gRPC %d and REST %d", names, folder, config.port, config.rest_api_port)
-    with logs.stderr_silenced():
-        from . import server  # it imports TensorFlow, which takes seconds: not for a bad flag
-    return server.run(config, folder)
+    try:
+        number = choose(config, folder)
+    except FlagError as error:
+        print(error, file=sys.stderr)
+        return BAD_FLAGS
+    if number > 1:
+        return supervisor.run(config, folder, number)
+    return worker.run(config, folder)
 
 
 def _binary(config: ServerConfig) -> str | None:

@@ -45,7 +45,26 @@ class ServerConfig:
     grpc_max_concurrent_rpcs: int = flag(4096, "RPCs held at once; further ones are refused")
     grpc_max_pending_mb: int = flag(2048, "size of all requests held at once, in 10^6 bytes; further ones are refused")
     ssl_config_file: str = flag("", "text file with an SSLConfig: gRPC with TLS")
+    rest_ssl_config_file: str = flag("", "text file with an SSLConfig: the REST API with TLS")
     use_alts_credentials: bool = flag(False, "Google's ALTS")
+
+    # Who may do what, and what a model may.
+    api_keys_file: str = flag(
+        "", "file with the hashes of keys, which predictions then take; read again when it changes"
+    )
+    admin_api_keys_file: str = flag("", "the same of administrators' keys, which administration then takes")
+    enable_admin: bool = flag(True, "reloading, loading and unloading models, and the profiler; false: for nobody")
+    jwt_jwks: str = flag("", "file or https URL with the public keys (JWKS) of an issuer whose tokens (JWT) are taken")
+    jwt_issuer: str = flag("", "what tokens must have as iss")
+    jwt_audience: str = flag("", "what tokens must have in aud")
+    admin_jwt_scope: str = flag("", "scope that makes an administrator of a token's subject; empty: none does")
+    key_requests_per_second: float = flag(0.0, "of one caller, where the line of its key has no limits; 0: any number")
+    key_concurrent_requests: int = flag(0, "held at once of one caller, likewise; 0: any number")
+    metrics_need_key: bool = flag(False, "the metrics' page takes a key or token too")
+    allowed_ops: str = flag("any", "any, or safe: a graph that uses files, networks or Python is not loaded")
+    allowed_ops_by_model: str = flag("", "NAME=any,NAME=safe for single models")
+    verify_models: str = flag("", "public key (PEM) with which versions must be signed to be loaded")
+    audit_log_file: str = flag("", "file to which a line is appended for each call of administration")
 
     # Which models.
     model_name: str = flag("default", "name of the model, if there is no config file")
@@ -91,9 +110,11 @@ class ServerConfig:
     request_log_sampling_rate: float = flag(1.0, "share of the requests to write")
     request_log_max_mb: int = flag(64, "size at which the file is rotated, in 10^6 bytes")
     request_log_max_files: int = flag(5, "rotated files kept")
+    drift_window: int = flag(1000, "live examples compared with the model card's reference statistics; 0: none")
     log_format: str = flag("text", "text or json")
 
     # How it runs.
+    num_processes: str = flag("1", "processes that serve together on the same ports; auto: by cores and models")
     drain_seconds: float = flag(30.0, "seconds after SIGTERM to finish what was accepted")
     engine: str = flag(
         "embedded", "embedded, tensorflow_model_server (the binary on the PATH), or auto (the binary if there is one)"
@@ -115,6 +136,8 @@ class ServerConfig:
         for name, choices in CHOICES.items():
             if getattr(self, name) not in choices:
                 raise FlagError(f"--{name}={getattr(self, name)} is not usable: expected one of {', '.join(choices)}")
+        if self.num_processes != "auto" and not re.fullmatch("[1-9][0-9]{0,2}", self.num_processes):
+            raise FlagError(f"--num_processes={self.num_processes} is not usable: expected 1 to 999, or auto")
         for pair in self.grpc_channel_arguments.split(","):
             if pair.strip() and not _is_channel_argument(pair.strip()):
                 raise FlagError(
@@ -139,13 +162,20 @@ RANGES: Mapping[str, tuple[float, float]] = {
     "num_tflite_pools": (1, LARGEST),
     "num_tflite_interpreters_per_pool": (1, LARGEST),
     "max_queued_requests": (1, LARGEST),
+    "drift_window": (0, 1_000_000),
     "per_process_gpu_memory_fraction": (0.0, 100.0),  # above 1 TensorFlow takes the machine's memory too
+    "key_requests_per_second": (0.0, 1e9),
+    "key_concurrent_requests": (0, LARGEST),
     "request_log_sampling_rate": (0.0, 1.0),
     "request_log_max_mb": (1, LARGEST),
     "request_log_max_files": (1, LARGEST),
     "drain_seconds": (0, DAY_S),
 }
-CHOICES = {"engine": ("embedded", "tensorflow_model_server", "auto"), "log_format": ("text", "json")}
+CHOICES = {
+    "allowed_ops": ("any", "safe"),
+    "engine": ("embedded", "tensorflow_model_server", "auto"),
+    "log_format": ("text", "json"),
+}
 
 
 def _is_channel_argument(pair: str) -> bool:
@@ -166,6 +196,7 @@ WITHOUT_EFFECT = frozenset(
         "num_request_iterations",
         "num_unload_threads",
         "platform_config_file",
+        "rest_api_num_threads",
         "remove_unused_fields_from_bundle_metagraph",
         "skip_initialize_tpu",
         "tensorflow_tpu_profiling",
@@ -173,16 +204,38 @@ WITHOUT_EFFECT = frozenset(
         "use_saved_model",
     }
 )
-OURS = frozenset(
+# Without them a server is open to whom these were to keep out: the real binary, which knows none, is not started then.
+ACCESS = frozenset(
+    {
+        "admin_api_keys_file",
+        "admin_jwt_scope",
+        "allowed_ops",
+        "allowed_ops_by_model",
+        "api_keys_file",
+        "audit_log_file",
+        "enable_admin",
+        "jwt_audience",
+        "jwt_issuer",
+        "jwt_jwks",
+        "key_concurrent_requests",
+        "key_requests_per_second",
+        "metrics_need_key",
+        "rest_ssl_config_file",
+        "verify_models",
+    }
+)
+OURS = ACCESS | frozenset(
     {
         "allow_model_control",
         "drain_seconds",
+        "drift_window",
         "enable_v2",
         "engine",
         "grpc_max_concurrent_rpcs",
         "grpc_max_pending_mb",
         "log_format",
         "max_queued_requests",
+        "num_processes",
         "request_log_file",
         "request_log_max_files",
         "request_log_max_mb",
@@ -243,7 +296,15 @@ def _read(name: str, kind: object, text: str) -> bool | int | float | str:
 
 
 def for_the_real_binary(parsed: Parsed) -> list[str]:
-    """`parsed` as the real binary reads it: `--flag=value`, booleans as true and false; without our own flags."""
+    """`parsed` as the real binary reads it: `--flag=value`, booleans as true and false; without our own flags.
+
+    Raises: FlagError if one of those keeps somebody out.
+    """
+    if protecting := sorted(ACCESS & set(parsed.given)):
+        raise FlagError(
+            f"tensorflow_model_server has no {', '.join(f'--{name}' for name in protecting)}, and would be open "
+            f"without; use --engine=embedded, or leave it to a gateway"
+        )
     given = {name: value for name, value in parsed.given.items() if name not in OURS}
     spelled = {name: str(value).lower() if isinstance(value, bool) else value for name, value in given.items()}
     return [*(f"--{name}={value}" for name, value in spelled.items()), *parsed.unknown]
@@ -251,7 +312,13 @@ def for_the_real_binary(parsed: Parsed) -> list[str]:
 
 def usage() -> str:
     """All flags with their defaults and meanings."""
-    lines = ["usage: python -m serving [flags]", "       python -m serving promote|rollback ...", ""]
+    lines = [
+        "usage: python -m serving [flags]",
+        "       python -m serving promote|rollback ...",
+        "       python -m serving keys new NAME",
+        "       python -m serving tune ...",
+        "",
+    ]
     lines.append("Without model flags every model under ./models is served, on gRPC 8500 and REST 8501.")
     lines.append("")
     for field in dataclasses.fields(ServerConfig):

@@ -2,10 +2,13 @@
 
 prediction_service.py finds the version and calls these for requests; `replay` is for the version's warm-up records.
 Classify and Regress are Predicts whose one input is serialized tf.Examples and whose outputs have a fixed meaning.
+What goes through many values is done where `Work` says.
 """
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, TypeVar
 
 import numpy as np
 from tensorflow_serving.apis import (
@@ -20,14 +23,41 @@ from tensorflow_serving.apis import (
 
 from .arrays import Array
 from .errors import failed_precondition, invalid_argument, unimplemented
+from .model.input_checks import InputSpec, check_names
 from .model.model import Model
 from .model.signatures import Signature
 from .names import CLASSIFY, DEFAULT_SIGNATURE, PREDICT, REGRESS
+from .offload import Offload
 from .tensors import dtype_name, number_of, serialized_examples, to_array, to_proto
+
+COPIED_VALUES = 64  # that take as long as one that is handled by itself
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """Where a request is converted, and its response."""
+
+    offload: Offload | None = None  # None: here
+    size: int = 0  # of the request, in the sense of offload.py
+
+    async def do(self, work: Callable[[], Result], *, size: int | None = None) -> Result:
+        """What `work` returns, which goes through `size` values, or through the request."""
+        if self.offload is None:
+            return work()
+        return await self.offload.run(work, size=self.size if size is None else size)
+
+
+HERE = Work()
 
 
 async def predict(
-    model: Model, request: predict_pb2.PredictRequest, *, as_content: bool, check_method: bool = False
+    model: Model,
+    request: predict_pb2.PredictRequest,
+    *,
+    as_content: bool,
+    check_method: bool = False,
+    work: Work = HERE,
 ) -> predict_pb2.PredictResponse:
     """The response to a Predict request.
 
@@ -35,9 +65,24 @@ async def predict(
     """
     signature = model.signature(request.model_spec.signature_name)
     require_method(signature, check=check_method)
-    inputs = {alias: to_array(alias, tensor) for alias, tensor in request.inputs.items()}
+    inputs = await work.do(partial(_arrays, signature.inputs, request))
     outputs = await model.predict(signature, inputs, request.output_filter)
-    return predict_response(model, signature.name, outputs, as_content=as_content)
+    respond = partial(predict_response, model, signature.name, outputs, as_content=as_content)
+    return await work.do(respond, size=size_of(outputs, as_content=as_content))
+
+
+def _arrays(specs: tuple[InputSpec, ...], request: predict_pb2.PredictRequest) -> dict[str, Array]:
+    check_names(specs, request.inputs)
+    return {alias: to_array(alias, tensor) for alias, tensor in request.inputs.items()}
+
+
+def size_of(arrays: Mapping[str, Array], *, as_content: bool) -> int:
+    """How long it takes to write `arrays` into messages, in the sense of offload.py."""
+    return sum(array.size // (1 if _goes_one_by_one(array, as_content) else COPIED_VALUES) for array in arrays.values())
+
+
+def _goes_one_by_one(array: Array, as_content: bool) -> bool:
+    return array.dtype == np.object_ or not (as_content or array.dtype in (np.float32, np.float64))
 
 
 def predict_request(model: Model, signature_name: str, inputs: Mapping[str, Array]) -> predict_pb2.PredictRequest:
@@ -61,7 +106,7 @@ def predict_response(
 
 
 async def classify(
-    model: Model, request: classification_pb2.ClassificationRequest, *, check_method: bool = False
+    model: Model, request: classification_pb2.ClassificationRequest, *, check_method: bool = False, work: Work = HERE
 ) -> classification_pb2.ClassificationResponse:
     """The response to a Classify request.
 
@@ -69,13 +114,13 @@ async def classify(
     """
     signature = _example_signature(model, request.model_spec.signature_name, CLASSIFY if check_method else "")
     response = classification_pb2.ClassificationResponse()
-    response.result.CopyFrom(await _classify(model, signature, request.input))
+    response.result.CopyFrom(await _classify(model, signature, request.input, work))
     _fill_spec(response.model_spec, model, signature.name)
     return response
 
 
 async def regress(
-    model: Model, request: regression_pb2.RegressionRequest, *, check_method: bool = False
+    model: Model, request: regression_pb2.RegressionRequest, *, check_method: bool = False, work: Work = HERE
 ) -> regression_pb2.RegressionResponse:
     """The response to a Regress request.
 
@@ -83,13 +128,13 @@ async def regress(
     """
     signature = _example_signature(model, request.model_spec.signature_name, REGRESS if check_method else "")
     response = regression_pb2.RegressionResponse()
-    response.result.CopyFrom(await _regress(model, signature, request.input))
+    response.result.CopyFrom(await _regress(model, signature, request.input, work))
     _fill_spec(response.model_spec, model, signature.name)
     return response
 
 
 async def multi_inference(
-    model: Model, request: inference_pb2.MultiInferenceRequest, *, check_method: bool = False
+    model: Model, request: inference_pb2.MultiInferenceRequest, *, check_method: bool = False, work: Work = HERE
 ) -> inference_pb2.MultiInferenceResponse:
     """The response to a MultiInference request, whose tasks share their input.
 
@@ -107,9 +152,9 @@ async def multi_inference(
         signature = _example_signature(model, name, task.method_name if check_method else "")
         result = response.results.add()
         if task.method_name == CLASSIFY:
-            result.classification_result.CopyFrom(await _classify(model, signature, request.input))
+            result.classification_result.CopyFrom(await _classify(model, signature, request.input, work))
         elif task.method_name == REGRESS:
-            result.regression_result.CopyFrom(await _regress(model, signature, request.input))
+            result.regression_result.CopyFrom(await _regress(model, signature, request.input, work))
         else:
             raise unimplemented(f"Unsupported signature method_name: {task.method_name}")
         _fill_spec(result.model_spec, model, name)
@@ -171,9 +216,9 @@ def _example_signature(model: Model, name: str, method: str) -> Signature:
 
 
 async def _classify(
-    model: Model, signature: Signature, given: input_pb2.Input
+    model: Model, signature: Signature, given: input_pb2.Input, work: Work
 ) -> classification_pb2.ClassificationResult:
-    examples = serialized_examples(given)
+    examples = await work.do(partial(serialized_examples, given))
     if len(signature.outputs) not in (1, 2):
         raise invalid_argument(f"Expected one or two output Tensors, found {len(signature.outputs)}")
     aliases = [alias for alias in ("classes", "scores") if alias in signature.outputs]
@@ -188,6 +233,14 @@ async def _classify(
     _check_scores(outputs, num_examples)
     if classes is not None and scores is not None and classes.shape != scores.shape:
         raise invalid_argument(f"Classes and scores do not match: shapes {classes.shape} and {scores.shape}")
+    return await work.do(
+        partial(_classifications, classes, scores, num_examples=num_examples), size=outputs[aliases[0]].size
+    )
+
+
+def _classifications(
+    classes: Array | None, scores: Array | None, *, num_examples: int
+) -> classification_pb2.ClassificationResult:
     result = classification_pb2.ClassificationResult()
     for index in range(num_examples):
         classifications = result.classifications.add()
@@ -210,8 +263,10 @@ def _check_scores(outputs: Mapping[str, Array], num_examples: int) -> None:
             raise invalid_argument(f"Expected {alias} output batch size of {num_examples}. Got: {len(array)}")
 
 
-async def _regress(model: Model, signature: Signature, given: input_pb2.Input) -> regression_pb2.RegressionResult:
-    examples = serialized_examples(given)
+async def _regress(
+    model: Model, signature: Signature, given: input_pb2.Input, work: Work
+) -> regression_pb2.RegressionResult:
+    examples = await work.do(partial(serialized_examples, given))
     if "outputs" not in signature.outputs or len(signature.outputs) != 1:
         raise invalid_argument(
             f"Expected one output Tensor named outputs. Signature {signature.name} has: {', '.join(signature.outputs)}"
@@ -226,6 +281,10 @@ async def _regress(model: Model, signature: Signature, given: input_pb2.Input) -
         raise invalid_argument(f"Input batch size did not match output batch size: {len(examples)}, {len(values)}")
     if values.dtype != np.float32:
         raise invalid_argument(f"Expected output Tensor of DT_FLOAT. Got: {_dtype(values)}")
+    return await work.do(partial(_regressions, values), size=values.size)
+
+
+def _regressions(values: Array) -> regression_pb2.RegressionResult:
     result = regression_pb2.RegressionResult()
     for value in values.ravel().tolist():
         result.regressions.add(value=value)

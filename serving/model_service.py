@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -52,7 +52,7 @@ class ModelService:
         self._metrics = metrics
         self._last_turn: Turn | None = None
 
-    def get_model_status(self, request: GetModelStatusRequest) -> GetModelStatusResponse:
+    async def get_model_status(self, request: GetModelStatusRequest) -> GetModelStatusResponse:
         """The states of a model's versions.
 
         Raises: ServingError.
@@ -84,13 +84,22 @@ class ModelService:
                 "ServerModelConfig type not supported by HandleReloadConfigRequest. "
                 "Only ModelConfigList is currently supported"
             )
-        names = dict.fromkeys(request.metric_names)
-        before = {name: self._metrics.value(name) for name in names}
-        await self.apply_config(request.config)
+        names = list(dict.fromkeys(request.metric_names))
+        before = await self._counts(names)
+        await self._apply_asked(request.config)
+        after = await self._counts(names)
         response = ReloadConfigResponse()
         for name in names:
-            response.metric.add(name=name, int64_value_increase=self._metrics.value(name) - before[name])
+            response.metric.add(name=name, int64_value_increase=after[name] - before[name])
         return response
+
+    async def _counts(self, names: Sequence[str]) -> Mapping[str, int]:
+        """What the counters `names` have counted."""
+        return {name: self._metrics.value(name) for name in names}
+
+    async def _apply_asked(self, config: ModelServerConfig) -> None:
+        """What `apply_config` does, wherever this server has models."""
+        await self.apply_config(config)
 
     async def apply_config(self, config: ModelServerConfig, *, can_wait: bool = False) -> None:
         """Make `config` the set of models and wait until they are loaded.
@@ -139,7 +148,7 @@ class ModelService:
         await self._manager.configure(configs)
         failures = self.failures()
         if not can_wait and configs:
-            failures = failures or self.not_ready()
+            failures = failures or _lines(self.missing_here())
         if failures:
             raise ServingError(
                 grpc.StatusCode.UNKNOWN, f"{len(failures)} model(s) did not become available: {{{', '.join(failures)}}}"
@@ -175,11 +184,23 @@ class ModelService:
         """One line for each configured model without an available version, or for there being none; empty: ready."""
         if not self._manager.servables:
             return ["no model is configured"]
-        return [
-            f"model {name} has no available version: {servable.listing.notice or 'still loading, or failed to load'}"
+        return _lines(self.missing())
+
+    def missing(self) -> Mapping[str, str]:
+        """The configured models without an available version, with the reason."""
+        return self.missing_here()
+
+    def missing_here(self) -> dict[str, str]:
+        """The same of this process, which may be one of several."""
+        return {
+            name: servable.listing.notice or "still loading, or failed to load"
             for name, servable in self._manager.servables.items()
             if not servable.available()
-        ]
+        }
+
+
+def _lines(missing: Mapping[str, str]) -> list[str]:
+    return [f"model {name} has no available version: {reason}" for name, reason in missing.items()]
 
 
 def _fill_status(status: ModelVersionStatus, version: Version) -> None:

@@ -7,6 +7,7 @@ begun by then is not computed.
 
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from types import TracebackType
 
 from google.protobuf.any_pb2 import Any as AnyProto
@@ -27,13 +28,17 @@ from tensorflow_serving.apis.regression_pb2 import RegressionRequest, Regression
 from . import inference
 from .arrays import Array
 from .errors import ServingError, invalid_argument, status_of
+from .inference import Work
 from .lifecycle.manager import Manager
 from .load_shedding import Drain
 from .model.model import Lease, Model
+from .monitoring import tracing
 from .monitoring.events import ServerEvents
 from .monitoring.request_log import RequestLog
 from .names import DEFAULT_SIGNATURE, ModelKey
+from .offload import Offload
 
+MAX_TASKS = 1000  # of a MultiInference: each needs a signature of its own
 LOGS = {  # the field of a PredictionLog that holds each RPC
     "Predict": "predict_log",
     "Classify": "classify_log",
@@ -61,30 +66,29 @@ class Call:
         self._request_log = request_log
         self._started: float | None = None
         self._num_examples = 0
+        tracing.current().found(model_name=model.name, version=model.version)
 
     def begin(self, *, num_examples: int) -> None:
         """Start the clock of a request for `num_examples` examples; if it fails, that is what the caller claimed."""
         self._started = time.perf_counter()
         self._num_examples = num_examples
 
-    def record(self, request: Message, response: Message) -> None:
+    async def record(self, request: Message, response: Message, work: Work) -> None:
         """Write the request and its response to the request log, if this one is sampled."""
         if self._is_sampled():
-            self._write(request, response, self._spec)
+            await work.do(partial(self._write, request, response, self._spec))
 
-    def record_arrays(
+    async def record_arrays(
         self,
         signature_name: str,
         inputs: Mapping[str, Array],
         outputs: Mapping[str, Array],
-        output_filter: Sequence[str] = (),
+        output_filter: Sequence[str],
+        work: Work,
     ) -> None:
         """`record` for a Predict that came and goes without messages."""
         if self._is_sampled():
-            request = inference.predict_request(self.model, signature_name, inputs)
-            request.output_filter.extend(output_filter)
-            response = inference.predict_response(self.model, signature_name, outputs, as_content=True)
-            self._write(request, response, request.model_spec)
+            await work.do(partial(self._write_arrays, signature_name, inputs, outputs, output_filter))
 
     def __enter__(self) -> "Call":
         self._lease.__enter__()
@@ -109,6 +113,18 @@ class Call:
     def _is_sampled(self) -> bool:
         return self._request_log is not None and self._request_log.wants()
 
+    def _write_arrays(
+        self,
+        signature_name: str,
+        inputs: Mapping[str, Array],
+        outputs: Mapping[str, Array],
+        output_filter: Sequence[str],
+    ) -> None:
+        request = inference.predict_request(self.model, signature_name, inputs)
+        request.output_filter.extend(output_filter)
+        response = inference.predict_response(self.model, signature_name, outputs, as_content=True)
+        self._write(request, response, request.model_spec)
+
     def _write(self, request: Message, response: Message, spec: ModelSpec) -> None:
         assert self._request_log is not None
         log = PredictionLog()
@@ -131,6 +147,7 @@ class PredictionService:
         request_log: RequestLog | None = None,
         as_content: bool = False,
         check_method: bool = False,
+        offload: Offload | None = None,
     ) -> None:
         """A service of the manager's models.
 
@@ -141,11 +158,13 @@ class PredictionService:
             request_log: where sampled requests go, if anywhere.
             as_content: respond with tensor_content rather than with typed lists.
             check_method: require of Predict, Classify and Regress that the signature's method_name is theirs.
+            offload: converts what is long; None for threads of its own.
         """
         self._manager = manager
         self._drain = drain
         self._events = events
         self._request_log = request_log
+        self._offload = offload or Offload()
         self._as_content = as_content
         self._check_method = check_method
 
@@ -175,17 +194,22 @@ class PredictionService:
             self._drain.check_loaded()
             raise
 
-    async def predict(self, request: PredictRequest) -> PredictResponse:
+    async def predict(self, request: PredictRequest, *, size: int = 0) -> PredictResponse:
         """Predict.
+
+        Args:
+            request: as it came.
+            size: of the request, in the sense of offload.py.
 
         Raises: ServingError.
         """
         _require_spec(request)
+        work = Work(self._offload, size)
         with self.call("Predict", request.model_spec, num_examples=_num_rows(request)) as call:
             response = await inference.predict(
-                call.model, request, as_content=self._as_content, check_method=self._check_method
+                call.model, request, as_content=self._as_content, check_method=self._check_method, work=work
             )
-            call.record(request, response)
+            await call.record(request, response, work)
         return response
 
     async def predict_arrays(
@@ -208,38 +232,44 @@ class PredictionService:
         first = next(iter(inputs.values()), None)
         call.begin(num_examples=len(first) if first is not None and first.ndim else 1)
         outputs = await call.model.predict(signature, inputs, output_filter)
-        call.record_arrays(signature.name, inputs, outputs, output_filter)
+        size = inference.size_of(inputs, as_content=True) + inference.size_of(outputs, as_content=True)
+        await call.record_arrays(signature.name, inputs, outputs, output_filter, Work(self._offload, size))
         return outputs
 
-    async def classify(self, request: ClassificationRequest) -> ClassificationResponse:
-        """Classify.
+    async def classify(self, request: ClassificationRequest, *, size: int = 0) -> ClassificationResponse:
+        """Classify; the arguments are those of `predict`.
 
         Raises: ServingError.
         """
         _require_spec(request)
+        work = Work(self._offload, size)
         with self.call("Classify", request.model_spec, num_examples=_num_examples(request.input)) as call:
-            response = await inference.classify(call.model, request, check_method=self._check_method)
-            call.record(request, response)
+            response = await inference.classify(call.model, request, check_method=self._check_method, work=work)
+            await call.record(request, response, work)
         return response
 
-    async def regress(self, request: RegressionRequest) -> RegressionResponse:
-        """Regress.
+    async def regress(self, request: RegressionRequest, *, size: int = 0) -> RegressionResponse:
+        """Regress; the arguments are those of `predict`.
 
         Raises: ServingError.
         """
         _require_spec(request)
+        work = Work(self._offload, size)
         with self.call("Regress", request.model_spec, num_examples=_num_examples(request.input)) as call:
-            response = await inference.regress(call.model, request, check_method=self._check_method)
-            call.record(request, response)
+            response = await inference.regress(call.model, request, check_method=self._check_method, work=work)
+            await call.record(request, response, work)
         return response
 
-    async def multi_inference(self, request: MultiInferenceRequest) -> MultiInferenceResponse:
-        """MultiInference.
+    async def multi_inference(self, request: MultiInferenceRequest, *, size: int = 0) -> MultiInferenceResponse:
+        """MultiInference; the arguments are those of `predict`.
 
         Raises: ServingError.
         """
+        work = Work(self._offload, size)
         if not request.tasks:
             raise invalid_argument("Inference request must have at least one task.")
+        if len(request.tasks) > MAX_TASKS:
+            raise invalid_argument(f"Inference request has {len(request.tasks)} tasks; at most {MAX_TASKS}")
         names = {task.model_spec.name for task in request.tasks}
         if "" in names:
             raise invalid_argument("Found ModelSpec with an empty model name.")
@@ -247,8 +277,8 @@ class PredictionService:
             raise invalid_argument("All ModelSpecs in a MultiInferenceRequest must access the same model name.")
         spec = request.tasks[0].model_spec
         with self.call("MultiInference", spec, num_examples=_num_examples(request.input)) as call:
-            response = await inference.multi_inference(call.model, request, check_method=self._check_method)
-            call.record(request, response)
+            response = await inference.multi_inference(call.model, request, check_method=self._check_method, work=work)
+            await call.record(request, response, work)
         return response
 
     def get_model_metadata(self, request: GetModelMetadataRequest) -> GetModelMetadataResponse:
@@ -259,7 +289,7 @@ class PredictionService:
         _require_spec(request)
         if not request.metadata_field:
             raise invalid_argument("GetModelMetadataRequest must specify at least one metadata_field")
-        for name in request.metadata_field:
+        for name in set(request.metadata_field):
             if name != "signature_def":
                 raise invalid_argument(f"Metadata field {name} is not supported")
         model = self._find(request.model_spec)

@@ -16,6 +16,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import grpc
 from google.protobuf import text_format
@@ -75,6 +76,8 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         command.add_argument("--model_name", default="mnist", help="the model's name (default: mnist)")
         command.add_argument("--server", default="", help="HOST:PORT of gRPC, several with commas; none: file only")
         command.add_argument("--tls_ca", type=Path, help="PEM file of the authority to trust; plaintext without")
+        command.add_argument("--api_key_file", type=Path, help="an administrator's key; else INKLING_API_KEY's")
+        command.add_argument("--key_over_plaintext", action="store_true", help="send it without --tls_ca too")
         command.add_argument("--timeout_s", type=float, default=300, help="for the version to load (default: 300)")
     return parser.parse_args(arguments)
 
@@ -96,7 +99,8 @@ def _roll_out(
     """
     between = version_labels.with_versions_of(before, after, model_name=flags.model_name)
     versions = version_labels.find_model(after, flags.model_name).model_version_policy.specific.versions
-    stubs = {server: model_service_pb2_grpc.ModelServiceStub(_channel(server, flags.tls_ca)) for server in servers}
+    key = _api_key(flags)
+    stubs = {server: model_service_pb2_grpc.ModelServiceStub(_channel(server, flags.tls_ca, key)) for server in servers}
     try:
         for server, stub in stubs.items():
             _reload(server, stub, between, flags.timeout_s)
@@ -110,10 +114,41 @@ def _roll_out(
         _reload(server, stub, after, flags.timeout_s)
 
 
-def _channel(server: str, authority: Path | None) -> grpc.Channel:
+class WithKey(grpc.UnaryUnaryClientInterceptor):  # type: ignore[type-arg]
+    """Sends an API key with every call."""
+
+    def __init__(self, key: str) -> None:
+        self._key = key
+
+    def intercept_unary_unary(self, continuation: Any, client_call_details: Any, request: Any) -> Any:
+        """The call, with the key in its metadata."""
+        details = grpc.ClientCallDetails()
+        for name in ("method", "timeout", "credentials", "wait_for_ready", "compression"):
+            setattr(details, name, getattr(client_call_details, name, None))
+        details.metadata = (*(client_call_details.metadata or ()), ("x-api-key", self._key))
+        return continuation(details, request)
+
+
+def _api_key(flags: argparse.Namespace) -> str:
+    """An administrator's key, for servers that ask for one; empty without.
+
+    Raises: RolloutFailed if it would cross the network in the clear.
+    """
+    key = flags.api_key_file.read_text() if flags.api_key_file else os.environ.get("INKLING_API_KEY", "")
+    if key.strip() and flags.tls_ca is None and not flags.key_over_plaintext:
+        raise RolloutFailed(
+            "the API key would cross the network in the clear; give --tls_ca, or --key_over_plaintext where something "
+            "else encrypts the connection"
+        )
+    return str(key.strip())
+
+
+def _channel(server: str, authority: Path | None, key: str) -> grpc.Channel:
     if authority is None:
-        return grpc.insecure_channel(server)
-    return grpc.secure_channel(server, grpc.ssl_channel_credentials(authority.read_bytes()))
+        channel = grpc.insecure_channel(server)
+    else:
+        channel = grpc.secure_channel(server, grpc.ssl_channel_credentials(authority.read_bytes()))
+    return grpc.intercept_channel(channel, WithKey(key)) if key else channel
 
 
 def _reload(

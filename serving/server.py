@@ -9,72 +9,75 @@ accepted is finished; a second SIGINT stops at once.
 import asyncio
 import contextlib
 import functools
+import gc
 import logging
 import os
 import signal
 import sys
 import time
+from collections.abc import Coroutine, Iterator, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import grpc
-from tensorflow_serving.apis import model_service_pb2, prediction_service_pb2  # noqa: F401, reflection describes them
-from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
+import tensorflow as tf
 
-from .batching.parameters import BatchingParameters
-from .batching.threads import RuntimeThreads
-from .config import files
-from .config.model_file import ModelConfigFile
-from .config.startup import check_combinations, configured_models, warn_of_plaintext, with_ports_apart
 from .errors import ServingError
 from .flags import ServerConfig
 from .grpc import api as grpc_api
-from .grpc import reflection
 from .grpc.api import GrpcApi
-from .grpc.health import SERVICE as HEALTH_SERVICE
-from .grpc.health import Health
-from .grpc.profiler import Profiler
-from .grpc.v2 import V2Rpcs
-from .lifecycle.loader import LoadOptions
-from .lifecycle.manager import Manager, ManagerOptions
-from .load_shedding import Drain, KnownFullQueues
-from .model.model import ServerParts
-from .model_service import ModelService
 from .monitoring.logs import quieten_accept_errors
-from .monitoring.metrics import Metrics
-from .monitoring.request_log import RequestLog
-from .names import MODEL_SERVICE, PREDICTION_SERVICE, V2_SERVICE
-from .prediction_service import PredictionService
+from .monitoring.tracing import OFF, Tracing
+from .parts import Parts, guard, make_parts
+from .processes.member import Member
+from .processes.ports import announce
 from .rest import api as rest_api
-from .v2.repository import Repository
-from .v2.service import V2Service
 
 logger = logging.getLogger(__name__)
 
 OK, FAILED, KILLED = 0, 255, 130
 FLUSH_S = 0.2  # for the last responses to leave, and for callers to be told UNAVAILABLE
-LOG_FLUSH_S = 2.0  # for the request log to be written to its end
+LOG_FLUSH_S = 2.0  # for the request log to be written to its end, and for traces to be sent
 LEAST_PAUSE_S = 0.1  # pause before a due retry: its files may still be changing
 
 
-def run(config: ServerConfig, models_folder: Path | None = None) -> int:
+def run(
+    config: ServerConfig, models_folder: Path | None = None, member: Member | None = None, tracing: Tracing = OFF
+) -> int:
     """Serve until a signal comes, and end the process; returns the exit code if the start fails.
 
     Args:
         config: the flags.
         models_folder: serve every model in it, rather than what `config` names.
+        member: this process among several; None: it is the only one.
+        tracing: makes traces of requests.
     """
-    try:
-        with asyncio.Runner() as runner:
-            runner.run(_serve(config, models_folder))
-    except (ServingError, OSError) as error:
-        _tell(error)
+    _collect_garbage_rarely()
+    with contextlib.suppress(ServingError, OSError), asyncio.Runner() as runner:  # which has been told
+        runner.run(_serve(config, models_folder, member, tracing))
     return FAILED
 
 
-def _tell(error: ServingError | OSError) -> None:
+async def _tell(error: ServingError | OSError, member: Member | None) -> None:
     code = error.code.name if isinstance(error, ServingError) else "UNKNOWN"
-    print(f"Failed to start server. Error: {code}: {error}", file=sys.stderr, flush=True)
+    text = f"Failed to start server. Error: {code}: {error}"
+    if member is not None:
+        await member.fail(text)
+    else:
+        print(text, file=sys.stderr, flush=True)
+
+
+def num_gpus() -> int:
+    """How many GPUs TensorFlow sees."""
+    return len(tf.config.list_physical_devices("GPU"))
+
+
+def _collect_garbage_rarely() -> None:
+    # A request with many lists would have Python look through all that TensorFlow has imported again and again:
+    # measured with 300,000 empty lists, 130 ms to parse them in place of 30. Models are loaded later, and freed.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(100_000, 20, 20)
 
 
 def _end_process(code: int) -> NoReturn:
@@ -84,109 +87,128 @@ def _end_process(code: int) -> NoReturn:
     os._exit(code)
 
 
-async def _serve(config: ServerConfig, models_folder: Path | None) -> NoReturn:
-    check_combinations(config, names_models=models_folder is None)
-    config = with_ports_apart(config)
-    file = ModelConfigFile(config.model_config_file) if config.model_config_file else None
-    models = configured_models(config, file, models_folder)
-    batching = _batching(config)
-    tls = files.read_tls(config.ssl_config_file) if config.ssl_config_file else None
-    warn_of_plaintext(config, tls)
-    monitoring = files.read_monitoring(config.monitoring_config_file) if config.monitoring_config_file else None
-    metrics, shedding, drain = Metrics(), KnownFullQueues(), Drain(is_loading=True)
-    manager = _make_manager(config, batching, metrics, shedding)
+async def _serve(config: ServerConfig, models_folder: Path | None, member: Member | None, tracing: Tracing) -> NoReturn:
     stop = _on_signals()
     asyncio.get_running_loop().set_exception_handler(quieten_accept_errors())
-    request_log = _request_log(config, metrics)
-    prediction_service = PredictionService(
-        manager,
-        drain=drain,
-        events=metrics,
-        request_log=request_log,
-        as_content=config.enable_serialization_as_tensor_content,
-        check_method=config.enable_signature_method_name_check,
-    )
-    model_service = ModelService(manager, drain=drain, metrics=metrics)
-    health = Health(manager, model_service, drain)
-    repository = Repository(
-        manager, models=model_service, drain=drain, may_change=config.allow_model_control, folder=models_folder
-    )
-    v2 = V2Service(prediction_service, repository=repository, manager=manager, models=model_service, drain=drain)
-    api = GrpcApi(
-        prediction_service,
-        model_service,
-        shedding=shedding,
-        events=metrics,
-        max_pending_bytes=config.grpc_max_pending_mb * 10**6,
-        v2=V2Rpcs(v2) if config.enable_v2 else None,
-    )
-    server = _make_grpc_server(config, api, health, tls)
-    backend = rest_api.Backend(
-        predictions=prediction_service,
-        models=model_service,
-        drain=drain,
-        metrics=metrics,
-        v2=v2 if config.enable_v2 else None,
-    )
-    rest = await rest_api.start(config, backend, monitoring) if config.rest_api_port else None
-    await health.update()
-    await server.start()
-    background = [
-        asyncio.create_task(health.watch()),
-        asyncio.create_task(manager.poll_forever(max(0, config.file_system_poll_wait_seconds))),
-        asyncio.create_task(_load_first(model_service, manager, models)),
-    ]
-    await asyncio.wait({background[-1], stop}, return_when=asyncio.FIRST_COMPLETED)
+    try:
+        if member is not None:
+            await member.connect()
+        parts = make_parts(config, models_folder, member, tracing)
+        ports = Ports(parts)
+        if member is None or not member.takes_a_place:
+            await ports.open()
+    except (ServingError, OSError) as error:
+        await _tell(error, member)
+        raise
+    starting = asyncio.create_task(_start_up(parts, ports))
+    background = [asyncio.create_task(work) for work in _background(parts)]
+    await asyncio.wait({starting, stop}, return_when=asyncio.FIRST_COMPLETED)
     if not stop.done():
-        _end_if_failed(background.pop())
-        drain.has_loaded()
-        await health.update()
-        _announce(config)
-        if file is not None and config.model_config_file_poll_wait_seconds > 0:
-            apply = functools.partial(model_service.apply_config, can_wait=True)
-            poll = file.poll_forever(apply, config.model_config_file_poll_wait_seconds)
+        await _end_if_failed(starting, member)
+        if parts.file is not None and parts.config.model_config_file_poll_wait_seconds > 0:
+            apply = functools.partial(parts.model_service.apply_config, can_wait=True)
+            poll = parts.file.poll_forever(apply, parts.config.model_config_file_poll_wait_seconds)
             background.append(asyncio.create_task(poll))
         await stop
-    logger.info("draining for up to %g s", config.drain_seconds)
-    drain.begin()
-    await health.update()
-    for task in background:
-        task.cancel()
-    async with asyncio.TaskGroup() as group:
-        group.create_task(_drain_grpc(api, config.drain_seconds))
-        if rest is not None:
-            group.create_task(rest.stop(config.drain_seconds))
-    if request_log is not None:
-        request_log.close(timeout_s=LOG_FLUSH_S)
-    if config.grpc_socket_path:
-        Path(config.grpc_socket_path).unlink(missing_ok=True)
+    await _shut(parts, ports, [starting, *background])
     logger.info("stopped")
     # Here, where the gRPC server is still referred to: one that is stopped or let go ends what is new as CANCELLED,
     # which no caller tries again (https://github.com/grpc/grpc/issues/41785). A connection that closes is UNAVAILABLE.
     _end_process(OK)
 
 
-def _make_manager(
-    config: ServerConfig, batching: BatchingParameters | None, metrics: Metrics, shedding: KnownFullQueues
-) -> Manager:
-    options = ManagerOptions(
-        load=LoadOptions.of(config, batching),
-        max_retries=config.max_num_load_retries,
-        retry_interval_s=config.load_retry_interval_micros / 1e6,
-        num_load_threads=config.num_load_threads,
-        labels_for_unavailable=config.allow_version_labels_for_unavailable_models,
-    )
-    num_threads = batching.num_batch_threads if batching and batching.num_batch_threads else _num_cpus()
-    threads = RuntimeThreads(num_threads, name="run")
-    return Manager(options, parts=ServerParts(threads=threads, events=metrics, shedding=shedding))
+class Ports:
+    """What the server listens on."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self.rest: rest_api.RestServer | None = None
+
+    async def open(self) -> None:
+        """Listen on all ports; raises OSError or ServingError if one is taken."""
+        parts, config = self._parts, self._parts.config
+        if config.port:
+            grpc_api.add_port(parts.server, f"0.0.0.0:{config.port}", parts.tls)
+        if config.grpc_socket_path:
+            grpc_api.add_port(parts.server, f"unix:{config.grpc_socket_path}", parts.tls)
+        if config.rest_api_port:
+            before = guard(config, parts.door, parts.monitoring)
+            shares_port = parts.member is not None
+            self.rest = await rest_api.start(config, parts.backend, parts.monitoring, before, shares_port=shares_port)
+        await parts.health.update()
+        await parts.server.start()
 
 
-def _end_if_failed(starting: "asyncio.Task[None]") -> None:
+async def _start_up(parts: Parts, ports: Ports) -> None:
+    """Load the first models, and open the ports where others have served until now.
+
+    Raises: ServingError or OSError.
+    """
+    member = parts.member
+    if member is None or not member.takes_a_place:
+        await _load_first(parts)
+    else:
+        await _load_as_the_others(parts)
+        await ports.open()
+    if member is not None:
+        await member.until_all_have_loaded()
+    parts.drain.has_loaded()
+    await parts.health.update()
+    if member is None:
+        announce(parts.config)
+
+
+async def _load_as_the_others(parts: Parts) -> None:
+    try:
+        await parts.model_service.apply_config(parts.models, can_wait=True)
+    except ServingError as error:  # of one model, say; the other ones are better served by one process more
+        logger.error("not all is loaded that the other processes serve: %s", error)
+
+
+def _background(parts: Parts) -> Iterator[Coroutine[Any, Any, None]]:
+    yield parts.health.watch()
+    yield parts.manager.poll_forever(max(0, parts.config.file_system_poll_wait_seconds))
+    if parts.door is not None:
+        yield parts.door.watch()
+    if parts.member is not None:
+        yield _tell_what_is_missing(parts, parts.member)
+
+
+async def _tell_what_is_missing(parts: Parts, member: Member) -> None:
+    """Tell the other processes which models have no available version here, for ever."""
+    async with parts.manager.changed:
+        while True:
+            member.lacks(parts.model_service.missing_here())
+            await parts.manager.changed.wait()
+
+
+async def _shut(parts: Parts, ports: Ports, background: Sequence["asyncio.Task[None]"]) -> None:
+    """Finish what was accepted, take nothing new, and let go of files."""
+    config = parts.config
+    logger.info("draining for up to %g s", config.drain_seconds)
+    parts.drain.begin()
+    await parts.health.update()
+    for task in background:
+        task.cancel()
+    async with asyncio.TaskGroup() as group:
+        group.create_task(_drain_grpc(parts.api, config.drain_seconds))
+        if ports.rest is not None:
+            group.create_task(ports.rest.stop(config.drain_seconds))
+    if parts.request_log is not None:
+        parts.request_log.close(timeout_s=LOG_FLUSH_S)
+    if parts.door is not None:
+        parts.door.close(timeout_s=LOG_FLUSH_S)
+    parts.tracing.close(timeout_s=LOG_FLUSH_S)
+    if config.grpc_socket_path:
+        Path(config.grpc_socket_path).unlink(missing_ok=True)
+
+
+async def _end_if_failed(starting: "asyncio.Task[None]", member: Member | None) -> None:
     """End the process if the first models did not load: what listens already is not taken down first."""
     try:
         starting.result()
-    except ServingError as error:
-        _tell(error)
+    except (ServingError, OSError) as error:
+        await _tell(error, member)
         _end_process(FAILED)
 
 
@@ -195,14 +217,14 @@ async def _drain_grpc(api: GrpcApi, drain_s: float) -> None:
     await asyncio.sleep(FLUSH_S)
 
 
-async def _load_first(model_service: ModelService, manager: Manager, models: ModelServerConfig) -> None:
+async def _load_first(parts: Parts) -> None:
     """Load what is there; a model of which nothing loads ends the start, one that is not there yet does not."""
     while True:
         try:
-            await model_service.apply_config(models, can_wait=True)
+            await parts.model_service.apply_config(parts.models, can_wait=True)
             return
         except ServingError as error:
-            failures, retry_at = model_service.failures(), manager.next_retry()
+            failures, retry_at = parts.model_service.failures(), parts.manager.next_retry()
             if not failures and error.code is not grpc.StatusCode.UNKNOWN:
                 raise
             if failures and retry_at is None:
@@ -211,61 +233,6 @@ async def _load_first(model_service: ModelService, manager: Manager, models: Mod
             pause_s = max(LEAST_PAUSE_S, retry_at - time.monotonic() if retry_at is not None else 0)
             logger.warning("not serving yet: what did not load is tried again in %.1f s", pause_s)
             await asyncio.sleep(pause_s)
-
-
-def _batching(config: ServerConfig) -> BatchingParameters | None:
-    if not config.enable_batching:
-        return None
-    if config.batching_parameters_file:
-        return files.read_batching(config.batching_parameters_file)
-    return BatchingParameters()
-
-
-def _request_log(config: ServerConfig, metrics: Metrics) -> RequestLog | None:
-    if not config.request_log_file:
-        return None
-    return RequestLog(
-        config.request_log_file,
-        sampling_rate=config.request_log_sampling_rate,
-        max_bytes=config.request_log_max_mb * 10**6,
-        max_files=config.request_log_max_files,
-        events=metrics,
-    )
-
-
-def _make_grpc_server(
-    config: ServerConfig, api: GrpcApi, health: Health, tls: files.TlsConfig | None
-) -> grpc.aio.Server:
-    server = grpc_api.make_server(
-        arguments=config.grpc_channel_arguments,
-        max_concurrent_rpcs=config.grpc_max_concurrent_rpcs,
-        max_message_bytes=config.grpc_max_pending_mb << 20,
-    )
-    api.add_to(server)
-    services = [PREDICTION_SERVICE, MODEL_SERVICE]
-    if config.enable_v2:
-        services.append(V2_SERVICE)
-    if config.enable_grpc_healthcheck_service:
-        health.add_to(server)
-        services.append(HEALTH_SERVICE)
-    if config.enable_profiler:
-        Profiler().add_to(server)
-    reflection.add_to(server, services)
-    if config.port:
-        grpc_api.add_port(server, f"0.0.0.0:{config.port}", tls)
-    if config.grpc_socket_path:
-        grpc_api.add_port(server, f"unix:{config.grpc_socket_path}", tls)
-    return server
-
-
-def _announce(config: ServerConfig) -> None:
-    """The lines that scripts wait for, in TensorFlow Serving's words."""
-    if config.port:
-        logger.info("Running gRPC ModelServer at 0.0.0.0:%d ...", config.port)
-    if config.grpc_socket_path:
-        logger.info("Running gRPC ModelServer at UNIX socket %s ...", config.grpc_socket_path)
-    if config.rest_api_port:
-        logger.info("Exporting HTTP/REST API at:localhost:%d ...", config.rest_api_port)
 
 
 def _on_signals() -> "asyncio.Future[None]":
@@ -283,9 +250,3 @@ def _on_signals() -> "asyncio.Future[None]":
         if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup has it for SIGHUP
             loop.add_signal_handler(number, on_signal, number)
     return stop
-
-
-def _num_cpus() -> int:
-    with contextlib.suppress(AttributeError):  # not on macOS
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

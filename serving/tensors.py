@@ -19,9 +19,14 @@ from tensorflow_serving.apis.input_pb2 import Input
 from .arrays import Array, num_bytes
 from .errors import ServingError, invalid_argument
 
-# A tensor that is sent as one value for all takes at most this many bytes: when it is run, it is larger than the
-# message that brought it.
-MAX_FILLED_BYTES = 64 << 20
+# A tensor that is sent as one value for all takes at most this many bytes: 42 bytes of a message may stand for 1,337
+# images, and not for 85,000, which are half a minute's work.
+MAX_FILLED_BYTES = 1 << 20
+# All of a request's examples with their context, which each gets a copy of, or as long as they would be without it.
+MAX_EXAMPLE_BYTES = 64 << 20
+MAX_STRINGS = 1 << 20  # in a tensor_content, where an empty one takes a byte, and 24 in TensorFlow
+MAX_RANK = 32
+PIECE = 1 << 14  # strings that are taken at once: Python lets no other thread run meanwhile
 LONG = 64  # values; a list this long is worth the detour over its bytes
 
 # dtype: the list that carries its values.
@@ -117,14 +122,14 @@ def to_array(alias: str, proto: TensorProto) -> Array:
 
     Raises: ServingError INVALID_ARGUMENT if dtype, shape and content do not make a tensor.
     """
-    shape = tuple([dim.size for dim in proto.tensor_shape.dim])
     kind = LISTS.get(proto.dtype)
     if kind is None:
         raise _parsing_error(alias, f"dtype {dtype_name(proto.dtype)} cannot be sent")
+    if len(proto.tensor_shape.dim) > MAX_RANK:
+        raise _parsing_error(alias, f"rank {len(proto.tensor_shape.dim)} is too high; at most {MAX_RANK}")
+    shape = tuple([dim.size for dim in proto.tensor_shape.dim])
     if proto.tensor_shape.unknown_rank or (shape and min(shape) < 0):
         raise _parsing_error(alias, f"shape {_shape_text(proto)} is not that of a tensor")
-    if len(shape) > 32:
-        raise _parsing_error(alias, f"rank {len(shape)} is too high; at most 32")
     num_values = math.prod(shape)
     dtype = _NUMPY[proto.dtype]
     if math.prod([size or 1 for size in shape]) * dtype.itemsize > 1 << 40:  # NumPy counts so, zeros or not
@@ -137,7 +142,9 @@ def to_array(alias: str, proto: TensorProto) -> Array:
     if len(values) == 1 and num_values * num_bytes(values) <= MAX_FILLED_BYTES:
         return np.broadcast_to(values, shape)  # one value stands for all, as in TensorFlow, and takes no memory yet
     raise _parsing_error(
-        alias, f"shape {list(shape)} has {num_values} values, but {len(values)} came in {kind}; send all of them"
+        alias,
+        f"shape {list(shape)} has {num_values} values, but {len(values)} came in {kind}; send all of them (one stands "
+        f"for all in up to {MAX_FILLED_BYTES} bytes)",
     )
 
 
@@ -153,6 +160,8 @@ def _shape_text(proto: TensorProto) -> str:
 def _from_content(alias: str, proto: TensorProto, dtype: np.dtype[Any], num_values: int) -> Array:
     content = proto.tensor_content
     if dtype.kind == "O":
+        if num_values > MAX_STRINGS:
+            raise _parsing_error(alias, f"{num_values} strings are too many; at most {MAX_STRINGS}")
         try:
             parsed: Array = tf.io.parse_tensor(proto.SerializeToString(), tf.string).numpy()
         except tf.errors.OpError as error:
@@ -177,7 +186,8 @@ def _from_list(proto: TensorProto, kind: str, dtype: np.dtype[Any]) -> Array:
         return np.frombuffer(listed, dtype)
     if dtype.kind == "O":
         strings = np.empty(len(listed), object)
-        strings[:] = listed
+        for start in range(0, len(listed), PIECE):
+            strings[start : start + PIECE] = listed[start : start + PIECE]
         return strings
     numbers: Array = np.array(listed, None if len(listed) else LIST_DTYPES[kind])
     if dtype.kind == "c":
@@ -240,16 +250,21 @@ def serialized_examples(given: Input) -> Array:
 
     An example's own features go before those of the context, which all examples share.
 
-    Raises: ServingError if there are none.
+    Raises: ServingError if there are none, or if the context makes far more of them than came.
     """
-    kind = given.WhichOneof("kind")
-    if kind == "example_list_with_context":
+    context = b""
+    listed = given.example_list.examples
+    if given.WhichOneof("kind") == "example_list_with_context":
         context = given.example_list_with_context.context.SerializeToString()
-        examples = [context + e.SerializeToString() for e in given.example_list_with_context.examples]
-    else:
-        examples = [example.SerializeToString() for example in given.example_list.examples]
-    if not examples:
+        listed = given.example_list_with_context.examples
+    if not listed:
         raise invalid_argument("Input is empty.")
-    array = np.empty(len(examples), object)
-    array[:] = examples
+    if len(context) * len(listed) > MAX_EXAMPLE_BYTES:
+        raise invalid_argument(
+            f"The context of {len(context)} bytes is copied into each of {len(listed)} examples; that may be "
+            f"{MAX_EXAMPLE_BYTES} bytes; send fewer examples"
+        )
+    array = np.empty(len(listed), object)
+    for index, example in enumerate(listed):
+        array[index] = context + example.SerializeToString()
     return array

@@ -20,7 +20,7 @@ AT_THE_ROOT = {"LICENSE", "README.md", "pyproject.toml"}  # of a folder: what ma
                 "py.typed",
                 "protocol/wire_pb2.pyi",
                 "reading/digit_subspaces.npz",
-                "reading/strangers.npz",
+                "reading/second_opinion.npz",
                 "web/page/index.html",
             ],
             ["LICENSE", "reading/LICENSE.md"],

@@ -69,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("-o", "--output", type=Path, default=FILE)
     output = parser.parse_args(arguments).output
     dataset = data.load()
-    np.savez_compressed(output, **stored_arrays(dataset.train_images, dataset.train_labels))
+    np.savez_compressed(output, **stored_arrays(np.asarray(dataset.train_images), np.asarray(dataset.train_labels)))
     print(f"{output}: {output.stat().st_size / 1000:.0f} kB")
     return 0
 

@@ -30,10 +30,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.reading import Predict, edit_distance, load_model
-from inkling.client.reading import best_path, novelty, result, strangers
+from inkling.client.reading import best_path, marks, novelty
 from inkling.client.reading.best_path import Costs
 from inkling.client.reading.mnist_form import upright
-from inkling.client.reading.page import VIEWS, Candidate, PageLine, find_digits
+from inkling.client.reading.page import Candidate, PageLine, find_digits
+from inkling.client.reading.votes import votes_on
 from inkling.train import data
 from tools import compose_page, digit_subspaces
 
@@ -48,7 +49,7 @@ class AskedPage:
 
     text: str
     lines: tuple[PageLine, ...]
-    probabilities: NDArray[np.float64]  # float64 [n, 10], mean of a candidate's views
+    probabilities: NDArray[np.float64]  # float64 [n, 10], mean of a candidate's votes
     scores: NDArray[np.float64]  # float64 [n, 10], outlier scores
     strangers: NDArray[np.float64] | None = None  # float64 [n], logits of being no digit
 
@@ -94,11 +95,8 @@ def asked_pages(predict: Predict, *, strings: int, pages: int, seed: int) -> lis
             if not len(page.images):
                 asked.append(AskedPage(each.text, (), np.empty((0, 10)), np.empty((0, 10))))
                 continue
-            probabilities = predict(page.images).astype(np.float64).reshape(-1, VIEWS, 10).mean(axis=1)
-            upright_views = page.images[VIEWS - 1 :: VIEWS]
-            scores = novelty.outlier_scores(upright_views).astype(np.float64)
-            logits = strangers.stranger_logits(upright_views).astype(np.float64)
-            asked.append(AskedPage(each.text, page.lines, probabilities, scores, logits))
+            votes = votes_on(page.images, predict(page.images))
+            asked.append(AskedPage(each.text, page.lines, votes.together, votes.scores, votes.strangers))
     return asked
 
 
@@ -134,8 +132,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--pages", type=int, default=12, help="pages of several lines, of each difficulty")
     options = parser.parse_args(arguments)
     dataset = data.load()
-    same = _compare_proportions(dataset.train_images, dataset.train_labels)
-    same &= _compare_subspaces(dataset.train_images, dataset.train_labels)
+    images, labels = np.asarray(dataset.train_images), np.asarray(dataset.train_labels)
+    same = _compare_proportions(images, labels)
+    same &= _compare_subspaces(images, labels)
     if options.costs:
         _compare_costs(load_model(options.model), strings=options.strings, pages=options.pages)
     return 0 if same else 1
@@ -165,7 +164,7 @@ def _compare_subspaces(images: NDArray[np.uint8], labels: NDArray[np.int64]) -> 
     forms = np.concatenate([images[labels == label][:500] for label in range(10)])
     scores = novelty.outlier_scores(np.stack([upright(form) for form in forms]))
     own = scores[np.arange(len(forms)), np.repeat(np.arange(10), 500)]
-    for limit in (best_path.USUAL_SCORE, 1.0, result.DOUBTFUL_SCORE, result.NO_DIGIT_SCORE):
+    for limit in (best_path.USUAL_SCORE, 1.0, marks.DOUBTFUL_SCORE, marks.NO_DIGIT_SCORE):
         print(f"  {(own < limit).mean():.1%} of 5,000 training images have an outlier score under {limit}")
     return off["means"] <= 1 and off["directions"] <= 1 and max(off["usual"], off["mean_scale"]) < 1e-5
 

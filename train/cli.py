@@ -1,10 +1,12 @@
-"""The command line: `python -m train` trains; `preview`, `evaluate` and `publish` are its subcommands.
+"""The command line: `python -m train` trains; `preview`, `evaluate`, `publish`, `verify`, `shard` and `sweep` are
+subcommands.
 
 Every flag is a field of a config dataclass, and the comment beside the field is the flag's help.
 """
 
 import argparse
 import dataclasses
+import functools
 import json
 import logging
 import os
@@ -24,7 +26,8 @@ from . import config as configs
 from . import data, quiet, runs, speed
 from .config import Augmentation, JobConfig, Policy, TrainConfig
 from .progress import Display, Message
-from .publishing import oci
+from .publishing import oci, signing
+from .tracking.trackers import check_installed
 
 OK, FAILED, USAGE, INTERRUPTED, PIPE_CLOSED = 0, 1, 2, 130, 141
 
@@ -37,7 +40,11 @@ RUN_HELP = """Train the digit CNN on Ray, write a report, publish a SavedModel.
     python -m train preview -o sheet.png   look at the augmentation
     python -m train evaluate models/mnist  measure a published model
     python -m train publish NAME           publish an earlier run
+    python -m train shard -o DIR --copies 9    write a set, and augmented versions of its images, as shards
     python -m train publish NAME --oci registry.example.com/models/mnist
+    python -m train sweep --help           compare many settings
+    python -m train verify models/mnist/3 --key key.pub
+                                           check a published version's signature
 
 Each subcommand has its own --help."""
 
@@ -85,12 +92,38 @@ class PublishFlags:
     )
     model_name: str | None = None  # the model's name in the repository; the run's if not given
     min_accuracy: float | None = None  # a model less accurate on the test set is not published; the run's if not given
+    sign: Path | None = None  # private key of an elliptic curve, as PEM, to sign the version with
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class VerifyFlags:
+    """Check that a published version is what the holder of a key has signed."""
+
+    version: tyro.conf.Positional[Path]  # the version's folder, such as models/mnist/3
+    key: Path  # the public key, as PEM
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ShardFlags(configs.ShardConfig):
+    """Write sets as shards, on disk or in a bucket, for runs on more images than fit into memory: --data takes them."""
+
+    sources: tyro.conf.Positional[tuple[str, ...]] = ()  # what --data takes, one or more of a kind; MNIST if not given
+    output: Annotated[str, tyro.conf.arg(aliases=["-o"])]  # folder or URI to write: new, or one that was begun
+    address: str = "local"  # Ray cluster: local starts one here; auto, HOST:PORT or ray://HOST:PORT join one
+    verbose: bool = False  # show the logs of Ray and TensorFlow, and whole tracebacks
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status: 0 done, 1 failed, 2 usage, 130 interrupted, 141 output closed."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    commands: dict[str, Callable[[list[str]], int]] = {"preview": preview, "evaluate": evaluate, "publish": publish}
+    commands: dict[str, Callable[[list[str]], int]] = {
+        "preview": preview,
+        "evaluate": evaluate,
+        "publish": publish,
+        "sweep": sweep,
+        "verify": verify,
+        "shard": shard,
+    }
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     signal.signal(signal.SIGTERM, _interrupt)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
@@ -145,6 +178,7 @@ def _run_flags(arguments: list[str]) -> tuple[RunFlags, frozenset[str]]:
     if settings.resume and (given or flags.max_minutes or flags.train != base):
         raise ValueError("--resume goes on with the run's own settings and data; leave the flags for these out")
     _check_max_minutes(flags)
+    check_installed(settings.track)
     name = settings.resume or settings.name or f"{flags.train.recipe}-{datetime.now():%Y%m%d-%H%M%S}"
     of_minutes = {"epochs", "plain_epochs", "warmup_epochs"} if flags.max_minutes else set()
     by_machine = {name for name in ("precision", "onednn") if getattr(known, name) is None} | of_minutes
@@ -172,7 +206,7 @@ def run(arguments: list[str]) -> int:
             return config
         display.show(Message("measuring how fast this machine trains"))
         measured = speed.images_per_s(config, dataset, num_threads=settings.cpus_per_worker or os.cpu_count() or 1)
-        examples = len(dataset.train_labels) - config.validation_size
+        examples = (dataset.originals - config.validation_size) * (dataset.copies + 1)
         fitted, why = speed.fitted(config, minutes=flags.max_minutes, speed=measured, num_examples=examples)
         display.show(Message(why))
         return fitted
@@ -215,13 +249,10 @@ def _check_registry(place: str) -> None:
 
 def preview(arguments: list[str]) -> int:
     """Draw the contact sheet of a policy."""
-    early = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    early.add_argument("--policy", choices=configs.POLICIES, default="digits")
-    policy: Policy = early.parse_known_args(arguments)[0].policy
     flags = tyro.cli(
         tyro.conf.OmitArgPrefixes[PreviewFlags],
         args=arguments,
-        default=PreviewFlags(augmentation=configs.POLICIES[policy]),
+        default=PreviewFlags(augmentation=configs.POLICIES[_policy(arguments)]),
         prog=f"{configs.program()} preview",
     )
     quiet.import_tensorflow(onednn=quiet.trains_by_onednn())
@@ -234,8 +265,8 @@ def preview(arguments: list[str]) -> int:
     return OK
 
 
-def _load(source: str | None, how: configs.ReadOptions) -> data.Dataset:
-    dataset = data.load(source, how)
+def _load(source: str | None, how: configs.ReadOptions, *, on_disk: bool = False) -> data.Dataset:
+    dataset = data.load(source, how, on_disk=on_disk)
     for note in dataset.notes:
         print(f"{dataset.source}: {note}", file=sys.stderr)
     return dataset
@@ -280,6 +311,9 @@ def publish(arguments: list[str]) -> int:
     """Publish an earlier run."""
     flags = tyro.cli(PublishFlags, args=arguments, prog=f"{configs.program()} publish")
     _check_registry(flags.oci or oci.place_of(flags.model_dir, flags.model_name or JobConfig().model_name))
+    key = flags.sign
+    if key is not None:
+        signing.check_key(key)
     run = runs.reopen(flags.run, flags.storage)
     where = dataclasses.replace(run.job, model_dir=flags.model_dir, model_name=flags.model_name or run.job.model_name)
     least = run.config.min_accuracy if flags.min_accuracy is None else flags.min_accuracy
@@ -287,8 +321,68 @@ def publish(arguments: list[str]) -> int:
     quiet.import_tensorflow(onednn=run.config.onednn)
     from . import job
 
-    print(job.publish_run(run, which=flags.checkpoint, oci=flags.oci))
+    sign = None if key is None else functools.partial(signing.sign, key=key)
+    with Display(bar=False) as display:
+        place = job.publish_run(run, display.show, which=flags.checkpoint, oci=flags.oci, sign=sign)
+    print(place)
     return OK
+
+
+def verify(arguments: list[str]) -> int:
+    """Check a version's signature."""
+    flags = tyro.cli(VerifyFlags, args=arguments, prog=f"{configs.program()} verify")
+    signing.verify(flags.version, flags.key)
+    print(f"{flags.version} is as it was signed")
+    return OK
+
+
+def sweep(arguments: list[str]) -> int:
+    """Train many settings, and compare them."""
+    from .tuning import command
+
+    if "--verbose" in arguments:
+        os.environ["TF_CPP_MIN_LOG_LEVEL"] = "0"
+        logging.getLogger().setLevel(logging.INFO)
+    command.run(arguments)
+    return OK
+
+
+def shard(arguments: list[str]) -> int:
+    """Write a set of shards."""
+    policy = configs.POLICIES[_policy(arguments)]
+    flags = tyro.cli(
+        tyro.conf.OmitArgPrefixes[ShardFlags],
+        args=arguments,
+        default=ShardFlags(output=tyro.MISSING, address=os.environ.get("RAY_ADDRESS", "local"), augmentation=policy),
+        prog=f"{configs.program()} shard",
+    )
+    from .sharding import writing
+
+    folder = writing.folder_of(flags.output)
+    sources = [_load(source, flags, on_disk=True) for source in flags.sources or (None,)]
+    quiet.import_tensorflow(onednn=None, verbose=flags.verbose)
+    from .sharding import job  # with Ray, seconds that a mistake need not cost
+
+    with Display() as display:
+
+        def tell(text: str) -> None:
+            display.show(Message(text))
+
+        try:
+            manifest = job.run_job(sources, folder, flags, address=flags.address, verbose=flags.verbose, tell=tell)
+        except KeyboardInterrupt:
+            tell("stopped; the same command goes on")
+            raise
+    counts = {part: sum(numbers) for part, numbers in manifest["counts"].items()}
+    print(f"{folder}  {counts['train']:,} training and {counts['test']:,} test images")
+    return OK
+
+
+def _policy(arguments: list[str]) -> Policy:
+    early = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    early.add_argument("--policy", choices=configs.POLICIES, default="digits")
+    policy: Policy = early.parse_known_args(arguments)[0].policy
+    return policy
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

@@ -12,11 +12,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 Precision = Literal["float32", "bfloat16", "float16"]
-Recipe = Literal["quick", "best"]
-Policy = Literal["none", "digits", "original"]
+Recipe = Literal["quick", "best", "small", "fast"]
+Policy = Literal["none", "digits", "robust", "original"]
 
+# Settings of an augmentation that change how an image looks, and not where its ink is.
+LOOKS = ("thickness_px", "blur_px", "contrast", "lines", "occlusion", "noise")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")  # of a run, and of a model in the repository
 
 
@@ -30,13 +33,28 @@ class Augmentation:
     shear: float = 0.0  # slanted by up to this tangent, either way
     shift_px: float = 0.0  # moved by up to this many pixels, in both directions
     elastic_px: float = 0.0  # standard deviation of the elastic displacement, in pixels
+    look_share: float = 0.0  # share of the images whose look the following settings change, each by its own strength
+    thickness_px: float = 0.0  # strokes made thicker or thinner by up to this many pixels on each side
+    blur_px: float = 0.0  # blurred by a Gaussian of up to this standard deviation, in pixels
+    contrast: float = 0.0  # paper made up to this much darker, unevenly, and ink half as much lighter; 1 is all
+    lines: float = 0.0  # probability of a straight stroke across the image
+    occlusion: float = 0.0  # half of the images are covered by a rectangle of up to this share of the sides
+    noise: float = 0.0  # standard deviation of noise added to each pixel, at most; 1 is from black to white
     horizontal_flip: bool = False  # mirrored left to right with probability 1/2
     vertical_flip: bool = False  # mirrored top to bottom with probability 1/2
 
     def __post_init__(self) -> None:
         limits = {"rotation_degrees": 180, "scale": 0.9, "shear": 2, "shift_px": 1000, "elastic_px": 100}
+        limits |= {"look_share": 1} | dict.fromkeys(LOOKS, 1) | {"blur_px": 3}
         for name, most in limits.items():
             check(self, name, 0 <= getattr(self, name) <= most, f"from 0 to {most}")
+        looks = [name for name in LOOKS if getattr(self, name)]
+        if bool(looks) != bool(self.look_share):
+            what = f"{looks[0]}={getattr(self, looks[0])!r} changes nothing" if looks else "there is no look to change"
+            raise ValueError(
+                f"{what} with look_share={self.look_share!r}: give --look-share, the share of the images that change, "
+                "together with what changes (--thickness-px, --blur-px, --contrast, --lines, --occlusion, --noise)"
+            )
 
     @property
     def is_identity(self) -> bool:
@@ -59,6 +77,22 @@ def check(config: Any, name: str, holds: bool, expected: str) -> None:
 POLICIES: Mapping[Policy, Augmentation] = {
     "none": Augmentation(policy="none"),
     "digits": Augmentation(policy="digits", rotation_degrees=11, scale=0.1, shear=0.12, shift_px=2),
+    # Strokes, light and dirt of other pens, papers and cameras (docs/training.md has what each part is good for).
+    "robust": Augmentation(
+        policy="robust",
+        rotation_degrees=20,
+        scale=0.2,
+        shear=0.25,
+        shift_px=3,
+        elastic_px=0.6,
+        look_share=0.7,
+        thickness_px=0.7,
+        blur_px=1.2,
+        contrast=0.5,
+        lines=0.3,
+        occlusion=0.3,
+        noise=0.2,
+    ),
     # A flipped 2 or 5 is another character: these flips cost 3 points of accuracy on MNIST.
     "original": Augmentation(
         policy="original",
@@ -75,7 +109,9 @@ POLICIES: Mapping[Policy, Augmentation] = {
 class TrainConfig:
     """One training run, complete: same config, same data, same weights."""
 
-    recipe: Recipe = "quick"  # what all settings start from: quick takes minutes, best is the most accurate
+    recipe: Recipe = (
+        "quick"  # what all settings start from: quick, of minutes; best; small, with few weights; fast, for a GPU
+    )
     epochs: int = 6  # passes over the training set
     global_batch_size: int = 128  # images per optimizer step, summed over all replicas
     validation_size: int = 2000  # training images held out for the learning curve and for choosing the best checkpoint
@@ -174,6 +210,22 @@ class ReadOptions:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class ShardConfig(ReadOptions):
+    """How a set is written as shards: all that decides about their content, beside the source."""
+
+    copies: int = 0  # augmented versions of each training image, written beside the image itself
+    shard_mb: float = 64.0  # of images in a shard, in MB, about
+    seed: int = 0  # of the augmentation
+    augmentation: Augmentation = field(default_factory=lambda: POLICIES["digits"])
+
+    def __post_init__(self) -> None:
+        ReadOptions.__post_init__(self)
+        check(self, "copies", 0 <= self.copies <= 100_000, "from 0 to 100000")
+        check(self, "shard_mb", 0 < self.shard_mb <= 2000, "a positive number, 2000 at most")
+        check(self, "seed", 0 <= self.seed < 2**31, "from 0 to 2147483647")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class JobConfig(ReadOptions):
     """Which data a job reads, where it runs and where its files go."""
 
@@ -183,6 +235,7 @@ class JobConfig(ReadOptions):
     model_dir: str = "models"  # model repository to publish into: a folder or URI (s3://, oci://REGISTRY/FOLDER, ...)
     model_name: str = "mnist"  # the model's name in the repository
     publish: bool = True  # publish the trained model
+    track: str = ""  # tell the run to MLflow too: mlflow, or mlflow:URI of a server or a store; never a password in it
     begin_anew: bool = False  # forget what was begun under --name and has no checkpoint yet
     resume: str = ""  # name of an unfinished run to go on with, with its own settings
     address: str = "local"  # Ray cluster: local starts one here; auto, HOST:PORT or ray://HOST:PORT join one
@@ -193,6 +246,7 @@ class JobConfig(ReadOptions):
     cpus_per_worker: int | None = None  # CPUs for each worker; if not given, its node's CPUs, shared out
     gpus_per_worker: int | None = None  # GPUs for each worker; if not given, its node's GPUs, shared out
     cpu_replicas: int = 1  # replicas in each worker without GPUs, to try multi-GPU code on a CPU
+    on_device: bool | None = None  # keep the training set on the device and augment it there; None: on GPUs
     max_failures: int = 3  # worker failures after which the run gives up
     wait: bool = False  # wait until the cluster can hold the workers
     in_process: bool = False  # train in this process, without Ray
@@ -207,6 +261,7 @@ class JobConfig(ReadOptions):
         bounds = self.worker_bounds
         expected = "a number from 1, or a range such as 1:8"
         check(self, "num_workers", bounds is None or 1 <= bounds[0] <= bounds[1], expected)
+        check_track(self.track)
         if self.in_process:
             for name in ("num_workers", "gpus_per_worker", "address", "wait"):
                 given = getattr(self, name) != JobConfig.__dataclass_fields__[name].default
@@ -232,16 +287,18 @@ class JobConfig(ReadOptions):
         default = JobConfig()
         places = (
             "storage",
+            "track",
             "address",
             "num_workers",
             "cpus_per_worker",
             "gpus_per_worker",
             "cpu_replicas",
+            "on_device",
             "in_process",
         )
         changed = {name: getattr(self, name) for name in places if getattr(self, name) != getattr(default, name)}
         flags = [
-            "--" + name.replace("_", "-") + (f" {shlex.quote(str(value))}" if value is not True else "")
+            "--" + name.replace("_", "-") + ("" if name == "in_process" else f" {shlex.quote(str(value))}")
             for name, value in changed.items()
         ]
         return " ".join([f"{program()} --resume {self.name}", *flags])
@@ -250,6 +307,21 @@ class JobConfig(ReadOptions):
         """What to type to publish the finished run again."""
         elsewhere = f" --storage {shlex.quote(self.storage)}" if self.storage != JobConfig().storage else ""
         return f"{program()} publish {self.name}{elsewhere}"
+
+
+def check_track(track: str) -> None:
+    """Raise ValueError unless `--track` names a tracker that there is, and no secret."""
+    kind, _, uri = track.partition(":")
+    if "@" in urlsplit(uri).netloc:  # not shown: what stands there is a password or a token
+        raise ValueError(
+            f"--track {kind} has a user in its URI, and the URI is shown and written down; leave it out, and set "
+            "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
+        )
+    if kind not in ("", "mlflow") or (uri and not kind):
+        raise ValueError(
+            f"track={track!r} is no tracker: --track takes mlflow, or mlflow:URI such as mlflow:http://localhost:5000 "
+            "or mlflow:sqlite:///mlflow.db"
+        )
 
 
 def quick() -> TrainConfig:
@@ -273,4 +345,25 @@ def best() -> TrainConfig:
     )
 
 
-RECIPES: Mapping[Recipe, Callable[[], TrainConfig]] = {"quick": quick, "best": best}
+def small() -> TrainConfig:
+    """`best` in the network of `quick`, of 97,130 parameters, and for as long."""
+    return dataclasses.replace(best(), recipe="small", epochs=44, widths=quick().widths)
+
+
+def fast() -> TrainConfig:
+    """As accurate as `quick`, on one GPU in seconds: large batches, and convolutions in bfloat16."""
+    return dataclasses.replace(
+        quick(),
+        recipe="fast",
+        epochs=16,
+        global_batch_size=1024,
+        learning_rate=8e-3,
+        warmup_epochs=1.0,
+        plain_epochs=2,
+        average_decay=0.985,
+        precision="bfloat16",
+        checkpoint_every_steps=10_000,
+    )
+
+
+RECIPES: Mapping[Recipe, Callable[[], TrainConfig]] = {"quick": quick, "best": best, "small": small, "fast": fast}

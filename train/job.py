@@ -11,10 +11,11 @@ from .checkpoint import Checkpoint
 from .evaluate import Evaluation
 from .loop import Outcome
 from .predictor import predict
-from .progress import Event, Message
+from .progress import Event, Message, Published
 from .publishing import publish
 from .runs import Run, RunError
 from .storage import RunFolder
+from .tracking.trackers import tracked
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +32,13 @@ def run_job(run: Run, emit: Callable[[Event], None]) -> JobResult:
 
     Raises: what `loop.train`, `launch.train` and `publish.publish` raise.
     """
+    with tracked(run, emit, origin=report.origin(run)) as emit:
+        return _run_job(run, emit)
+
+
+def _run_job(run: Run, emit: Callable[[Event], None]) -> JobResult:
     if run.job.in_process:
-        return _finish(run, _train_here(run, emit), emit)
+        return _finish(run, train_here(run, emit), emit)
     from . import launch  # Ray takes seconds to import, and --in-process does without it
 
     emit(Message("starting Ray" if run.job.address == "local" else f"joining the Ray cluster at {run.job.address}"))
@@ -41,14 +47,29 @@ def run_job(run: Run, emit: Callable[[Event], None]) -> JobResult:
         return _finish(run, launch.train(run, emit), emit)
 
 
-def _train_here(run: Run, emit: Callable[[Event], None]) -> Outcome:
-    gpus = len(tf.config.list_physical_devices("GPU"))
+def train_here(
+    run: Run,
+    emit: Callable[[Event], None],
+    *,
+    on_checkpoint: Callable[[str | None, dict[str, float]], None] = lambda path, metrics: None,
+    num_gpus: int | None = None,
+) -> Outcome:
+    """Train a run to the end in this process, which must not have used TensorFlow before.
+
+    Args:
+        on_checkpoint: called at every checkpoint with its folder, relative to the run's, and its metrics.
+        num_gpus: GPUs to take at most; None takes all.
+
+    Raises: TrainingDiverged; ValueError if the run's settings do not suit this machine.
+    """
+    gpus = len(tf.config.list_physical_devices("GPU")[:num_gpus])
     run.config.check_jit_compile(num_gpus=gpus, num_replicas=gpus)
     strategy.configure_tensorflow(
         num_threads=run.job.cpus_per_worker or os.cpu_count() or 1,
         cpu_replicas=run.job.cpu_replicas,
         seed=run.config.seed,
         deterministic=run.config.deterministic,
+        num_gpus=num_gpus,
     )
     outcome = loop.train(
         run.config,
@@ -56,7 +77,8 @@ def _train_here(run: Run, emit: Callable[[Event], None]) -> Outcome:
         strategy.make_strategy(),
         run.folder,
         emit=emit,
-        on_checkpoint=lambda path, metrics: None,
+        on_checkpoint=on_checkpoint,
+        on_device=run.job.on_device,
     )
     assert isinstance(outcome, Outcome)  # nobody asked it to pause
     return outcome
@@ -69,18 +91,22 @@ def _finish(run: Run, outcome: Outcome, emit: Callable[[Event], None]) -> JobRes
     published = None
     if run.job.publish:
         emit(Message("publishing"))
-        published = _publish(run, final)
+        published = _publish(run, final, emit)
     # The last thing: a run that was stopped before it is not complete, and finishes when it is started again.
     run.folder.write_json("report.json", {**run.folder.read_json("report.json"), "published": published})
     return JobResult(run.folder, evaluation, published)
 
 
-def publish_run(run: Run, *, which: str, oci: str = "") -> str:
+def publish_run(
+    run: Run, emit: Callable[[Event], None], *, which: str, oci: str = "", sign: publish.Sign | None = None
+) -> str:
     """Publish the model of a run at one of its checkpoints; returns where.
 
     Args:
+        emit: takes what a tracker of the run has to say.
         which: the checkpoint: `last`, `best` (by validation accuracy) or a step.
         oci: a repository of OCI images to publish into, in place of the run's model directory.
+        sign: signs the version; None: it stays unsigned.
 
     Raises: RunError, checkpoint.DamagedCheckpoint, publish.PublishRefused.
     """
@@ -90,10 +116,18 @@ def publish_run(run: Run, *, which: str, oci: str = "") -> str:
         raise RunError(
             f"run {run.folder.name!r} has no checkpoint {which!r}; it has: {', '.join(map(str, steps)) or 'none'}"
         )
-    return _publish(run, checkpoint.load(run.folder, int(step)), oci=oci)
+    with tracked(run, emit, origin=report.origin(run), tensorboard=False) as emit:
+        return _publish(run, checkpoint.load(run.folder, int(step)), emit, oci=oci, sign=sign)
 
 
-def _publish(run: Run, state: Checkpoint, *, oci: str = "") -> str:
+def _publish(
+    run: Run,
+    state: Checkpoint,
+    emit: Callable[[Event], None],
+    *,
+    oci: str = "",
+    sign: publish.Sign | None = None,
+) -> str:
     """Evaluate the model in this process, as it will be published, and publish it; returns where."""
     dataset = run.dataset
     model = report.model_of(run, state)
@@ -107,10 +141,13 @@ def _publish(run: Run, state: Checkpoint, *, oci: str = "") -> str:
         test_images=dataset.test_images,
         test_probabilities=probabilities,
     )
-    return publish.publish(
+    place = publish.publish(
         candidate,
         run.job.model_dir,
         model_name=run.job.model_name,
         min_accuracy=run.config.min_accuracy,
         oci=oci,
+        sign=sign,
     )
+    emit(Published(run.job.model_name, place))
+    return place

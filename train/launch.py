@@ -15,7 +15,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from typing import Any
 import ray
 import ray.train
 import tensorflow as tf
+from ray._private import services
 from ray._private.ray_logging import global_worker_stdstream_dispatcher
 from ray._private.runtime_env.constants import RAY_JOB_CONFIG_JSON_ENV_VAR
 from ray.train.tensorflow import TensorflowTrainer
@@ -31,6 +32,7 @@ from ray.util.queue import Queue
 from . import cluster, loop, quiet, strategy
 from .cluster import WorkerPlan
 from .config import TrainConfig
+from .data.shards import MANIFEST, shared_folder
 from .elastic import Pauses
 from .loop import Outcome, Paused, TrainingDiverged
 from .progress import Event, Message
@@ -40,6 +42,7 @@ from .storage import RunFolder
 POLL_S = 0.2  # between two looks at the event queue
 SILENCE_S = 60.0  # without a word from the workers, after which the run says what it waits for
 CONNECT_TIMEOUT_S = 10.0
+START_TIMEOUT_S = 180.0  # for a node on this machine to come up
 RAY_SNAPSHOT = "checkpoint_manager_snapshot.json"
 # A worker that does not answer for this long is dead. Ray waits 10 minutes, which a frozen process is not worth:
 # https://docs.ray.io/en/master/train/user-guides/debugging.html
@@ -92,7 +95,7 @@ def _connect(address: str, *, onednn: bool | None, verbose: bool) -> None:
     try:
         with staged:
             _check_listening(address)
-            with _own_signal_handlers():
+            with _own_signal_handlers(), patience() if address == "local" else nullcontext():
                 ray.init(
                     address=address,
                     runtime_env=_beside_the_jobs_own(environment),
@@ -105,13 +108,16 @@ def _connect(address: str, *, onednn: bool | None, verbose: bool) -> None:
             global_worker_stdstream_dispatcher.remove_handler("ray_print_logs")
     except (OSError, ray.exceptions.AuthenticationError) as error:
         raise ClusterUnreachable(
-            f"no Ray cluster answers at {address} ({_last_line(error)}); start one with `ray start --head`, correct "
+            f"no Ray cluster answers at {address} ({last_line(error)}); start one with `ray start --head`, correct "
             "--address, or leave it out to use this machine alone; a cluster with token authentication wants "
             "RAY_AUTH_MODE=token and its token in RAY_AUTH_TOKEN or ~/.ray/auth_token"
         ) from error
-    except (RuntimeError, ValueError) as error:
+    except Exception as error:
+        # Beside these two Ray raises bare exceptions, as when its processes do not answer within 30 s.
+        if type(error) is not Exception and not isinstance(error, RuntimeError | ValueError):
+            raise
         verb = "start" if address == "local" else "join the cluster"
-        raise ClusterUnreachable(f"Ray could not {verb}: {_last_line(error)}; --verbose shows all it says") from error
+        raise ClusterUnreachable(f"Ray could not {verb}: {last_line(error)}; --verbose shows all it says") from error
 
 
 def _beside_the_jobs_own(environment: dict[str, Any]) -> dict[str, Any]:
@@ -140,6 +146,31 @@ def _own_signal_handlers() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, handler)
+
+
+@contextmanager
+def patience() -> Iterator[None]:
+    """Let a node that starts here take START_TIMEOUT_S: Ray gives up after 30 s, which a busy machine may need.
+
+    https://github.com/ray-project/ray/blob/ray-2.60.0/python/ray/_private/node.py#L428
+    """
+    get_node = services.get_node
+
+    def ask_again(gcs_address: str, node_id: str) -> Any:
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while True:
+            try:
+                return get_node(gcs_address, node_id)
+            except RuntimeError:  # not there yet
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(POLL_S)
+
+    services.get_node = ask_again
+    try:
+        yield
+    finally:
+        services.get_node = get_node
 
 
 def _shipped_package(staged: Path) -> Path:
@@ -227,7 +258,7 @@ def _settled_plan(run: Run, emit: Callable[[Event], None], *, wait: bool) -> Wor
     """The workers that the run gets now; raises ClusterTooSmall, or ValueError if its settings do not suit them."""
     config, job = run.config, run.job
     plan = cluster.wait_for_workers(functools.partial(_plan, run), wait=wait, emit=emit)
-    _check_storage(run.folder)
+    _check_seen(run)
     if plan.num_workers > 1 and job.cpu_replicas > 1:
         raise ValueError(f"--cpu-replicas {job.cpu_replicas} splits a single worker, and there are {plan.num_workers}")
     config.check_jit_compile(num_gpus=plan.gpus, num_replicas=plan.num_workers * plan.gpus)
@@ -236,10 +267,21 @@ def _settled_plan(run: Run, emit: Callable[[Event], None], *, wait: bool) -> Wor
     return plan
 
 
-def _check_storage(folder: RunFolder) -> None:
-    """Raise ValueError unless every node that can hold a worker sees the run's folder, which the driver sees."""
-    if folder.local is None:
-        return
+def _check_seen(run: Run) -> None:
+    """Raise ValueError unless every node that can hold a worker sees the folders of the run and of its data."""
+    if run.folder.local is not None:
+        check_nodes_see(f"{run.folder.path}/config.json", f"the run's folder {run.folder}", "--storage")
+    if folder := shared_folder(run.dataset):
+        check_nodes_see(f"{folder}/{MANIFEST}", f"the shards in {folder}", "--data")
+
+
+def check_nodes_see(path: str, what: str, flag: str) -> None:
+    """Raise ValueError unless every node that can hold a worker has the file `path`, which the driver has.
+
+    Args:
+        what: it is, for the message.
+        flag: that names its folder.
+    """
 
     @ray.remote(num_cpus=0, max_retries=0)
     def sees(path: str) -> bool:
@@ -249,13 +291,12 @@ def _check_storage(folder: RunFolder) -> None:
     here = None if ray.util.client.ray.is_connected() else ray.get_runtime_context().get_node_id()
     nodes = [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU", 0) >= 1]
     nodes = [node for node in nodes if node["NodeID"] != here]
-    path = f"{folder.path}/config.json"
     found = ray.get([sees.options(scheduling_strategy=cluster.on_node(node["NodeID"])).remote(path) for node in nodes])
     blind = [node["NodeManagerAddress"] for node, seen in zip(nodes, found, strict=True) if not seen]
     if blind:
         raise ValueError(
-            f"node {', '.join(blind)} does not see the run's folder {folder}: --storage must be a folder that this "
-            "machine and all nodes mount, or a URI such as s3://bucket/runs"
+            f"node {', '.join(blind)} does not see {what}: {flag} must be a folder that this machine and all nodes "
+            f"mount, or a URI such as s3://bucket/{'set' if flag != '--storage' else 'runs'}"
         )
 
 
@@ -270,6 +311,7 @@ class WorkerSettings:
     num_threads: int  # CPUs that Ray granted
     num_gpus: int  # GPUs that Ray granted
     cpu_replicas: int
+    on_device: bool | None
     queue: Queue  # takes events for the driver's display
     pause_step: Any = None  # the actor that knows at which step to pause, an elastic.PauseStep; None: nobody asks
 
@@ -302,9 +344,9 @@ def _fit(
             pauses.look()
 
     try:
-        ended = _in_thread(trainer.fit, meanwhile=meanwhile)
+        ended = in_thread(trainer.fit, meanwhile=meanwhile)
     except ray.exceptions.RayError as error:
-        raise TrainingFailed(f"Ray failed: {_last_line(error)}; {resume}") from error
+        raise TrainingFailed(f"Ray failed: {last_line(error)}; {resume}") from error
     run.folder.remove(RAY_SNAPSHOT)
     if isinstance(ended, ray.train.TrainingFailedError):
         raise TrainingFailed(
@@ -312,7 +354,7 @@ def _fit(
             f"{resume}"
         ) from ended
     if isinstance(ended, ray.exceptions.RayError):
-        raise TrainingFailed(f"Ray failed: {_last_line(ended)}; {resume}") from ended
+        raise TrainingFailed(f"Ray failed: {last_line(ended)}; {resume}") from ended
     if isinstance(ended, BaseException):
         raise ended
     result: Outcome | Paused | Diverged = ended.return_value
@@ -330,6 +372,7 @@ def _trainer(run: Run, plan: WorkerPlan, queue: Queue, pauses: Pauses | None) ->
         num_threads=plan.cpus,
         num_gpus=plan.gpus,
         cpu_replicas=run.job.cpu_replicas,
+        on_device=run.job.on_device,
         queue=queue,
         pause_step=pauses.steps if pauses else None,
     )
@@ -354,7 +397,7 @@ def _trainer(run: Run, plan: WorkerPlan, queue: Queue, pauses: Pauses | None) ->
     )
 
 
-def _in_thread(call: Callable[[], Any], *, meanwhile: Callable[[], None]) -> Any:
+def in_thread(call: Callable[[], Any], *, meanwhile: Callable[[], None]) -> Any:
     """What `call` returns or raises, raised or not; `meanwhile` is called again and again until it ends."""
     ended: list[Any] = []
 
@@ -410,10 +453,11 @@ def _explain(error: ray.train.TrainingFailedError) -> str:
     failures = getattr(error, "worker_failures", {})
     if not failures:
         return str(error)
-    return "; ".join(f"worker {rank}: {_last_line(failure)}" for rank, failure in sorted(failures.items()))
+    return "; ".join(f"worker {rank}: {last_line(failure)}" for rank, failure in sorted(failures.items()))
 
 
-def _last_line(error: BaseException) -> str:
+def last_line(error: BaseException) -> str:
+    """The last line of an error, or of what caused it in another process, with its class."""
     cause = getattr(error, "cause", None) or error
     lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
     return f"{type(cause).__name__}: {lines[-1] if lines else ''}"[:400]
@@ -427,7 +471,7 @@ class _FailureMessages(ray.train.UserCallback):
 
     def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
         for rank, error in sorted(worker_exceptions.items()):
-            self._queue.put(Message(f"worker {rank} failed: {_last_line(error)}"))
+            self._queue.put(Message(f"worker {rank} failed: {last_line(error)}"))
 
 
 _MISSING_GPUS = (
@@ -472,6 +516,7 @@ def train_worker(settings: WorkerSettings) -> Outcome | Paused | Diverged:
             emit=queue.put,
             on_checkpoint=on_checkpoint,
             pause_at=pause_at if settings.pause_step else None,
+            on_device=settings.on_device,
         )
     except TrainingDiverged as error:
         return Diverged(str(error))

@@ -5,7 +5,6 @@ checkpoint if there is one, so starting, restarting after a failure and resuming
 """
 
 import hashlib
-import importlib.util
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,13 +19,14 @@ from .checkpoint import Checkpoint
 from .config import TrainConfig
 from .data import Dataset
 from .data.example_order import ExampleOrder
-from .data.pipeline import training_batches
+from .data.on_device import MOST_STEPS
+from .data.shards import check_training_part, is_remote
 from .evaluate import Evaluation, make_predict
 from .network.precise_batch_norm import NUM_IMAGES, NUM_IMAGES_BETWEEN, make_recalibrate
-from .progress import Advance, Event, Message
-from .step import StepMetrics, TrainState, make_run_steps
+from .progress import Advance, Event, Message, Saved, Validated
+from .step import StepMetrics, TrainState, make_steps
 from .storage import RunFolder
-from .strategy import gather, is_chief
+from .strategy import gather, hardware, is_chief
 
 
 class TrainingDiverged(RuntimeError):
@@ -40,6 +40,8 @@ class Outcome:
     step: int
     test_probabilities: NDArray[np.float32]  # [num test images, num_classes], of the averaged weights
     training_seconds: float  # in steps, in this process; the first ones compile
+    timed_steps: int  # how many these were: all of the run's, unless it went on from a checkpoint
+    hardware: str  # of this process's replicas, and how many replicas there were
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +61,7 @@ def train(
     on_checkpoint: Callable[[str | None, dict[str, float]], None],
     make_state: Callable[..., TrainState] = TrainState,
     pause_at: Callable[[int], int | None] | None = None,
+    on_device: bool | None = None,
 ) -> "Outcome | Paused":
     """Train to the end, from the beginning or from the run's last checkpoint.
 
@@ -71,10 +74,14 @@ def train(
         make_state: makes the state that is trained, with the arguments of `TrainState`.
         pause_at: asked before every call of steps, with the step: at which later step to pause, the same one on all
             workers; None goes on.
+        on_device: whether the training set lies on the devices and is augmented there; None: on GPUs.
 
     Raises: TrainingDiverged.
     """
     chief = is_chief(strategy)
+    emit = emit if chief else _ignore
+    if is_remote(dataset):
+        check_training_part(dataset, lambda text: emit(Message(text)))
     dataset, validation_images, validation_labels = dataset.hold_out(config.validation_size, config.seed)
     order = ExampleOrder(len(dataset.train_labels), config.global_batch_size, config.seed)
     total_steps = order.first_step_after(config.epochs)
@@ -82,7 +89,6 @@ def train(
         state = make_state(
             config, image_size=dataset.image_size, num_classes=len(dataset.class_names), total_steps=total_steps
         )
-    emit = emit if chief else _ignore
     history, metrics = _resume(folder, state, emit)
     check_steps_agree(state, strategy)
     if chief:
@@ -90,11 +96,11 @@ def train(
     predict = make_predict(state.averaged, strategy)
     recalibrate = make_recalibrate(state.averaged, strategy)
     if state.step < total_steps:
-        run_steps = make_run_steps(config, state, strategy)
-        batches = iter(training_batches(config, dataset, strategy, first_step=state.step))
-    clock = _Clock(total_steps, config.global_batch_size)
-    tensorboard = _TensorBoard(folder) if chief else None
-    step = state.step
+        # `pause_at` counts on calls of that length.
+        most = config.log_every_steps if pause_at else min(MOST_STEPS, config.checkpoint_every_steps)
+        run_steps, steps_per_call = make_steps(config, state, strategy, dataset, on_device=on_device, most=most)
+    clock = _Clock(total_steps, config, order)
+    step = first_step = state.step
     paused_at: int | None = None
     while step < total_steps:
         paused_at = pause_at(step) if pause_at else None
@@ -103,34 +109,39 @@ def train(
         epoch = step * config.global_batch_size // order.num_examples
         epoch_end = order.first_step_after(epoch + 1)
         until = min(
-            (step // config.log_every_steps + 1) * config.log_every_steps,
+            (step // config.log_every_steps) * config.log_every_steps + steps_per_call,
             (step // config.checkpoint_every_steps + 1) * config.checkpoint_every_steps,
             epoch_end,
             *([] if paused_at is None else [paused_at]),
         )
-        results = run_steps(batches, until - step)  # moves the state on to step `until`
+        results = run_steps(until - step)  # moves the state on to step `until`
         _check_finite(results, step, state, folder)
+        lines = []
+        for advance in clock.advances(state, results, step):
+            lines.append({"step": advance.step, "epoch": advance.epoch, **advance.figures})
+            emit(advance)
         step = until
-        advance = clock.advance(state, results, config, order)
-        lines = [{"step": step, "epoch": advance.epoch, **_figures(advance)}]
-        emit(advance)
         if step == epoch_end:
-            recalibrate(dataset.train_images, NUM_IMAGES if step == total_steps else NUM_IMAGES_BETWEEN)
+            count = NUM_IMAGES if step == total_steps else NUM_IMAGES_BETWEEN
+            recalibrate(dataset.some_originals(count), count)
         if step == epoch_end and len(validation_labels):
-            metrics = _validate(predict, validation_images, validation_labels)
+            evaluation = Evaluation.of(predict(validation_images), validation_labels)
+            validated = Validated(step, epoch + 1, config.epochs, advance.loss, evaluation.loss, evaluation.accuracy)
+            metrics = validated.figures
             lines.append({"step": step, "epoch": advance.epoch, **metrics})
-            emit(Message(_epoch_line(epoch + 1, config.epochs, advance, metrics)))
+            emit(validated)
         history += lines
         if step in (epoch_end, paused_at) or step % config.checkpoint_every_steps == 0:
             score = metrics if step == epoch_end else {}
+            began = time.perf_counter()
             saved = _save(folder, state, score, history, keep=config.keep_checkpoints, strategy=strategy)
+            if saved:
+                emit(Saved(step, time.perf_counter() - began))
             on_checkpoint(saved, {"step": step, "loss": advance.loss, **score})
             clock.pause()
-        if tensorboard:
-            tensorboard.write(lines)
     if step < total_steps:
         return Paused(step)
-    return Outcome(step, predict(dataset.test_images), clock.seconds)
+    return Outcome(step, predict(dataset.test_images), clock.seconds, step - first_step, hardware(strategy))
 
 
 def _resume(
@@ -161,11 +172,6 @@ def _divergence(what: str, step: int, state: TrainState, folder: RunFolder) -> s
         f"{what}, learning rate {float(state.schedule(step)):.2e}; last good checkpoint: {last_good}; start a new run "
         "with a lower --learning-rate or a longer --warmup-epochs"
     )
-
-
-def _validate(predict: Any, images: NDArray[np.uint8], labels: NDArray[np.int64]) -> dict[str, float]:
-    evaluation = Evaluation.of(predict(images), labels)
-    return {"validation_loss": evaluation.loss, "validation_accuracy": evaluation.accuracy}
 
 
 def _save(
@@ -225,8 +231,8 @@ def check_replicas_agree(state: TrainState, strategy: tf.distribute.Strategy) ->
 class _Clock:
     """Measures the speed of the steps, without what comes between them: validation and checkpoints."""
 
-    def __init__(self, total_steps: int, global_batch_size: int) -> None:
-        self._total_steps, self._global_batch_size = total_steps, global_batch_size
+    def __init__(self, total_steps: int, config: TrainConfig, order: ExampleOrder) -> None:
+        self._total_steps, self._config, self._order = total_steps, config, order
         self._start = self._last = time.monotonic()
         self._seconds_per_step = 0.0
 
@@ -235,62 +241,36 @@ class _Clock:
         return self._last - self._start
 
     def pause(self) -> None:
-        """Leave out the time since the last `advance`."""
+        """Leave out the time since the last `advances`."""
         self._start += (now := time.monotonic()) - self._last
         self._last = now
 
-    def advance(self, state: TrainState, results: StepMetrics, config: TrainConfig, order: ExampleOrder) -> Advance:
+    def advances(self, state: TrainState, results: StepMetrics, first: int) -> list[Advance]:
+        """What to show of a call of steps that just ended and began at step `first`: one for each line of the log."""
         now = time.monotonic()
         spent = (now - self._last) / len(results.loss)
         self._last = now
         smoothed = self._seconds_per_step
         self._seconds_per_step = 0.8 * smoothed + 0.2 * spent if smoothed and smoothed < 3 * spent else spent
+        every = self._config.log_every_steps
+        ends = [*range((first // every + 1) * every, state.step, every), state.step]
+        return [
+            self._advance(state, results, slice(start - first, end - first), end, spent)
+            for start, end in zip([first, *ends], ends, strict=False)
+        ]
+
+    def _advance(self, state: TrainState, results: StepMetrics, part: slice, step: int, spent: float) -> Advance:
         return Advance(
-            step=state.step,
+            step=step,
             total_steps=self._total_steps,
-            epoch=round(state.step * config.global_batch_size / order.num_examples, 4),
-            epochs=config.epochs,
-            images_per_s=self._global_batch_size / spent,
-            loss=float(results.loss.mean(dtype=np.float64)),
-            accuracy=float(results.accuracy.mean(dtype=np.float64)),
-            learning_rate=float(state.schedule(state.step - 1)),
-            seconds_left=self._seconds_per_step * (self._total_steps - state.step),
+            epoch=round(step * self._config.global_batch_size / self._order.num_examples, 4),
+            epochs=self._config.epochs,
+            images_per_s=self._config.global_batch_size / spent,
+            loss=float(results.loss[part].mean(dtype=np.float64)),
+            accuracy=float(results.accuracy[part].mean(dtype=np.float64)),
+            learning_rate=float(state.schedule(step - 1)),
+            seconds_left=self._seconds_per_step * (self._total_steps - step),
         )
-
-
-def _figures(advance: Advance) -> dict[str, float]:
-    return {
-        "loss": advance.loss,
-        "accuracy": advance.accuracy,
-        "learning_rate": advance.learning_rate,
-        "images_per_s": round(advance.images_per_s, 1),
-    }
-
-
-def _epoch_line(epoch: int, epochs: int, advance: Advance, metrics: dict[str, float]) -> str:
-    return (
-        f"epoch {epoch:>{len(str(epochs))}}/{epochs}  loss {advance.loss:.4f}  "
-        f"validation loss {metrics['validation_loss']:.4f}  "
-        f"validation accuracy {metrics['validation_accuracy']:.2%}"
-    )
-
-
-class _TensorBoard:
-    """TensorBoard events in the run's folder, when that is a disk and TensorBoard is installed."""
-
-    def __init__(self, folder: RunFolder) -> None:
-        # A cluster's node need not have it, and tf.summary.scalar is TensorBoard's.
-        disk = folder.local if importlib.util.find_spec("tensorboard") else None
-        self._writer = tf.summary.create_file_writer(str(disk / "tensorboard")) if disk else None
-
-    def write(self, lines: list[dict[str, Any]]) -> None:
-        """Add lines of `metrics.jsonl`."""
-        if self._writer is None:
-            return
-        with self._writer.as_default():
-            for line in lines:
-                for name in line.keys() - {"step", "epoch"}:
-                    tf.summary.scalar(name, line[name], step=line["step"])
 
 
 def _ignore(event: Event) -> None:

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure  # not pyplot, which looks for a display an
 from matplotlib.font_manager import FontProperties, findfont, get_font
 from numpy.typing import NDArray
 
-from .config import Augmentation
+from .config import LOOKS, Augmentation
 from .corruptions import Robustness, suite
 from .data import Dataset, augment
 from .evaluate import Evaluation
@@ -28,7 +28,8 @@ LONGEST_NAME = 14  # characters
 LARGEST_SIDE = 20.0  # inches: 2,200 px, some 60 MB while it is drawn
 
 
-def _png(figure: Figure) -> bytes:
+def png(figure: Figure) -> bytes:
+    """The figure as a PNG file's content."""
     buffer = io.BytesIO()
     figure.savefig(buffer, dpi=DPI)
     return buffer.getvalue()
@@ -83,7 +84,7 @@ def learning_curve(history: Sequence[dict[str, Any]], title: str) -> bytes:
     axes[2].set(xlabel="epoch", ylabel="learning rate", ylim=(0, None))
     axes[2].grid(alpha=0.25)
     figure.suptitle(title)
-    return _png(figure)
+    return png(figure)
 
 
 def _percent(value: float) -> str:
@@ -129,7 +130,7 @@ def confusion_matrix(evaluation: Evaluation, class_names: tuple[str, ...]) -> by
     axis.set(xlabel="predicted", ylabel="true")
     total = f"{mistakes.sum():,} mistakes in {counts.sum():,} test images ({evaluation.accuracy:.2%} right)"
     axis.set_title(total, fontsize=11)
-    return _png(figure)
+    return png(figure)
 
 
 def mistakes(dataset: Dataset, probabilities: NDArray[np.float32]) -> bytes:
@@ -154,7 +155,7 @@ def mistakes(dataset: Dataset, probabilities: NDArray[np.float32]) -> bytes:
         read, meant = names[predicted[index]], names[labels[index]]
         axis.set_title(f"{read} ({probabilities[index, predicted[index]]:.0%})\nis {meant}", fontsize=9)
     figure.suptitle(f"{len(worst)} of {len(wrong)} mistakes, the most confident first" if len(wrong) else "no mistakes")
-    return _png(figure)
+    return png(figure)
 
 
 def robustness(measured: Robustness, dataset: Dataset) -> bytes:
@@ -173,7 +174,7 @@ def robustness(measured: Robustness, dataset: Dataset) -> bytes:
     bars.set(yticks=range(len(shown)), yticklabels=list(shown), xlim=(0, 1), ylim=(len(shown) - 0.5, -0.5))
     bars.axvline(measured.mean, color=ORANGE)
     bars.set_title(f"accuracy; mean of the corruptions {measured.mean:.1%}", fontsize=10)
-    return _png(figure)
+    return png(figure)
 
 
 def _colours(dataset: Dataset) -> str:
@@ -183,19 +184,21 @@ def _colours(dataset: Dataset) -> str:
 
 def contact_sheet(dataset: Dataset, augmentation: Augmentation, *, seed: int, columns: int = 8) -> bytes:
     """One training image of each class beside augmented versions of it, one an epoch; a PNG file's content."""
-    _, first = np.unique(dataset.train_labels, return_index=True)
+    _, first = np.unique(dataset.train_labels[np.arange(dataset.originals)], return_index=True)
     examples = np.sort(first)[:20]
     examples = examples[np.argsort(dataset.train_labels[examples], kind="stable")]
+    originals = dataset.train_images[examples]
     epoch = np.tile(np.arange(columns), len(examples))
     index = np.repeat(examples, columns)
-    moves = augment.sample_transforms(augmentation, seed=seed, epoch=epoch, index=index, image_size=dataset.image_size)
-    moved = augment.apply_transforms(dataset.train_images[index], *moves, background=dataset.background).numpy()
+    changes = augment.sample_changes(augmentation, seed=seed, epoch=epoch, index=index, image_size=dataset.image_size)
+    repeated = np.repeat(originals, columns, axis=0)
+    moved = augment.apply_changes(augmentation, repeated, changes, background=dataset.background).numpy()
     moved = moved.reshape(len(examples), columns, *dataset.image_size)
     figure = Figure(figsize=(0.95 * (columns + 1), 0.95 * len(examples) + 0.9), layout="constrained")
     grid = figure.subplots(len(examples), columns + 1, squeeze=False)
     colours = _colours(dataset)
-    for axes, example, versions in zip(grid, examples, moved, strict=True):
-        axes[0].imshow(dataset.train_images[example], cmap=colours, vmin=0, vmax=255)
+    for axes, original, versions in zip(grid, originals, moved, strict=True):
+        axes[0].imshow(original, cmap=colours, vmin=0, vmax=255)
         for axis, version in zip(axes[1:], versions, strict=True):
             axis.imshow(version, cmap=colours, vmin=0, vmax=1)
     for axis in grid.flat:
@@ -206,7 +209,7 @@ def contact_sheet(dataset: Dataset, augmentation: Augmentation, *, seed: int, co
     grid[0, 0].set_title("original", fontsize=9, color=BLUE)
     grid[0, 1].set_title("augmented", fontsize=9, loc="left")
     figure.suptitle(describe(augmentation), fontsize=10)
-    return _png(figure)
+    return png(figure)
 
 
 def describe(augmentation: Augmentation) -> str:
@@ -219,6 +222,13 @@ def describe(augmentation: Augmentation) -> str:
         (augmentation.elastic_px, f"elastic {augmentation.elastic_px:g} px"),
         (augmentation.horizontal_flip, "horizontal flip"),
         (augmentation.vertical_flip, "vertical flip"),
+        (augmentation.look_share, f"on {augmentation.look_share:.0%} of the images {', '.join(_looks(augmentation))}"),
     ]
     strengths = ", ".join(text for strength, text in parts if strength)
     return f"policy {augmentation.policy}: {strengths or 'images as they are'}"
+
+
+def _looks(augmentation: Augmentation) -> list[str]:
+    return [
+        f"{name.removesuffix('_px')} {getattr(augmentation, name):g}" for name in LOOKS if getattr(augmentation, name)
+    ]

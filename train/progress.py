@@ -1,4 +1,8 @@
-"""What a person sees while a run goes on: a live display on a terminal, plain lines anywhere else."""
+"""What a run tells while it goes on, and the display of it: live on a terminal, plain lines anywhere else.
+
+Everything that happens is an `Event`, and whoever wants to know takes events: the display here, the trackers of
+`train/tracking/`.
+"""
 
 import sys
 import time
@@ -27,6 +31,70 @@ class Advance:
     learning_rate: float
     seconds_left: float
 
+    @property
+    def figures(self) -> dict[str, float]:
+        """What `metrics.jsonl` has of it."""
+        return {
+            "loss": self.loss,
+            "accuracy": self.accuracy,
+            "learning_rate": self.learning_rate,
+            "images_per_s": round(self.images_per_s, 1),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Validated:
+    """An epoch is over, and the averaged weights were measured on the held-out training images."""
+
+    step: int
+    epoch: int  # which one, from 1
+    epochs: int
+    training_loss: float  # nats, of the last steps
+    loss: float  # nats
+    accuracy: float  # 0 to 1
+
+    @property
+    def figures(self) -> dict[str, float]:
+        """What `metrics.jsonl` has of it."""
+        return {"validation_loss": self.loss, "validation_accuracy": self.accuracy}
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """A checkpoint was written."""
+
+    step: int
+    seconds: float  # that it took
+
+
+@dataclass(frozen=True, slots=True)
+class Tested:
+    """The finished model was measured on the test set."""
+
+    step: int
+    figures: dict[str, float]  # `test_accuracy` and the like
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """A picture was written into the run's folder."""
+
+    name: str  # of the file
+    content: bytes  # of a PNG file
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """The model was published as a version."""
+
+    model_name: str
+    place: str  # the version's folder or URI, which ends in its number
+
+    @property
+    def version(self) -> int:
+        """The version's number in the model repository."""
+        return int(self.place.rpartition("/")[2])
+
 
 @dataclass(frozen=True, slots=True)
 class Message:
@@ -35,13 +103,15 @@ class Message:
     text: str
 
 
-Event = Advance | Message
+Event = Advance | Validated | Saved | Tested | Drawn | Published | Message
 
 
 class Display:
     """Shows events on stderr; a context manager. `show` is its only other method."""
 
-    def __init__(self, console: Console | None = None) -> None:
+    def __init__(self, console: Console | None = None, *, bar: bool = True) -> None:
+        """Args: bar: show how far one run has come; without, lines alone."""
+        self._has_bar = bar
         self.console = console or Console(file=sys.stderr, highlight=False)
         self._bar = Progress(
             TextColumn("{task.description}"),
@@ -56,7 +126,7 @@ class Display:
         self._last_line = -PLAIN_INTERVAL_S
 
     def __enter__(self) -> "Display":
-        if self.console.is_terminal:
+        if self.console.is_terminal and self._has_bar:
             self._live.start()
         return self
 
@@ -70,6 +140,10 @@ class Display:
         """Show one event, from any thread."""
         if isinstance(event, Message):
             self.console.print(event.text, markup=False, soft_wrap=True)
+        elif isinstance(event, Validated):
+            self.console.print(describe_epoch(event), markup=False, soft_wrap=True)
+        elif not isinstance(event, Advance):
+            return  # of what comes after training the command prints the result
         elif self._live.is_started:
             epoch = min(int(event.epoch) + 1, event.epochs)
             self._bar.update(
@@ -90,4 +164,12 @@ def describe(event: Advance) -> str:
     return (
         f"step {event.step:,}/{event.total_steps:,}  {event.images_per_s:,.0f} images/s  loss {event.loss:.4f}  "
         f"training accuracy {event.accuracy:.2%}  learning rate {event.learning_rate:.1e}  {minutes}:{seconds:02d} left"
+    )
+
+
+def describe_epoch(event: Validated) -> str:
+    """The figures of an epoch in one line."""
+    return (
+        f"epoch {event.epoch:>{len(str(event.epochs))}}/{event.epochs}  loss {event.training_loss:.4f}  "
+        f"validation loss {event.loss:.4f}  validation accuracy {event.accuracy:.2%}"
     )

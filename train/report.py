@@ -21,7 +21,7 @@ from .evaluate import Evaluation
 from .loop import Outcome
 from .network.model import build_model
 from .predictor import predictor_of
-from .progress import Event, Message
+from .progress import Drawn, Event, Message, Tested
 from .publishing import export
 from .runs import Run
 from .storage import RunFolder
@@ -44,7 +44,8 @@ def write_results(run: Run, state: Checkpoint, outcome: Outcome, emit: Callable[
 
     Args:
         state: the run's last checkpoint.
-        emit: takes a message for each picture that cannot be drawn; a run does not fail over one.
+        emit: takes what was measured and drawn, and a message for each picture that cannot be drawn; a run does not
+            fail over one.
     """
     dataset, folder, probabilities = run.dataset, run.folder, outcome.test_probabilities
     evaluation = Evaluation.of(probabilities, dataset.test_labels)
@@ -56,17 +57,33 @@ def write_results(run: Run, state: Checkpoint, outcome: Outcome, emit: Callable[
     _write_picture(folder, "mistakes.png", lambda: plots.mistakes(dataset, probabilities), emit)
     model = model_of(run, state)
     folder.write(f"{run.job.model_name}.h5", export.h5_bytes(model))
+    robustness = measure_robustness(model, dataset)
+    emit(Tested(state.step, _test_figures(evaluation, robustness)))
     folder.write_json(
         "report.json",
         {
             "step": state.step,
             "training_seconds": round(outcome.training_seconds, 1),
+            "timed_steps": outcome.timed_steps,
+            "hardware": outcome.hardware,
+            "parameters": model.count_params(),
+            "git_revision": _git_revision(),
+            "version": _own_version(),
             "class_names": dataset.class_names,
             "test": dataclasses.asdict(evaluation),
-            "robustness": dataclasses.asdict(measure_robustness(model, dataset)),
+            "robustness": dataclasses.asdict(robustness),
         },
     )
     return evaluation
+
+
+def _test_figures(evaluation: Evaluation, robustness: Robustness) -> dict[str, float]:
+    return {
+        "test_accuracy": evaluation.accuracy,
+        "test_loss": evaluation.loss,
+        "test_expected_calibration_error": evaluation.expected_calibration_error,
+        "robustness_mean": robustness.mean,
+    }
 
 
 def measure_robustness(model: keras.Model, dataset: Dataset) -> Robustness:
@@ -89,6 +106,18 @@ def _write_picture(folder: RunFolder, name: str, draw: Callable[[], bytes], emit
         emit(Message(f"{name} cannot be drawn ({type(error).__name__}: {error}); everything else is written"))
         return
     folder.write(name, content)
+    emit(Drawn(name, content))
+
+
+def origin(run: Run) -> dict[str, str]:
+    """What a run was started from, in a few words each."""
+    return {
+        "version": _own_version() or "",
+        "git_revision": _git_revision() or "",
+        "recipe": run.config.recipe,
+        "data": Path(run.dataset.source).name,
+        "data_sha256": run.dataset.checksum(),
+    }
 
 
 def model_card(run: Run, state: Checkpoint, evaluation: Evaluation, model: keras.Model) -> dict[str, Any]:

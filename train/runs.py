@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from . import data
-from .config import JobConfig, ReadOptions, TrainConfig
+from .config import JobConfig, TrainConfig
 from .data import Dataset
+from .data.shards import check_training_part, is_remote
+from .data.sources import READ_OPTIONS
 from .progress import Event, Message
 from .storage import RunFolder
-
-READ_OPTIONS = tuple(field.name for field in dataclasses.fields(ReadOptions))
 
 
 class RunError(RuntimeError):
@@ -37,6 +37,7 @@ def begin(
     *,
     by_machine: frozenset[str] = frozenset(),
     fit: Callable[[TrainConfig, Dataset], TrainConfig] | None = None,
+    dataset: Dataset | None = None,
 ) -> Run:
     """Open the run `job.name` to train it: a new one, or one that was begun before and goes on.
 
@@ -45,6 +46,7 @@ def begin(
         by_machine: the fields of `config` that this machine chose and nobody asked for; a run that was begun with other
             values of these goes on with those.
         fit: settles the config of a new run once its data are read.
+        dataset: the data of `job`, if they are read already.
 
     Raises: RunError, data.DataError.
     """
@@ -54,9 +56,11 @@ def begin(
         _forget(folder)
     is_new = not folder.exists("config.json")
     config, job = _settle(folder, config, job, emit, by_machine=by_machine)
-    dataset = data.load(job.data, job)
+    dataset = dataset or data.load(job.data, job)
     for note in dataset.notes:
         emit(Message(f"{dataset.source}: {note}"))
+    if not is_remote(dataset):  # what machines fetch from a bucket, each of them checks
+        check_training_part(dataset, lambda text: emit(Message(text)))
     if is_new and fit:
         config = fit(config, dataset)
     emit(Message(f"run {folder.name}: recipe {config.recipe}, {config.epochs} epochs, files in {folder}/"))
@@ -155,7 +159,7 @@ def _as_begun(job: JobConfig, stored: dict[str, Any]) -> JobConfig:
     )
 
 
-def _whole(path: str | Path) -> str:
+def whole(path: str | Path) -> str:
     """A path that means the same from every folder; a URI as it is."""
     return str(path) if "://" in str(path) else str(Path(path).expanduser().absolute())
 
@@ -165,11 +169,11 @@ def _claim(run: Run) -> None:
     config, job, name = run.config, run.job, run.folder.name
     held_out = run.dataset.held_out(config.validation_size, config.seed)
     settings = {
-        "data": _whole(job.data) if job.data else None,
+        "data": whole(job.data) if job.data else None,
         **{name: getattr(job, name) for name in READ_OPTIONS},
         "data_sha256": run.dataset.checksum(),
         "held_out_sha256": hashlib.sha256(held_out.astype("<i8").tobytes()).hexdigest(),
-        "model_dir": _whole(job.model_dir),
+        "model_dir": whole(job.model_dir),
         "model_name": job.model_name,
         "publish": job.publish,
     }

@@ -71,8 +71,7 @@ def _measure(config: TrainConfig, image_size: tuple[int, int], num_classes: int,
     import numpy as np
 
     from . import strategy
-    from .data.pipeline import training_batches
-    from .step import TrainState, make_run_steps
+    from .step import TrainState, make_steps
 
     strategy.configure_tensorflow(
         num_threads=num_threads, cpu_replicas=1, seed=config.seed, deterministic=config.deterministic
@@ -83,13 +82,12 @@ def _measure(config: TrainConfig, image_size: tuple[int, int], num_classes: int,
     noise = Dataset(images, labels, images[:1], labels[:1], tuple(map(str, range(num_classes))), "noise")
     with (devices := strategy.make_strategy()).scope():
         state = TrainState(config, image_size=image_size, num_classes=num_classes, total_steps=10_000)
-    run_steps = make_run_steps(config, state, devices)
-    batches = iter(training_batches(config, noise, devices, first_step=0))
-    run_steps(batches, config.log_every_steps)  # compiles
+    run_steps, at_once = make_steps(config, state, devices, noise)
+    run_steps(at_once)  # compiles
     start, steps = time.monotonic(), 0
     while time.monotonic() - start < MEASURED_S:
-        run_steps(batches, config.log_every_steps)
-        steps += config.log_every_steps
+        run_steps(at_once)
+        steps += at_once
     return steps * config.global_batch_size / (time.monotonic() - start)
 
 

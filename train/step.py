@@ -4,6 +4,8 @@ The same step serves one CPU, several GPUs of one worker (`MirroredStrategy`) an
 (`MultiWorkerMirroredStrategy`). Many steps run inside one `tf.function`, so Python is off the path between them.
 """
 
+import functools
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +16,9 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from .config import TrainConfig
+from .data import Dataset
+from .data.on_device import MOST_STEPS, Call, DeviceBatches, batch_of
+from .data.pipeline import training_batches
 from .network.model import build_model, logits_model
 from .strategy import runs_on_gpus
 
@@ -101,14 +106,110 @@ class StepMetrics:
     accuracy: NDArray[np.float32]  # on the augmented images, with dropout
 
 
+def make_steps(
+    config: TrainConfig,
+    state: TrainState,
+    strategy: tf.distribute.Strategy,
+    dataset: Dataset,
+    *,
+    on_device: bool | None = None,
+    most: int = MOST_STEPS,
+) -> tuple[Callable[[int], StepMetrics], int]:
+    """Compile the training step for a set.
+
+    Args:
+        dataset: what is trained on.
+        on_device: whether it lies on the devices and is augmented there; None: on GPUs.
+        most: steps of a call where the set lies on the devices; made a whole number of lines of the log.
+
+    Returns: `run_steps(num_steps)`, which takes that many steps from `state.step` on, moves `state` on by them and
+        returns their metrics; and how many steps it takes at most.
+    """
+    if runs_on_gpus(strategy) if on_device is None else on_device:
+        of_epoch = math.ceil(len(dataset.train_labels) / config.global_batch_size)
+        most_steps = math.ceil(min(most, of_epoch) / config.log_every_steps) * config.log_every_steps
+        compiled = compiles(config, strategy)
+        device_batches = DeviceBatches(config, dataset, strategy, most_steps=most_steps, compiled=compiled)
+        run_device_steps = make_device_steps(config, state, strategy, background=dataset.background)
+        return functools.partial(run_device_steps, device_batches), most_steps
+    batches = iter(training_batches(config, dataset, strategy, first_step=state.step))
+    return functools.partial(make_run_steps(config, state, strategy), batches), config.log_every_steps
+
+
 def make_run_steps(
     config: TrainConfig, state: TrainState, strategy: tf.distribute.Strategy
 ) -> Callable[[Any, int], StepMetrics]:
-    """Compile the training step.
+    """Compile the training step for batches that the host makes.
 
     Returns: `run_steps(iterator, num_steps)`, which takes that many steps on what `training_batches` yields, moves
         `state` on by them, `state.step` included, and returns their metrics.
     """
+    step = _replica_step(config, state, strategy)
+    if compiles(config, strategy):
+        step = tf.function(step, jit_compile=True)
+
+    @tf.function
+    def run(iterator: Any, num_steps: tf.Tensor) -> tf.Tensor:
+        results = tf.TensorArray(tf.float32, num_steps, element_shape=[2])
+        for i in tf.range(num_steps):
+            metrics = strategy.run(step, args=next(iterator))
+            results = results.write(i, tf.add_n(strategy.experimental_local_results(metrics)))
+        # Once for all steps: a reduction over workers in each would have the faster one wait again.
+        return _sum_over_workers(strategy, results.stack())
+
+    def run_steps(iterator: Any, num_steps: int) -> StepMetrics:
+        results = run(iterator, tf.constant(num_steps)).numpy()
+        state.step += num_steps
+        return StepMetrics(results[:, 0], results[:, 1])
+
+    return run_steps
+
+
+def make_device_steps(
+    config: TrainConfig, state: TrainState, strategy: tf.distribute.Strategy, *, background: int
+) -> Callable[[DeviceBatches, int], StepMetrics]:
+    """Compile the training step for a set that lies on the devices: one replica's call of many steps is one program.
+
+    XLA does not compile what replicas exchange; with several of them the steps are not compiled.
+
+    Args:
+        background: the pixel value of empty paper, 0 to 255.
+
+    Returns: `run_steps(batches, num_steps)`, as `make_run_steps` does it, for `batches.steps` steps at most.
+    """
+    step = _replica_step(config, state, strategy)
+
+    def device_step(call: Call, number: tf.Tensor) -> tf.Tensor:
+        return step(*batch_of(config, call, number, background=background))
+
+    @tf.function(jit_compile=compiles(config, strategy))
+    def run(call: Call, num_steps: tf.Tensor, most_steps: int) -> tf.Tensor:
+        results = tf.TensorArray(tf.float32, most_steps, element_shape=[2])
+        for i in tf.range(num_steps):
+            metrics = strategy.run(device_step, args=(call, i))
+            results = results.write(i, tf.add_n(strategy.experimental_local_results(metrics)))
+        return _sum_over_workers(strategy, results.stack())
+
+    def run_steps(batches: DeviceBatches, num_steps: int) -> StepMetrics:
+        call = batches.call(state.step, num_steps)
+        results = run(call, tf.constant(num_steps), batches.steps).numpy()[:num_steps]
+        state.step += num_steps
+        return StepMetrics(results[:, 0], results[:, 1])
+
+    return run_steps
+
+
+def compiles(config: TrainConfig, strategy: tf.distribute.Strategy) -> bool:
+    """Whether XLA compiles the step."""
+    if config.jit_compile is None:
+        return runs_on_gpus(strategy) and strategy.num_replicas_in_sync == 1
+    return config.jit_compile
+
+
+def _replica_step(
+    config: TrainConfig, state: TrainState, strategy: tf.distribute.Strategy
+) -> Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]:
+    """A step as each replica takes it, on a batch as `training_batches` yields it; returns loss and accuracy."""
     logits_of = logits_model(state.model)
     num_replicas = strategy.num_replicas_in_sync
     dropouts = [
@@ -139,26 +240,7 @@ def make_run_steps(
         hits = tf.reduce_sum(tf.cast(tf.argmax(logits, axis=1) == labels, tf.float32))
         return tf.stack([loss, hits / config.global_batch_size])
 
-    jit_compile = config.jit_compile
-    if jit_compile is None:
-        jit_compile = runs_on_gpus(strategy) and num_replicas == 1
-    step = tf.function(replica_step, jit_compile=True) if jit_compile else replica_step
-
-    @tf.function
-    def run(iterator: Any, num_steps: tf.Tensor) -> tf.Tensor:
-        results = tf.TensorArray(tf.float32, num_steps, element_shape=[2])
-        for i in tf.range(num_steps):
-            metrics = strategy.run(step, args=next(iterator))
-            results = results.write(i, tf.add_n(strategy.experimental_local_results(metrics)))
-        # Once for all steps: a reduction over workers in each would have the faster one wait again.
-        return _sum_over_workers(strategy, results.stack())
-
-    def run_steps(iterator: Any, num_steps: int) -> StepMetrics:
-        results = run(iterator, tf.constant(num_steps)).numpy()
-        state.step += num_steps
-        return StepMetrics(results[:, 0], results[:, 1])
-
-    return run_steps
+    return replica_step
 
 
 def _sum_over_workers(strategy: tf.distribute.Strategy, value: tf.Tensor) -> tf.Tensor:

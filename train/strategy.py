@@ -2,7 +2,9 @@
 
 import json
 import os
+import platform
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -80,6 +82,28 @@ def make_strategy() -> tf.distribute.Strategy:
 def runs_on_gpus(strategy: tf.distribute.Strategy) -> bool:
     """Whether this process's replicas compute on GPUs."""
     return all("GPU" in device for device in strategy.extended.worker_devices)
+
+
+def hardware(strategy: tf.distribute.Strategy) -> str:
+    """What the replicas compute on, this process's taken for all: `NVIDIA H200`, or `AMD EPYC 7B13, 2 threads`."""
+    replicas = strategy.num_replicas_in_sync
+    if runs_on_gpus(strategy):
+        details = tf.config.experimental.get_device_details(tf.config.get_visible_devices("GPU")[0])
+        one = str(details.get("device_name", "GPU"))
+    else:
+        threads = tf.config.threading.get_intra_op_parallelism_threads() or os.cpu_count() or 1
+        one = f"{_processor()}, {threads} thread{'s' if threads > 1 else ''}"
+    return one if replicas == 1 else f"{replicas} × {one}"
+
+
+def _processor() -> str:
+    """The CPU's name, where the system tells it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []  # not Linux
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
 
 
 def compute_in_full_float32() -> None:

@@ -33,6 +33,7 @@ class Pause:
 class Work:
     """Compute something that takes too long for an event loop."""
 
+    name: str  # as a trace has it
     function: Callable[[], Any]
 
 

@@ -109,8 +109,12 @@ def _with_inked_rim(images: NDArray[np.uint8]) -> NDArray[np.intp]:
     if not images[:, 0].any() and images.shape[2] >= images.shape[1]:
         return np.empty(0, np.intp)  # the usual case, soon decided: a quarter of each rim is paper
     rims = np.concatenate([images[:, 0], images[:, -1], images[:, 1:-1, 0], images[:, 1:-1, -1]], axis=1)
-    shares = (rims > images.mean(axis=(1, 2))[:, np.newaxis]).mean(axis=1)
-    return np.flatnonzero(shares >= INKED_RIM)
+    num_images, height, width = images.shape
+    sums = images.reshape(num_images, -1).sum(axis=1, dtype=np.uint32)
+    # A whole number is above the mean where it is above its whole part; so all stay bytes, which is four times as fast.
+    means = (sums // (height * width)).astype(np.uint8)
+    num_inked = np.count_nonzero(rims > means[:, np.newaxis], axis=1)
+    return np.flatnonzero(num_inked >= INKED_RIM * rims.shape[1])
 
 
 def _these(numbers: NDArray[np.intp], count: int) -> str:

@@ -101,7 +101,7 @@ class Operations(ModelOperations):
         from ..reading.rounds import advance, by_version, reading_rounds
 
         self._asked(model, **options)  # refuses options that make no sense before the work on the picture
-        page = picture if isinstance(picture, Page) else (yield Work(lambda: find_digits(picture)))
+        page = picture if isinstance(picture, Page) else (yield Work("find digits", lambda: find_digits(picture)))
         rounds = reading_rounds(page)
         step = advance(rounds, None)
         prediction: Prediction | None = None
@@ -115,7 +115,7 @@ class Operations(ModelOperations):
 
         while not isinstance(step, Reading):
             prediction = yield from self.predict(step, model=model, check=check, as_is=True, **options)
-            step = yield Work(next_step)
+            step = yield Work("choose digits", next_step)
         return by_version(step, prediction.version) if prediction else step
 
     def run(

@@ -3,13 +3,14 @@
 import json
 import socket
 import time
+from collections.abc import Sequence
 from types import ModuleType
 from typing import Any, NamedTuple
 
 import grpc
 
 from ..errors import DeadlineExceeded, InvalidInput, ServerUnavailable
-from ..settings import Settings, bearer, host_and_port
+from ..settings import Settings, bearer, host_and_port, sendable
 from .proxies import options_for_list
 from .rpc import Call
 
@@ -145,15 +146,20 @@ def compression(settings: Settings) -> grpc.Compression:
     return grpc.Compression.Gzip if settings.gzip else grpc.Compression.NoCompression
 
 
-def call_arguments(settings: Settings, call: Call) -> dict[str, Any]:
+def call_arguments(settings: Settings, call: Call, headers: Sequence[tuple[str, str]] = ()) -> dict[str, Any]:
     """The keyword arguments that gRPC takes beside a call's request.
+
+    Args:
+        settings: the client's.
+        call: about to be made.
+        headers: metadata to send beside the settings'.
 
     Raises: InvalidInput for a token that cannot be sent, what a function that gives tokens raises, and DeadlineExceeded
         if nothing is left of the call's time.
     """
     return {
         "timeout": settings.timeout_s if call.deadline is None else _time_left(call.deadline, settings, call),
-        "metadata": _metadata(settings) if settings.token else None,
+        "metadata": (*_metadata(settings), *headers) if settings.token or settings.api_key or headers else None,
         "wait_for_ready": call.wait_for_ready,
     }
 
@@ -171,7 +177,10 @@ def _time_left(deadline: float, settings: Settings, call: Call) -> float:
 
 
 def _metadata(settings: Settings) -> tuple[tuple[str, str], ...]:
-    """The bearer token; a function that gives tokens is asked for each call."""
-    token = settings.token
-    assert token is not None
-    return (("authorization", bearer(token if isinstance(token, str) else token())),)
+    """The bearer token and the API key; functions that give them are asked for each call."""
+    metadata = []
+    if token := settings.token:
+        metadata.append(("authorization", bearer(token if isinstance(token, str) else token())))
+    if key := settings.api_key:
+        metadata.append(("x-api-key", sendable(key if isinstance(key, str) else key(), "API key")))
+    return tuple(metadata)

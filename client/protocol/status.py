@@ -47,7 +47,10 @@ _BY_STATUS: dict[grpc.StatusCode, tuple[type[InklingError], str]] = {
         "give a longer timeout_s, or smaller batches; `inkling status` shows whether the server responds at all",
     ),
     grpc.StatusCode.RESOURCE_EXHAUSTED: (ServerOverloaded, _BUSY),
-    grpc.StatusCode.UNAUTHENTICATED: (AccessDenied, "give a valid token=, or a client certificate in tls=TLS(...)"),
+    grpc.StatusCode.UNAUTHENTICATED: (
+        AccessDenied,
+        "give a valid token= or api_key=, or a client certificate in tls=TLS(...)",
+    ),
     grpc.StatusCode.PERMISSION_DENIED: (AccessDenied, "these credentials may not do this"),
     grpc.StatusCode.CANCELLED: (ServerError, "the server, or something on the way to it, ended the call: try again"),
     grpc.StatusCode.UNIMPLEMENTED: (

@@ -9,8 +9,9 @@
 The way, a module for each step: `picture` opens it, `sheet` finds the paper and flattens it, `skew` turns it level,
 `ink`, `frames` and `ruled_lines` tell ink from paper, `text_lines` sorts the ink into lines, `signs` tells the signs in
 them, `cuts` cuts the lines into segments, `mnist_form` brings candidates into the classifier's form, `page` is all of
-that in order; `novelty`, `strangers` and `best_path` weigh the candidates, `result` chooses and marks, `rounds` and
-`turn` ask again about a page that may lie on its side, `draw` shows it.
+that in order; `novelty`, `second_opinion`, `votes`, `sign_votes` and `best_path` weigh the candidates, `marks` tells
+what is doubtful, `spacing` what parts the marks, `result` is the reading, `fields` its cells, tables and numbers;
+`rounds` and `turn` ask again about a page that may lie on its side, `draw` shows it.
 
 The words:
 
@@ -24,8 +25,10 @@ The words:
 This package needs of the client the error class `InvalidInput` and nothing else.
 """
 
+from .fields import Field, Number, Table
+from .marks import ReadDigit, ReadSign
 from .page import find_digits
-from .result import ReadDigit, Reading, ReadSign
+from .result import Reading
 from .rounds import read_page
 
-__all__ = ["ReadDigit", "ReadSign", "Reading", "find_digits", "read_page"]
+__all__ = ["Field", "Number", "ReadDigit", "ReadSign", "Reading", "Table", "find_digits", "read_page"]

@@ -43,11 +43,11 @@ class Costs:
     stranger: float = 0.15  # of a stranger's logit beyond USUAL_LOGIT
 
 
-BLOT_HEIGHT = 0.5  # of the line's height: what is larger is read, or marked, but never left out
+BLOT_HEIGHT = 0.38  # of the line's height: what is larger is read, or marked, but never left out
 LEAST_BLOT = 0.3  # of the line's height: leaving out a smaller blot costs as much as leaving out one so high
 USUAL_SCORE = 0.7  # outlier score; nearly nine in ten training images are under it
-USUAL_LOGIT, MOST_LOGIT = 3.0, 8.0  # of a stranger (`strangers`): less is a digit, more costs no more
-SMALL = 0.6  # of the line's height: a digit seldom is smaller
+USUAL_LOGIT, MOST_LOGIT = 1.0, 8.0  # of a stranger (`second_opinion`): less is a digit, more costs no more
+SMALL, SMALL_ZERO = 0.6, 0.42  # of the line's height: a digit seldom is smaller; many write a small 0
 LEAST_PROBABILITY = 1e-6  # less counts as this, so that no candidate costs infinitely much
 DEFAULT = Costs()
 
@@ -77,17 +77,19 @@ def best_path(
     costs: Costs = DEFAULT,
     *,
     strangers: Floats | None = None,
+    known: Floats | None = None,
 ) -> list[Choice]:
     """Find the cheapest path through a line.
 
     Args:
         probabilities: float64 [n, 10], of candidate number i in row i.
         scores: float64 [n, 10], its outlier score as each digit (`novelty.outlier_scores`).
-        strangers: float64 [n], its logit of being no digit (`strangers.stranger_logits`); not considered if left out.
+        strangers: float64 [n], its logit of being no digit (`second_opinion`); not considered if left out.
+        known: float64 [n, 10], how sure it is that it is this digit; 0 if left out.
 
     Returns: the candidates on the path, from left to right.
     """
-    edges = _edges(line, probabilities, scores, costs, strangers)
+    edges = _edges(line, probabilities, scores, costs, strangers, known)
     end = len(line.cuts)
     forward, arrived = _cheapest(edges, end)
     mirrored = [_Edge(end - edge.stop, end - edge.start, edge.cost, edge.candidate) for edge in edges]
@@ -109,21 +111,25 @@ def best_path(
     return chosen[::-1]
 
 
-def candidate_cost(candidate: Candidate, line: PageLine, probabilities: Floats, scores: Floats, costs: Costs) -> float:
+def candidate_cost(
+    candidate: Candidate, line: PageLine, probabilities: Floats, scores: Floats, costs: Costs, *, known: float = 0.0
+) -> float:
     """What it costs to take a candidate for its likeliest class; see `Costs`.
 
     Args:
         probabilities: float64 [10].
         scores: float64 [10].
+        known: how sure the second opinion is of that class, 0 to 1: narrow and broad hands have other proportions.
     """
     label = int(np.argmax(probabilities))
     doubt = -float(np.log(max(float(probabilities[label]), LEAST_PROBABILITY)))
-    missing = max(SMALL - candidate.height, 0.0) / SMALL
+    usual = SMALL if label else SMALL_ZERO
+    missing = max(usual - candidate.height, 0.0) / usual
     gaps = line.cuts[candidate.start + 1 : candidate.stop].count(0.0)
     return (
         costs.digit
         + costs.doubt * doubt
-        + costs.proportions * max(abs(aspect_z_score(candidate, label)) - 1.0, 0.0) ** 2
+        + costs.proportions * (1 - known) * max(abs(aspect_z_score(candidate, label)) - 1.0, 0.0) ** 2
         + costs.outlier * max(float(scores[label]) - USUAL_SCORE, 0.0) ** 2
         + costs.small * missing**2
         + costs.cut * line.cuts[candidate.start]
@@ -137,7 +143,12 @@ def aspect_z_score(candidate: Candidate, label: int) -> float:
 
 
 def _edges(
-    line: PageLine, probabilities: Floats, scores: Floats, costs: Costs, strangers: Floats | None
+    line: PageLine,
+    probabilities: Floats,
+    scores: Floats,
+    costs: Costs,
+    strangers: Floats | None,
+    known: Floats | None,
 ) -> list[_Edge]:
     edges = []
     for candidate in line.candidates:
@@ -146,7 +157,8 @@ def _edges(
             edges.append(_Edge(candidate.start, candidate.stop, sign, candidate))
             continue
         row = candidate.number
-        cost = candidate_cost(candidate, line, probabilities[row], scores[row], costs)
+        sure = float(known[row, int(np.argmax(probabilities[row]))]) if known is not None else 0.0
+        cost = candidate_cost(candidate, line, probabilities[row], scores[row], costs, known=sure)
         if strangers is not None:
             cost += costs.stranger * float(np.clip(strangers[row] - USUAL_LOGIT, 0.0, MOST_LOGIT))
         edges.append(_Edge(candidate.start, candidate.stop, cost, candidate))

@@ -85,6 +85,8 @@ def _as_if_cut(before: Segment, each: Segment) -> Segment:
     """Ink over or under other ink is a broken stroke sooner than a digit of its own: to part them costs like a cut."""
     one, other = before.patch, each.patch
     shared = min(one.right, other.right) - max(one.left, other.left)
+    if one.sign or other.sign:  # a point under a digit that leans
+        return each
     if each.cut_before == 0 and shared > OVER_EACH_OTHER * min(one.width, other.width):
         return Segment(other, LIKE_A_CUT)
     return each

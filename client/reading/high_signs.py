@@ -5,11 +5,12 @@ The numbers were found as those of `signs` were.
 
 import itertools
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from .patches import InkPatch
-from .sign_shapes import HALF_INK, SignLine, densest, has_holes_aside, is_first, lean, leans, within
+from .sign_shapes import HALF_INK, SignLine, densest, hole_middles, inked_along, is_first, lean, leans, within
 
 SLASH_HEIGHT, SLASH_LEAN = 1.24, 0.15  # at least; more than the hand leans
 LONG_SLASH_HEIGHT, LONG_SLASH_LEAN = 1.45, 0.06
@@ -22,7 +23,8 @@ CROSS_HALF, CORNER_INK = 0.7, 0.12  # stroke widths from a bar's middle; share o
 CROSS_STROKES = 2.4  # at least: less is a blot
 CROSS_REACH, CROSS_INK = 0.8, 0.92  # of its box that each bar runs through; of its ink that lies on the bars
 DOLLAR_HEIGHT, DOLLAR_ASPECT = 1.04, 0.75  # at least; width over height at most
-DOLLAR_HOLES_ASIDE = 0.18  # of its width, between the holes on the two sides of its bar
+DOLLAR_LEAN, DOLLAR_HOLES = 0.35, 4  # columns a row by which its bar leans more than the hand, at most; holes at most
+DOLLAR_BAR = 0.92  # share of the way from its highest point to its lowest that is ink: of an 8 it is hardly half
 
 
 def high_sign(patch: InkPatch, line: SignLine) -> str:
@@ -85,11 +87,16 @@ def _bracket(patch: InkPatch, line: SignLine) -> str:
 
 
 def _is_cross(patch: InkPatch, line: SignLine) -> bool:
+    """Whether it is a cross, lower than the digits, at about half their height."""
+    level = abs(line.level(*patch.centre)) <= CROSS_LEVEL
+    size = within(patch.height / line.height, CROSS_HEIGHT)
+    return level and size and has_crossed_bars(patch, line) and not hole_middles(patch)  # as a narrow 8 has
+
+
+def has_crossed_bars(patch: InkPatch, line: SignLine) -> bool:
     """Whether its ink lies on an upright and a level bar that cross near the middle and run through all of it."""
     aspect = patch.width / patch.height
-    if not within(patch.height / line.height, CROSS_HEIGHT) or max(aspect, 1 / aspect) > CROSS_ASPECT:
-        return False
-    if abs(line.level(*patch.centre)) > CROSS_LEVEL or min(patch.width, patch.height) < CROSS_STROKES * line.stroke:
+    if max(aspect, 1 / aspect) > CROSS_ASPECT or min(patch.width, patch.height) < CROSS_STROKES * line.stroke:
         return False
     mask = patch.ink > HALF_INK
     y, x = np.nonzero(mask)
@@ -112,7 +119,37 @@ def _is_cross(patch: InkPatch, line: SignLine) -> bool:
 
 
 def is_dollar(patch: InkPatch, others: Sequence[InkPatch], line: SignLine) -> bool:
-    """Whether it stands before the number, reaches further than the digits, and has a hole on each side of a bar."""
+    """Whether it stands before the number, reaches further than the digits, and has an S about a bar.
+
+    A straight stroke runs from its highest point to its lowest, with a hole on the left of it, and a lower one on the
+    right. So it does in a slashed 0, but there it leans more.
+    """
     if patch.height < DOLLAR_HEIGHT * line.height or patch.width > DOLLAR_ASPECT * patch.height:
         return False
-    return is_first(patch, others, line) and has_holes_aside(patch, DOLLAR_HOLES_ASIDE)
+    mask = patch.ink > HALF_INK
+    rows = np.flatnonzero(mask.any(axis=1))
+    if len(rows) < 2 or not is_first(patch, others, line):
+        return False
+    (top_x, top), (bottom_x, bottom) = ((float(np.flatnonzero(mask[y]).mean()), float(y)) for y in (rows[0], rows[-1]))
+    slope = (top_x - bottom_x) / (bottom - top)
+    if slope - line.slant > DOLLAR_LEAN or inked_along(mask, (top_x, top), (bottom_x, bottom)) < DOLLAR_BAR:
+        return False
+    sides = [(x - bottom_x - slope * (bottom - y), y) for x, y in hole_middles(patch)]
+    left, right = [y for x, y in sides if x < 0], [y for x, y in sides if x > 0]
+    return bool(left and right) and len(sides) <= DOLLAR_HOLES and min(left) < max(right)
+
+
+def pair_brackets(patches: Sequence[InkPatch]) -> list[InkPatch]:
+    """A line's patches; a bracket without its other half may be a 1 that bends."""
+    result = list(patches)
+    opened: list[int] = []
+    for i, patch in enumerate(patches):
+        if patch.sign == "(":
+            opened.append(i)
+        elif patch.sign == ")" and opened:
+            opened.pop()
+        elif patch.sign == ")":
+            result[i] = replace(patch, sign="", like=patch.sign)
+    for i in opened:
+        result[i] = replace(patches[i], sign="", like=patches[i].sign)
+    return result

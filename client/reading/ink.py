@@ -77,6 +77,8 @@ class Ink:
     scale: float  # working pixels for each pixel of the picture, at most 1
     angle: float  # of the ruled lines, radians, clockwise in the picture; 0 without
     walls: tuple[frames.Wall, ...] = ()  # between the cells of forms and tables
+    grey: NDArray[np.uint8] | None = None  # uint8 [height, width], the picture's lightness
+    edge: float = 0.0  # working pixels from paper to full ink, across a stroke's edge
 
 
 def find_ink(picture: NDArray[np.uint8]) -> Ink | None:
@@ -111,7 +113,17 @@ def find_ink(picture: NDArray[np.uint8]) -> Ink | None:
     if not mask.any():
         return None
     amount = np.clip((strength - PAPER_UP_TO * local) / (FULL_INK_AFTER * local), 0, 1).astype(np.float32)
-    return Ink(amount, mask, scale, angle, walls)
+    grey = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY).astype(np.uint8)
+    return Ink(amount, mask, scale, angle, walls, grey, _edge(amount, mask))
+
+
+def _edge(amount: Floats, mask: NDArray[np.bool_]) -> float:
+    """How many pixels the ink takes to become full, typically, by how steeply it does on the mask's outline."""
+    inked = mask.astype(np.uint8)
+    outline = inked > cv2.erode(inked, np.ones((3, 3), np.uint8))
+    across, down = (cv2.Sobel(amount, cv2.CV_32F, x, 1 - x, ksize=3, scale=1 / 8) for x in (1, 0))
+    steepness = float(np.median(np.hypot(across[outline], down[outline])))
+    return 1 / max(steepness, 1e-3)
 
 
 def _ink_strength(picture: Floats) -> Floats:

@@ -90,6 +90,7 @@ class Page:
     lines: tuple[PageLine, ...]
     left_out: tuple[LeftOut, ...] = ()
     quarters: int = 0  # right angles by which it was turned clockwise to be read
+    edge: float = 0.0  # width of the edges of its ink, over the height of its digits: how blurred it is
 
 
 def find_digits(source: PictureSource, *, quarters: int = 0) -> Page:
@@ -150,6 +151,7 @@ def _page(picture: NDArray[np.uint8], sheets: "list[Sheet]", quarters: int) -> P
     images: list[NDArray[np.uint8]] = []
     lines: list[PageLine] = []
     left_out: list[LeftOut] = []
+    edges: list[float] = []
     for each in sheets:
         sheet, ink = each, ink_map.find_ink(each.pixels)
         angle = text_angle(ink.mask) if ink else 0.0
@@ -163,9 +165,10 @@ def _page(picture: NDArray[np.uint8], sheets: "list[Sheet]", quarters: int) -> P
         left_out += [_left_out(stray, place) for stray in found.strays]
         for line in found.lines:
             lines.append(_page_line(line, ink, place, images))
+            edges.append(ink.edge / line.height)
     if not images:
         return _empty_page(picture, tuple(left_out))
-    return Page(picture, np.stack(images), tuple(lines), tuple(left_out), quarters)
+    return Page(picture, np.stack(images), tuple(lines), tuple(left_out), quarters, float(np.median(edges)))
 
 
 class _Place(NamedTuple):
@@ -215,7 +218,7 @@ def _page_line(line: "TextLine", ink: "Ink", place: _Place, images: list[NDArray
     candidates = []
     for span in spans:
         candidates.append(_candidate(span, line, place, number=len(images) // VIEWS))
-        form = _form(span.patch.ink, angle=line.angle, stroke=line.stroke)
+        form = written_form(span.patch.ink, angle=line.angle, stroke=line.stroke)
         images += [form, upright(form)]
     return PageLine(tuple(segment.cut_before for segment in segments), tuple(candidates), _walls(line, ink))
 
@@ -242,7 +245,7 @@ def _candidate(span: "Span", line: "TextLine", place: _Place, *, number: int) ->
     )
 
 
-def _form(ink: NDArray[np.float32], *, angle: float, stroke: float) -> NDArray[np.uint8]:
+def written_form(ink: NDArray[np.float32], *, angle: float, stroke: float) -> NDArray[np.uint8]:
     """[28, 28]: the ink in MNIST's form, upright if its line runs askew, and no thinner than MNIST's pens."""
     import cv2  # as above
 

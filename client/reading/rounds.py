@@ -1,7 +1,7 @@
 """Reads a page with a classifier that is asked elsewhere: what to ask it next, and the reading at the end.
 
 One round of questions is enough for a page that lies as it should. A page that reads badly is asked about once more,
-in all four positions, and read anew if it lies on its side or on its head.
+in all positions, and read anew if it lies on its side or on its head. If it still reads badly, the reading says why.
 """
 
 from collections.abc import Callable, Generator
@@ -11,10 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .marks import CUT_WHY
 from .mnist_form import SIDE
+from .notes import notes_on
 from .page import Page, find_digits
 from .result import Reading
-from .turn import best_turn, some_marks
+from .turn import AS_IT_LIES, best_position, some_marks
 
 Images = NDArray[np.uint8]
 Probabilities = NDArray[np.floating[Any]]
@@ -37,17 +39,20 @@ def reading_rounds(page: Page) -> Rounds:
         ValueError: the probabilities are not [n, 10], or not finite.
     """
     if not len(page.images):
-        return Reading.of(page, np.empty((0, 10), np.float32))
+        nothing = Reading.of(page, np.empty((0, 10), np.float32))
+        return replace(nothing, notes=notes_on(page, nothing))
     reading = Reading.of(page, (yield page.images))
     if page.picture.shape[:2] == (SIDE, SIDE) or _share_marked(reading) <= READS_BADLY:
         return reading
     marks = some_marks(page)
-    quarters = best_turn(marks, (yield marks.images)) if marks.number else 0
-    turned = find_digits(page.picture, quarters=quarters) if quarters else page
-    if turned is page or not len(turned.images):
-        return reading
-    other = Reading.of(turned, (yield turned.images))
-    return other if _share_marked(other) < _share_marked(reading) + CLEARLY_WORSE else reading
+    position = best_position(marks, (yield marks.images)) if marks.number else AS_IT_LIES
+    if position.quarters and not position.mirrored:
+        turned = find_digits(page.picture, quarters=position.quarters)
+        if len(turned.images):
+            other = Reading.of(turned, (yield turned.images))
+            if _share_marked(other) < _share_marked(reading) + CLEARLY_WORSE:
+                page, reading = turned, other
+    return replace(reading, notes=notes_on(page, reading, mirrored=position.mirrored))
 
 
 def advance(rounds: Rounds, answer: Probabilities | None) -> Images | Reading:
@@ -82,7 +87,7 @@ def by_version(reading: Reading, version: int | None) -> Reading:
 
 
 def _share_marked(reading: Reading) -> float:
-    """Of the digits, and of what may be a digit and was left out."""
-    doubtful = sum(digit.doubtful for digit in reading.digits)
+    """Of the digits, and of what may be a digit and was left out; digits that touch say nothing of the way up."""
+    doubtful = sum(digit.doubtful and digit.why != CUT_WHY for digit in reading.digits)
     left_out = sum(each.may_be_digit for each in reading.left_out)
     return (doubtful + left_out) / max(len(reading.digits) + left_out, 1)

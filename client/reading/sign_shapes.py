@@ -17,7 +17,7 @@ SOFT_EDGE = 1  # px that a patch has on each side beyond its ink
 BODY = 0.6  # patches so high say where the line runs, and how the hand leans
 STRAIGHT = 1.7  # stroke widths across
 HOLES_APART = 0.2  # of its height, from a patch's one hole down to the other
-NEAR_BEFORE = 1.2  # heights: a digit so close before a sign is of the same number
+NEAR_BEFORE = 0.7  # heights of paper between: a digit so close before a sign is of the same number
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,13 +54,23 @@ def _slant(ink: NDArray[np.float32]) -> float:
 
 
 def shared_columns(patch: InkPatch, others: Sequence[InkPatch], line: SignLine) -> float:
-    """The share of its width that lies over or under one body of the line."""
+    """The share of its width that lies over or under one body of the line, along the hand's slant."""
     shared = [
-        min(patch.right, other.right) - max(patch.left, other.left)
-        for other in others
-        if other.height >= BODY * line.height
+        min(patch.right, right) - max(patch.left, left)
+        for left, right in (_sides(other, patch, line) for other in others if other.height >= BODY * line.height)
     ]
-    return max(max(shared, default=0), 0) / patch.width
+    return max(max(shared, default=0.0), 0.0) / patch.width
+
+
+def _sides(body: InkPatch, patch: InkPatch, line: SignLine) -> tuple[float, float]:
+    """The columns of a body near the patch, as if all of it lay in the patch's row; its slant is taken out."""
+    if body.left > patch.right + line.height or body.right < patch.left - line.height:
+        return float(body.left), float(body.right)
+    y, x = np.nonzero(body.ink > HALF_INK)
+    if not len(y):
+        return float(body.left), float(body.right)
+    moved = body.left + x + line.slant * (body.top + y - patch.centre[1])
+    return float(moved.min()) - SOFT_EDGE, float(moved.max()) + 1 + SOFT_EDGE
 
 
 def size(patch: InkPatch) -> tuple[int, int]:
@@ -97,6 +107,15 @@ def lean(mask: NDArray[np.bool_]) -> float:
     return float(np.arctan2(-right * np.sign(down), abs(down)))
 
 
+def inked_along(mask: NDArray[np.bool_], start: tuple[float, float], stop: tuple[float, float]) -> float:
+    """The share of a straight line, from one point x, y to another, that is ink; a pixel aside counts."""
+    count = max(int(np.hypot(stop[0] - start[0], stop[1] - start[1])), 2)
+    columns, rows = (np.rint(np.linspace(a, b, count)).astype(int) for a, b in zip(start, stop, strict=True))
+    near = cv2.dilate(mask.astype(np.uint8), np.ones((3, 3), np.uint8))
+    height, width = mask.shape
+    return float(near[np.clip(rows, 0, height - 1), np.clip(columns, 0, width - 1)].mean())
+
+
 def densest(values: NDArray[np.number], stroke: float) -> float:
     """The middle of the strip, a stroke wide, with the most points."""
     places = np.arange(values.min(), values.max() + 1)
@@ -108,19 +127,27 @@ def densest(values: NDArray[np.number], stroke: float) -> float:
 def is_first(patch: InkPatch, others: Sequence[InkPatch], line: SignLine) -> bool:
     """Whether no digit stands close on its left."""
     return not any(
-        other.height >= BODY * line.height and 0 < patch.centre[0] - other.centre[0] < NEAR_BEFORE * line.height
+        other.height >= BODY * line.height
+        and other.centre[0] < patch.centre[0]
+        and patch.left - other.right < NEAR_BEFORE * line.height
         for other in others
     )
 
 
 def has_holes_aside(patch: InkPatch, aside: float) -> bool:
     """Whether it has two holes, the upper one on the left of the lower one by `aside` of its width."""
+    holes = hole_middles(patch)
+    if len(holes) != 2:
+        return False
+    (left, top), (right, bottom) = sorted(holes)
+    return right - left > aside * patch.width and bottom - top > HOLES_APART * patch.height
+
+
+def hole_middles(patch: InkPatch) -> list[tuple[float, float]]:
+    """The middles x, y of what its ink encloses, in the patch."""
     mask = (np.pad(patch.ink, 1) > HALF_INK).astype(np.uint8)
     contours, hierarchy = cv2.findContours(mask, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
     if hierarchy is None:
-        return False
-    holes = [cv2.boundingRect(c) for c, links in zip(contours, hierarchy[0], strict=True) if links[3] >= 0]
-    if len(holes) != 2:
-        return False
-    (left, top), (right, bottom) = sorted((x + width / 2, y + height / 2) for x, y, width, height in holes)
-    return right - left > aside * patch.width and bottom - top > HOLES_APART * patch.height
+        return []
+    boxes = [cv2.boundingRect(c) for c, links in zip(contours, hierarchy[0], strict=True) if links[3] >= 0]
+    return [(x + width / 2 - 1, y + height / 2 - 1) for x, y, width, height in boxes]

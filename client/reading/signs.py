@@ -12,10 +12,10 @@ line's digit height, levels count from the line's middle downwards, angles are i
 from collections.abc import Sequence
 from dataclasses import replace
 
-from .high_signs import high_sign, is_dollar, may_be_slash, slashes_of_date
+from .high_signs import has_crossed_bars, high_sign, is_dollar, may_be_slash, pair_brackets, slashes_of_date
 from .patches import InkPatch, joined
 from .per_cents import per_cents
-from .sign_shapes import measured
+from .sign_shapes import SignLine, measured
 from .small_signs import BOTH_SIDES, beside_bodies, pairs, small_sign
 
 
@@ -52,6 +52,13 @@ def marked(patches: Sequence[InkPatch], height: float, angle: float, specks: Seq
         if any(patch is each for each in slashes):
             sign = "/"
         if sign or not is_dot:
-            doubtful = "/" if not sign and may_be_slash(patch, line) else ""
+            doubtful = "" if sign else _may_be(patch, line)
             found.append(replace(patch, sign=sign, like=doubtful) if sign or doubtful else patch)
-    return sorted(found, key=lambda patch: patch.centre[0])
+    return pair_brackets(sorted(found, key=lambda patch: patch.centre[0]))
+
+
+def _may_be(patch: InkPatch, line: SignLine) -> str:
+    """The sign that it may be as well as a digit."""
+    if may_be_slash(patch, line):
+        return "/"
+    return "+" if has_crossed_bars(patch, line) else ""

@@ -12,7 +12,7 @@ from .sign_shapes import BODY, HALF_INK, SOFT_EDGE, SignLine, shared_columns, si
 
 LEAST_DOT, DOT_REACH, BOTH_SIDES = 0.06, 0.9, 2  # size; to the digits beside it, which a speck has on both sides
 DOT_SIZE, DOT_STROKES, DOT_ASPECT, FILLED = 0.33, 2.2, 2.0, 0.6
-ON_LINE = 0.24  # the level from which a dot stands on the line
+ON_LINE = 0.18  # the level from which a dot stands on the line
 # At most so high; it reaches down to this level, or is so much higher than wide.
 COMMA_HEIGHT, COMMA_BOTTOM, COMMA_ASPECT = 0.58, 0.6, 1.35
 DASH_WIDTH, DASH_ASPECT, DASH_LEVEL, DASH_STROKES = (0.17, 1.1), 1.7, (-0.15, 0.3), (0.4, 1.7)
@@ -20,6 +20,7 @@ PAIR_LEVEL = 0.6  # of the two parts of a colon or equals sign
 COLON_ASIDE, COLON_APART = 0.25, (0.2, 0.85)
 EQUALS_SHARED, EQUALS_APART = 0.5, (0.1, 0.6)  # share of the narrower one's width; from middle to middle
 DASH_OVER_BODY, DOT_OVER_BODY = 0.3, 0.65  # of its width: what lies so far over or under a body is a part of it
+PART_OVER_PART = 0.5  # of the narrower one: parts of a stroke lie over each other so far
 
 
 def beside_bodies(speck: InkPatch, patches: Sequence[InkPatch], line: SignLine) -> int:
@@ -36,6 +37,8 @@ def beside_bodies(speck: InkPatch, patches: Sequence[InkPatch], line: SignLine) 
 def small_sign(patch: InkPatch, others: Sequence[InkPatch], line: SignLine) -> str:
     """A full stop, comma or dash; "" if it is none."""
     shared = shared_columns(patch, others, line)
+    if not _stands_alone(patch, others, line):
+        return ""
     if shared <= DASH_OVER_BODY and _is_dash(patch, line) and within(line.level(*patch.centre), DASH_LEVEL):
         return "-"
     if line.level(*patch.centre) < ON_LINE or shared > DOT_OVER_BODY:
@@ -45,6 +48,20 @@ def small_sign(patch: InkPatch, others: Sequence[InkPatch], line: SignLine) -> s
     if height <= COMMA_HEIGHT and width <= DOT_SIZE * 1.3 and (bottom > COMMA_BOTTOM or height > COMMA_ASPECT * width):
         return "," if _is_solid(patch, line) else ""
     return "." if _is_dot(patch, line) else ""
+
+
+def _stands_alone(patch: InkPatch, others: Sequence[InkPatch], line: SignLine) -> bool:
+    """Whether no other small patch lies over or under it: those are the parts of a broken stroke."""
+    return not any(
+        other.height < BODY * line.height
+        and min(patch.right, other.right) - max(patch.left, other.left) > PART_OVER_PART * min(patch.width, other.width)
+        for other in others
+    )
+
+
+def _is_clear(patch: InkPatch, others: Sequence[InkPatch], line: SignLine) -> bool:
+    """Whether it does not lie over or under a digit."""
+    return shared_columns(patch, others, line) <= DOT_OVER_BODY
 
 
 def _is_dot(patch: InkPatch, line: SignLine) -> bool:
@@ -83,6 +100,9 @@ def pairs(patches: Sequence[InkPatch], line: SignLine) -> list[tuple[tuple[InkPa
                 continue
             aside = abs(lower.centre[0] - upper.centre[0]) / line.height
             shared = min(upper.right, lower.right) - max(upper.left, lower.left)
+            others = [each for each in patches if each is not upper and each is not lower]
+            if not all(_stands_alone(part, others, line) and _is_clear(part, others, line) for part in (upper, lower)):
+                continue
             if _is_dash(upper, line) and _is_dash(lower, line):
                 if shared >= EQUALS_SHARED * min(upper.width, lower.width) and within(apart, EQUALS_APART):
                     found.append(((upper, lower), "="))

@@ -13,23 +13,15 @@ where nothing else is said: the page's (`_digit_height`) until there are lines, 
 
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from . import signs
+from .components import HALF_INK, SPECK_LENGTH, find_components, is_filled
 from .ink import Ink
 from .patches import InkPatch, joined, stroke_width
 
 Floats = NDArray[np.float32]
-
-# What is dirt: specks, and what comes in from outside the page.
-HALF_INK = 0.5  # of full ink: an edge
-# Of a stroke's width squared: less may be a dot where dots stand, and is dirt elsewhere; less is dirt. Of its width:
-# what is longer is a thinner pen's. Pixels, at least.
-SPECK_AREA, LEAST_SPECK, SPECK_LENGTH, SPECK_PIXELS = 0.9, 0.2, 1.6, 4
-RIM_LENGTH = 0.6  # of the page's side: what touches two sides and is so long is the page's edge or the table
-ACROSS_WIDTH, ACROSS_HEIGHT = 0.9, 0.97  # of the page's sides: what touches one and runs through; a 1 may be that high
 
 # The height of the page's digits.
 WIDTH_AS_HEIGHT = 0.6  # a patch's width counts as so much height: of a line of joined digits the height says little
@@ -41,7 +33,8 @@ LEAST_DIGIT_HEIGHT = 2  # stroke widths
 FRAGMENT_HEIGHT = 0.42  # of the digits' height: less is a part of a digit, or dirt
 FRAGMENT_INK = 1.2  # stroke widths squared: less is dirt
 LONG_REACH, SHORT_REACH, FAR = 0.5, 1.5, 0.4  # of a fragment's size; stroke widths; digit heights: see `_attach`
-SIGN_BELOW, SIGN_REACH, SIGN_SIZE = 0.15, 0.8, 1.1  # heights: a dot, dash or comma lies so far off its line and digit
+# Heights: a dot, dash or comma lies so far over or under its line, and off its digit; and is so long at most.
+SIGN_ABOVE, SIGN_BELOW, SIGN_REACH, SIGN_SIZE = 0.15, 0.4, 0.8, 1.1
 FRAGMENT_SHARE = 0.65  # of its width over or under a body, from which a fragment is part of that body
 
 # Which bodies follow each other on a line.
@@ -60,7 +53,11 @@ LEAST_STROKES = 3.0  # stroke widths that a line of smaller writing is high: les
 # What is too large for its place.
 HOLDS_MARKS = 2  # other patches that lie in a patch's box, from which it is no digit
 OVER_HELD, LEAST_HELD = 1.6, 8.0  # times as high as those, at least; at most
-OVER_LINE = 2.2  # times as high as its line
+# What is crossed out: at least so wide for its height, and so many stroke widths high; where the stroke lies in its
+# height; how steep it may be, and how many slopes are tried; the share of the width that it covers.
+CROSSED_ASPECT, CROSSED_STROKES, CROSSED_LEVEL = 1.9, 4.0, (0.2, 0.8)
+CROSSED_SLOPE, CROSSED_SLOPES, CROSSED_COVERS = 0.15, 31, 0.9
+CROSSED_END, CROSSED_END_HIGH = 0.1, 0.45  # of its height: so far it runs out, and is at most so high there
 ONE_MARK = 0.5  # of the nearest line's height: what is left out and so large may be a digit
 
 WITHIN, SMALL_IN_LINE = 0.75, 0.75  # of its height; of the height of the patch beside it: see `_within_lines`
@@ -100,8 +97,8 @@ class Lines:
 def find_lines(ink: Ink) -> Lines:
     """Sort a page's ink into lines."""
     stroke = stroke_width([ink.mask])
-    components, specks = _components(ink, stroke)
-    patches, strays = _without_drawings(components)
+    components, specks = find_components(ink, stroke)
+    patches, strays = _without_drawings(components, stroke, ink.grey)
     lines: list[TextLine] = []
     for number in range(ROUNDS):
         found, left = _sorted_once(patches, specks, stroke, ink.angle)
@@ -130,8 +127,10 @@ def _sorted_once(
     tiny = [each for each in fragments if _is_tiny(each, stroke)]
     fragments = [each for each in fragments if not _is_tiny(each, stroke)]
     lines, smaller = _of_one_size(_chained(bodies, height=height, angle=angle))
+    single = [chain[0] for chain in smaller if len(chain) == 1]  # as a long comma is
     heights = [_line_height(line) for line in lines]
-    left = smaller + [fragment for fragment in fragments if not _attach(fragment, lines, heights, stroke)]
+    left = [patch for patch in [*single, *fragments] if not _attach(patch, lines, heights, stroke)]
+    left += [patch for chain in smaller if len(chain) > 1 for patch in chain]
     lines = [
         _with_fragments_joined(signs.marked(line, line_height, angle, specks + tiny), line_height)
         for line, line_height in zip(lines, heights, strict=True)
@@ -148,12 +147,12 @@ def _sorted_once(
     return sorted(found, key=lambda line: -line.height), left
 
 
-def _of_one_size(chains: list[list[InkPatch]]) -> tuple[list[list[InkPatch]], list[InkPatch]]:
-    """The chains of the largest writing, and the patches of smaller ones, whose neighbours may be fragments to it."""
+def _of_one_size(chains: list[list[InkPatch]]) -> tuple[list[list[InkPatch]], list[list[InkPatch]]]:
+    """The chains of the largest writing, and the smaller ones, whose neighbours may be fragments to it."""
     heights = [_line_height(chain) for chain in chains]
-    large = [chain for chain, height in zip(chains, heights, strict=True) if height >= ONE_SIZE * max(heights)]
-    small = [chain for chain, height in zip(chains, heights, strict=True) if height < ONE_SIZE * max(heights)]
-    return large, [patch for chain in small for patch in chain]
+    least = ONE_SIZE * max(heights)
+    large = [chain for chain, height in zip(chains, heights, strict=True) if height >= least]
+    return large, [chain for chain, height in zip(chains, heights, strict=True) if height < least]
 
 
 def _is_tiny(patch: InkPatch, stroke: float) -> bool:
@@ -175,13 +174,19 @@ def _large_enough(found: list[TextLine], page_height: float) -> tuple[list[TextL
     return kept, dropped
 
 
-def _without_drawings(patches: list[InkPatch]) -> tuple[list[InkPatch], list[Stray]]:
-    """The patches, and those apart that hold marks of their own: frames, circles, drawings."""
+def _without_drawings(
+    patches: list[InkPatch], stroke: float, grey: NDArray[np.uint8] | None
+) -> tuple[list[InkPatch], list[Stray]]:
+    """The patches, and those apart that hold marks of their own, as frames do, are crossed out, or filled."""
     kept, strays = [], []
     for patch in patches:
         held = [other for other in patches if OVER_HELD * other.height <= patch.height and _surrounds(patch, other)]
         if len([other for other in held if other.height * LEAST_HELD >= patch.height]) >= HOLDS_MARKS:
             strays.append(Stray(patch, "holds marks of its own: a frame or a drawing", True))
+        elif _is_crossed_out(patch, stroke):
+            strays.append(Stray(patch, "crossed out", True))
+        elif grey is not None and is_filled(patch, grey):
+            strays.append(Stray(patch, "a filled shape", True))
         else:
             kept.append(patch)
     return kept, strays
@@ -194,6 +199,23 @@ def _surrounds(patch: InkPatch, other: InkPatch) -> bool:
         return False
     inked = patch.ink > HALF_INK
     return bool(inked[y, :x].any() and inked[y, x:].any() and inked[:y, x].any() and inked[y:, x].any())
+
+
+def _is_crossed_out(patch: InkPatch, stroke: float) -> bool:
+    """Whether a straight stroke runs through several digits, at about half their height, and out on both sides."""
+    if patch.width < CROSSED_ASPECT * patch.height or patch.height < CROSSED_STROKES * stroke:
+        return False
+    y, x = np.nonzero(patch.ink > HALF_INK)
+    reach = CROSSED_END * patch.height
+    ends = [y[x < reach], y[patch.width - x < reach]]
+    if any(not len(end) or np.ptp(end) > CROSSED_END_HIGH * patch.height for end in ends):
+        return False
+    middle = slice(round(CROSSED_LEVEL[0] * patch.height), round(CROSSED_LEVEL[1] * patch.height))
+    for slope in np.linspace(-CROSSED_SLOPE, CROSSED_SLOPE, CROSSED_SLOPES):
+        rows = np.rint(y - slope * (x - patch.width / 2)).astype(int).clip(0, patch.height - 1)
+        if np.bincount(rows, minlength=patch.height)[middle].max(initial=0) >= CROSSED_COVERS * patch.width:
+            return True
+    return False
 
 
 def _weighed(strays: list[Stray], lines: list[TextLine]) -> list[Stray]:
@@ -211,37 +233,6 @@ def _weighed(strays: list[Stray], lines: list[TextLine]) -> list[Stray]:
 
 def _distance(patch: InkPatch, line: TextLine) -> float:
     return min(float(np.hypot(p.centre[0] - patch.centre[0], p.centre[1] - patch.centre[1])) for p in line.patches)
-
-
-def _components(ink: Ink, stroke: float) -> tuple[list[InkPatch], list[InkPatch]]:
-    """The connected components that come from within the page: those that may be strokes, and specks."""
-    count, labels, stats, _ = cv2.connectedComponentsWithStats(ink.mask.astype(np.uint8), connectivity=8)
-    page_height, page_width = ink.mask.shape
-    patches: list[InkPatch] = []
-    specks: list[InkPatch] = []
-    for label in range(1, count):
-        left, top, width, height, area = (int(value) for value in stats[label])
-        if area < max(LEAST_SPECK * stroke**2, SPECK_PIXELS) or min(page_width, page_height) < 4:
-            continue
-        if _comes_from_outside(left=left, top=top, width=width, height=height, page=ink.mask.shape):
-            continue
-        # One pixel more on each side: the soft edge, which the mask leaves out, makes the antialiasing.
-        y0, y1 = max(top - 1, 0), min(top + height + 1, page_height)
-        x0, x1 = max(left - 1, 0), min(left + width + 1, page_width)
-        own = (labels[y0:y1, x0:x1] == label).astype(np.uint8)
-        near = cv2.dilate(own, np.ones((3, 3), np.uint8)) > 0
-        patch = InkPatch(x0, y0, np.where(near, ink.amount[y0:y1, x0:x1], 0).astype(np.float32))
-        is_speck = area < SPECK_AREA * stroke**2 and max(width, height) < SPECK_LENGTH * stroke
-        (specks if is_speck else patches).append(patch)
-    return patches, specks
-
-
-def _comes_from_outside(*, left: int, top: int, width: int, height: int, page: tuple[int, ...]) -> bool:
-    """Whether a component is the table beside the page, its edge, or a shadow from outside."""
-    sides = (left <= 1) + (top <= 1) + (left + width >= page[1] - 1) + (top + height >= page[0] - 1)
-    long = width > RIM_LENGTH * page[1] or height > RIM_LENGTH * page[0]
-    across = width >= ACROSS_WIDTH * page[1] or height >= ACROSS_HEIGHT * page[0]
-    return (sides >= 2 and long) or (sides >= 1 and across)
 
 
 def _digit_height(patches: list[InkPatch], stroke: float) -> float:
@@ -361,7 +352,7 @@ def _attach(fragment: InkPatch, lines: list[list[InkPatch]], heights: list[float
     height = heights[best]
     # A long stroke may be far off (the bar of a 5); a dot must be close, unless it stands on the line, as signs do.
     near = best_distance <= max(LONG_REACH * size, SHORT_REACH * stroke) and best_distance < FAR * height
-    level = nearest.top - SIGN_BELOW * height < fragment.centre[1] < nearest.bottom + SIGN_BELOW * height
+    level = nearest.top - SIGN_ABOVE * height < fragment.centre[1] < nearest.bottom + SIGN_BELOW * height
     if near or (level and best_distance < SIGN_REACH * height and size < SIGN_SIZE * height):
         lines[best].append(fragment)
         return True

@@ -25,7 +25,7 @@ PAGE, TOO_LARGE, UNREADABLE, FAILED = "page", "too large", "unreadable", "failed
 
 MAX_ANSWER_BYTES = 32 * 2**20  # a page's 3,000 candidates in two views take 5 MB
 PIECE_BYTES = 1 << 16
-SECRET = "INKLING_TOKEN"  # which a decoder has no use for
+SECRETS = ("INKLING_TOKEN", "INKLING_API_KEY")  # which a decoder has no use for
 # What is freed goes back to the system, in place of being kept in pieces by glibc.
 FREE_AT_ONCE = {"MALLOC_MMAP_THRESHOLD_": "131072", "MALLOC_TRIM_THRESHOLD_": "131072", "MALLOC_ARENA_MAX": "1"}
 _PAGES = f"{Page.__module__.rpartition('.')[0]}."  # where the classes are that an answer is made of
@@ -65,7 +65,7 @@ class Decoder:
         if self._process is not None and self._process.returncode is not None:  # the system ended it, between pictures
             await self.stop()
         if self._process is None:
-            environment = {name: value for name, value in os.environ.items() if name != SECRET}
+            environment = {name: value for name, value in os.environ.items() if name not in SECRETS}
             environment["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))
             environment |= FREE_AT_ONCE
             self._process = await asyncio.create_subprocess_exec(

@@ -15,6 +15,6 @@ mkdir -p k8s/images/locks
 printf '%s\n' tensorflow tensorflow-serving-api | lock tensorflow -
 printf '%s\n' 'tensorflow[and-cuda]' tensorflow-serving-api | lock tensorflow-gpu -
 echo setuptools | lock build -
-lock train --extra oci train/pyproject.toml
-lock serving serving/pyproject.toml
-lock client --extra web --no-emit-package inkling-client client/pyproject.toml
+lock train --extra oci --extra otel train/pyproject.toml
+lock serving --extra otel serving/pyproject.toml
+lock client --extra web --extra otel --no-emit-package inkling-client client/pyproject.toml

@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -9,6 +10,7 @@ import numpy as np
 
 from ..arrays import Array, Function, num_bytes
 from ..errors import failed_precondition
+from ..monitoring.tracing import UNTRACED_QUEUED, Queued
 
 # Inputs that are run together take at most this many bytes, padding included. A request may be larger than the message
 # that brought it (see tensors.py), so the number of rows alone would not bound what a run takes.
@@ -23,6 +25,8 @@ class Task:
     num_rows: int  # 0: not known; then it is run alone
     result: "asyncio.Future[list[Array]]"
     came_at: float  # by time.perf_counter
+    ends_at: float | None = None  # when nobody waits for it any more; None: never
+    traced: Queued = UNTRACED_QUEUED
 
 
 def groups(tasks: list[Task], *, pad: bool) -> list[list[Task]]:
@@ -66,6 +70,14 @@ def run_together(function: Function, group: Sequence[Task], *, surplus: int) -> 
         results.append([output[start : start + task.num_rows] for output in outputs])
         start += task.num_rows
     return results
+
+
+def seconds_left(tasks: Sequence[Task]) -> float | None:
+    """How long somebody waits still for one of `tasks`; None: for ever."""
+    ends = [task.ends_at for task in tasks if not task.result.done()]
+    if any(end is None for end in ends):
+        return None
+    return max((end for end in ends if end is not None), default=0.0) - time.perf_counter()
 
 
 def check_rows(outputs: Sequence[Array], num_rows: int) -> None:

@@ -20,6 +20,9 @@ GREEDY = BatchingParameters(max_batch_size=64)
 # Rows of one request from which on a greedy queue runs it in parts of that size. A run costs 30 us beside what it
 # computes, which for 512 rows is nothing; 85,000 digits at once take gigabytes.
 LARGE_REQUEST = 512
+# Runs of a signature that may last for long beside those that others wait for: a call that computes for minutes holds
+# up the next ones of its own signature for a second, and those of other signatures not at all.
+MAX_LONG_RUNS = 16
 
 
 class GreedyQueue(Batcher):
@@ -44,6 +47,7 @@ class GreedyQueue(Batcher):
             GREEDY,
             context,
             max_unfilled_runs=max(1, context.threads.num_threads // 2) if rows_independent else None,
+            max_long_runs=MAX_LONG_RUNS,
             is_checked=False,
             is_shared=rows_independent,
         )

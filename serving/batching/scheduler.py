@@ -23,14 +23,21 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import grpc
+
+from .. import deadlines
 from ..arrays import Array, Function
 from ..errors import ServingError, internal
 from ..load_shedding import KnownFullQueues, QueueFull
+from ..monitoring import tracing
 from ..monitoring.events import ServerEvents
 from ..names import ModelKey
-from .padding import Task, check_rows, groups, run_together
+from .padding import Task, check_rows, groups, run_together, seconds_left
 from .parameters import BatchingParameters
 from .threads import RuntimeThreads
+
+# A run that has lasted so long does not keep others waiting any more: it may last for ever, and they may be short.
+LONG_RUN_S = 1.0
 
 
 @dataclass(slots=True)
@@ -40,6 +47,14 @@ class Batch:
     tasks: list[Task] = field(default_factory=list)
     num_rows: int = 0  # 0 keeps others out
     opened_at: float = 0.0  # by time.perf_counter
+
+
+@dataclass(slots=True, eq=False)
+class Run:
+    """A batch on a thread."""
+
+    tasks: list[Task]
+    began_at: float  # by time.perf_counter
 
 
 @dataclass(slots=True)
@@ -70,6 +85,7 @@ class Batcher:
         context: QueueContext,
         *,
         max_unfilled_runs: int | None = None,
+        max_long_runs: int = 0,
         is_checked: bool = True,
         is_shared: bool = True,
     ) -> None:
@@ -80,6 +96,7 @@ class Batcher:
             parameters: how large batches are and how long they wait.
             context: what the signature's queues share.
             max_unfilled_runs: how many runs may go on before a batch that could still grow has to wait; None: all.
+            max_long_runs: how many runs that take long are left out of both limits.
             is_checked: whether outputs must have the inputs' rows even where one request was run alone.
             is_shared: whether requests may share a run at all.
         """
@@ -88,18 +105,20 @@ class Batcher:
         self._context = context
         self._max_runs = parameters.num_batch_threads or context.threads.num_threads
         self._max_unfilled_runs = max_unfilled_runs or self._max_runs
+        self._max_long_runs = max_long_runs
         self._is_checked = is_checked
         self._is_shared = is_shared
         self._queue_id = context.shedding.register(self)
         self._batches: deque[Batch] = deque()
-        self._num_runs = 0
+        self._runs: set[Run] = set()
         self._wakeup: asyncio.Handle | None = None
+        self._second_look: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
 
     @property
     def is_running(self) -> bool:
         """Whether a batch of this queue is being computed."""
-        return self._num_runs > 0
+        return bool(self._runs)
 
     async def run(self, inputs: Sequence[Array], num_rows: int | None) -> list[Array]:
         """Compute the outputs for `inputs`.
@@ -124,7 +143,9 @@ class Batcher:
 
     def _enqueue(self, inputs: Sequence[Array], num_rows: int | None) -> "asyncio.Future[list[Array]]":
         now = time.perf_counter()
-        task = Task(inputs, num_rows or 0, self._loop.create_future(), now)
+        task = Task(
+            inputs, num_rows or 0, self._loop.create_future(), now, deadlines.ends_at(), tracing.current().queued()
+        )
         last = self._batches[-1] if self._batches else None
         joins = self._is_shared and task.num_rows > 0
         limit = self._parameters.execution_batch_size
@@ -155,10 +176,10 @@ class Batcher:
     def _dispatch(self) -> None:
         """Give the batches that are due to free threads."""
         self._wakeup = None
-        while self._batches and self._num_runs < self._max_runs:
+        while self._batches:
             first = self._batches[0]
             is_filled = len(self._batches) > 1 or first.num_rows >= self._parameters.execution_batch_size
-            if not is_filled and self._num_runs >= self._max_unfilled_runs:
+            if not self._has_room(self._max_runs if is_filled else self._max_unfilled_runs):
                 return
             if not is_filled and first.num_rows and self._parameters.batch_timeout_s:
                 due_in = first.opened_at + self._parameters.batch_timeout_s - time.perf_counter()
@@ -169,12 +190,30 @@ class Batcher:
             self._count(-len(first.tasks))
             tasks = _still_wanted(first.tasks)
             if tasks:
-                self._num_runs += 1
-                self._context.threads.submit(functools.partial(self._execute, tasks))
+                run = Run(tasks, time.perf_counter())
+                self._runs.add(run)
+                self._context.threads.submit(functools.partial(self._execute, run))
 
-    def _execute(self, tasks: list[Task]) -> None:
-        """On a thread: run `tasks` and bring the results back."""
-        tasks = _still_wanted(tasks)  # the thread may have been long in coming
+    def _has_room(self, limit: int) -> bool:
+        """Whether a further run may begin beside those that go on; if not, it is looked again in a while."""
+        if len(self._runs) < limit:
+            return True
+        now = time.perf_counter()
+        num_long = sum(now - run.began_at > LONG_RUN_S for run in self._runs) if self._max_long_runs else 0
+        if len(self._runs) - min(num_long, self._max_long_runs) < limit:
+            return True
+        if self._second_look is None and self._max_long_runs:
+            self._second_look = self._loop.call_later(LONG_RUN_S, self._look_again)
+        return False
+
+    def _look_again(self) -> None:
+        self._second_look = None
+        if self._batches:
+            self._schedule(0)
+
+    def _execute(self, run: Run) -> None:
+        """On a thread: run the tasks and bring the results back."""
+        tasks = _still_wanted(run.tasks)  # the thread may have been long in coming
         results: list[tuple[Task, list[Array] | ServingError]] = []
         try:
             for group in groups(tasks, pad=self._parameters.pad_variable_length_inputs):
@@ -183,10 +222,10 @@ class Batcher:
             failure = internal(f"{type(error).__name__}: {error}")
             done = {id(task) for task, _ in results}
             results.extend((task, failure) for task in tasks if id(task) not in done)
-        self._loop.call_soon_threadsafe(self._deliver, results)
+        self._loop.call_soon_threadsafe(self._deliver, run, results)
 
-    def _deliver(self, results: list[tuple[Task, list[Array] | ServingError]]) -> None:
-        self._num_runs -= 1
+    def _deliver(self, run: Run, results: list[tuple[Task, list[Array] | ServingError]]) -> None:
+        self._runs.discard(run)
         for task, result in results:
             if task.result.done():
                 continue
@@ -199,31 +238,40 @@ class Batcher:
 
     def _run_group(self, group: list[Task]) -> Sequence[list[Array] | ServingError]:
         started = time.perf_counter()
-        try:
-            results = self._run_together(group)
-        except Exception as error:  # the runtime is third-party code: whatever it raises is this group's error alone
-            if len(group) > 1:
-                return [result for task in group for result in self._run_group([task])]
-            return [error if isinstance(error, ServingError) else internal(f"{type(error).__name__}: {error}")]
         num_rows = sum(task.num_rows for task in group)
+        num_padded_rows = self._parameters.padded_size(num_rows)
+        traced = [task.traced for task in group]
+        try:
+            with tracing.batch(self._context.key, traced, num_rows=num_rows, num_padded_rows=num_padded_rows) as batch:
+                results = self._run_together(group, batch.traced(self._function))
+        except Exception as error:  # the runtime is third-party code: whatever it raises is this group's error alone
+            if len(group) > 1 and not _is_too_late(error):
+                return [result for task in group for result in self._run_group([task])]
+            failure = error if isinstance(error, ServingError) else internal(f"{type(error).__name__}: {error}")
+            return [failure] * len(group)
         self._context.events.batch_executed(
             **self._context.key,
             num_rows=num_rows,
-            num_padded_rows=self._parameters.padded_size(num_rows),
+            num_padded_rows=num_padded_rows,
             queue_s=[started - task.came_at for task in group],
             run_s=time.perf_counter() - started,
         )
         return results
 
-    def _run_together(self, group: list[Task]) -> Sequence[list[Array]]:
+    def _run_together(self, group: list[Task], function: Function) -> Sequence[list[Array]]:
         num_rows = sum(task.num_rows for task in group)
         surplus = self._parameters.padded_size(num_rows) - num_rows if num_rows else 0
+        deadlines.begin(seconds_left(group))
         if len(group) > 1 or surplus:
-            return run_together(self._function, group, surplus=surplus)
-        outputs = self._function(group[0].inputs)
+            return run_together(function, group, surplus=surplus)
+        outputs = function(group[0].inputs)
         if self._is_checked and num_rows:
             check_rows(outputs, num_rows)
         return [outputs]
+
+
+def _is_too_late(error: Exception) -> bool:
+    return isinstance(error, ServingError) and error.code is grpc.StatusCode.DEADLINE_EXCEEDED
 
 
 def _still_wanted(tasks: list[Task]) -> list[Task]:

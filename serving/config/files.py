@@ -33,7 +33,7 @@ class MonitoringConfig:
 
 @dataclass(frozen=True, slots=True)
 class TlsConfig:
-    """Certificates, as PEM, for gRPC."""
+    """Certificates, as PEM, for gRPC or REST."""
 
     server_key: bytes
     server_cert: bytes
@@ -122,7 +122,7 @@ def read_monitoring(path: str) -> MonitoringConfig:
 
 
 def read_tls(path: str) -> TlsConfig:
-    """An --ssl_config_file.
+    """An --ssl_config_file or --rest_ssl_config_file.
 
     Raises: ServingError.
     """

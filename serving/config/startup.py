@@ -93,12 +93,12 @@ def _models_in(folder: Path) -> ModelServerConfig:
 
 def warn_of_plaintext(config: ServerConfig, tls: TlsConfig | None) -> None:
     """Say so where gRPC is protected and the REST API beside it is not."""
-    if tls is None or not config.rest_api_port:
+    if tls is None or not config.rest_api_port or config.rest_ssl_config_file:
         return
     asks = ", and asks callers for no certificate" if tls.client_verify else ""
     logger.warning(
-        "--ssl_config_file is for gRPC only: the REST API on port %d is plaintext%s; put a proxy before it, keep it to "
-        "this machine, or leave out --rest_api_port",
+        "--ssl_config_file is for gRPC only: the REST API on port %d is plaintext%s; give --rest_ssl_config_file too, "
+        "keep it to this machine, or leave out --rest_api_port",
         config.rest_api_port,
         asks,
     )

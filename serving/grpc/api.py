@@ -10,9 +10,11 @@ import inspect
 import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
+from functools import partial
+from typing import Any, cast
 
 import grpc
+from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import Message
 from tensorflow_serving.apis.classification_pb2 import ClassificationRequest
 from tensorflow_serving.apis.get_model_metadata_pb2 import GetModelMetadataRequest
@@ -22,14 +24,18 @@ from tensorflow_serving.apis.model_management_pb2 import ReloadConfigRequest
 from tensorflow_serving.apis.predict_pb2 import PredictRequest
 from tensorflow_serving.apis.regression_pb2 import RegressionRequest
 
+from .. import deadlines
 from ..config.files import TlsConfig
 from ..errors import ServingError, unavailable
 from ..load_shedding import KnownFullQueues, QueueFull
 from ..model_service import ModelService
 from ..monitoring import logs
 from ..monitoring.events import ServerEvents
+from ..monitoring.tracing import OFF, Tracing
 from ..names import MODEL_SERVICE, PREDICTION_SERVICE, V2_SERVICE
+from ..offload import Offload
 from ..prediction_service import PredictionService
+from .density import check_density, size_of
 from .parsing import parse
 from .v2 import V2Rpcs
 
@@ -42,8 +48,9 @@ MAX_STATUS_BYTES = 1024  # gRPC sends the text as a header, with three bytes for
 CUT = "...TRUNCATED"
 REQUEST_ID = "x-request-id"  # metadata in which a caller may name its request for the log
 
-# An RPC of a service: takes a parsed request of its own kind; a coroutine function or not.
-Method = Callable[[Any], Any]
+# An RPC of a service: takes a parsed request of its own kind, and, if it is an inference, the size of it; a coroutine
+# function or not.
+Method = Callable[..., Any]
 Behaviour = Callable[[bytes, "grpc.aio.ServicerContext[bytes, bytes]"], Awaitable[bytes]]
 
 
@@ -58,7 +65,9 @@ class GrpcApi:
         shedding: KnownFullQueues,
         events: ServerEvents,
         max_pending_bytes: int,
+        offload: Offload | None = None,
         v2: V2Rpcs | None = None,
+        tracing: Tracing = OFF,
     ) -> None:
         """An API that no server has yet.
 
@@ -68,14 +77,18 @@ class GrpcApi:
             shedding: knows whose queues are full.
             events: is told of each response.
             max_pending_bytes: size of all requests held at once; what comes on top is refused.
+            offload: parses what is long; None for threads of its own.
             v2: responds to the RPCs of the Open Inference Protocol; None: there are none.
+            tracing: makes traces of the RPCs.
         """
         self._predictions = predictions
         self._models = models
         self._v2 = v2
+        self._tracing = tracing
         self._shedding = shedding
         self._events = events
         self._max_pending_bytes = max_pending_bytes
+        self._offload = offload or Offload()
         self._pending_bytes = 0
         self._num_pending = 0
         self._is_ending = False  # what ends from now on counts until its response has left
@@ -102,13 +115,16 @@ class GrpcApi:
             rpcs[V2_SERVICE] = self._v2.methods()
         for service, methods in rpcs.items():
             handlers: dict[str, grpc.RpcMethodHandler[bytes, bytes]] = {
-                name: grpc.unary_unary_rpc_method_handler(self._behaviour(name, request_class, method))
+                name: grpc.unary_unary_rpc_method_handler(
+                    self._tracing.rpc(f"{service}/{name}", self._behaviour(name, request_class, method))
+                )
                 for name, (request_class, method) in methods.items()
             }
             server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, handlers),))
 
     def _behaviour(self, api: str, request_class: type[Message], method: Method) -> Behaviour:
         is_coroutine = inspect.iscoroutinefunction(method)
+        takes_size = "size" in inspect.signature(method).parameters
 
         async def call(content: bytes, context: grpc.aio.ServicerContext[bytes, bytes]) -> bytes:
             started = time.perf_counter()
@@ -118,16 +134,19 @@ class GrpcApi:
             result, model_name = b"", ""
             code, details = grpc.StatusCode.OK, ""
             self._begin(content)
+            deadlines.begin(context.time_remaining())
             try:
                 self._check_room(content)
                 if (refusal := self._shedding.check(api, content)) is not None:
                     latency_s = time.perf_counter() - started
                     self._events.signature_finished(**refusal.key, code=refusal.code, latency_s=latency_s)
                     raise refusal
-                request = parse(content, request_class)
+                size = size_of(content, _descriptor_of(request_class))
+                request = await self._offload.run(partial(_parse, content, request_class), size=size)
                 model_name = _model_name(request)
-                response = await method(request) if is_coroutine else method(request)
-                result = response.SerializeToString()
+                returned = method(request, size=size) if takes_size else method(request)
+                response = await returned if is_coroutine else returned
+                result = await self._offload.run(response.SerializeToString, size=size)
             except QueueFull as error:
                 self._shedding.remember(api, content, error)
                 model_name, code, details = error.key["model_name"], error.code, error.message
@@ -185,7 +204,12 @@ class GrpcApi:
 
 
 def make_server(
-    *, arguments: str, max_concurrent_rpcs: int, max_message_bytes: int = MAX_MESSAGE_BYTES
+    *,
+    arguments: str,
+    max_concurrent_rpcs: int,
+    max_message_bytes: int = MAX_MESSAGE_BYTES,
+    interceptors: Sequence[grpc.aio.ServerInterceptor] = (),
+    shares_port: bool = False,
 ) -> grpc.aio.Server:
     """A server without ports.
 
@@ -193,6 +217,8 @@ def make_server(
         arguments: as in --grpc_channel_arguments.
         max_concurrent_rpcs: RPCs held at once.
         max_message_bytes: of a request, if that is more than gRPC's own default and less than its maximum.
+        interceptors: what stands before all services: the door.
+        shares_port: with other processes of the server.
     """
     options: list[tuple[str, int | str]] = [
         ("grpc.max_receive_message_length", min(MAX_MESSAGE_BYTES, max(LEAST_MESSAGE_BYTES, max_message_bytes))),
@@ -204,10 +230,11 @@ def make_server(
         # ours are refused with a reason. One that waits to be seen takes 10 kB.
         ("grpc.server.max_pending_requests", MAX_PENDING_REQUESTS),
         ("grpc.server.max_pending_requests_hard_limit", MAX_PENDING_REQUESTS),
-        ("grpc.so_reuseport", 0),  # or a second server on the same port would start, and take half the requests
+        # Or a second server on the same port would start, and take half the requests.
+        ("grpc.so_reuseport", int(shares_port)),
         *parse_arguments(arguments),
     ]
-    return grpc.aio.server(options=options, maximum_concurrent_rpcs=max_concurrent_rpcs)
+    return grpc.aio.server(options=options, maximum_concurrent_rpcs=max_concurrent_rpcs, interceptors=interceptors)
 
 
 def add_port(server: grpc.aio.Server, address: str, tls: TlsConfig | None) -> None:
@@ -251,6 +278,15 @@ def cut(text: str) -> str:
     if len(content) <= MAX_STATUS_BYTES:
         return text
     return content[: MAX_STATUS_BYTES - len(CUT)].decode(errors="ignore") + CUT
+
+
+def _descriptor_of(request_class: type[Message]) -> Descriptor:
+    return cast(Descriptor, request_class.DESCRIPTOR)  # the C implementation has a class of its own for it
+
+
+def _parse(content: bytes, request_class: type[Message]) -> Message:
+    check_density(content, _descriptor_of(request_class))
+    return parse(content, request_class)
 
 
 def _model_name(request: Any) -> str:

@@ -57,8 +57,9 @@ class Health:
         for name in self._known - set(servables):
             await self._servicer.set(name, health_pb2.HealthCheckResponse.SERVICE_UNKNOWN)
         self._known = set(servables)
-        for name, servable in servables.items():
-            await self._servicer.set(name, self._status(bool(servable.available())))
+        missing = self._models.missing()
+        for name in servables:
+            await self._servicer.set(name, self._status(name not in missing))
         is_ready = not self._models.not_ready() and not self._drain.is_loading
         for name in SERVICES:
             await self._servicer.set(name, self._status(is_ready))

@@ -24,8 +24,15 @@ Behaviour = Callable[[bytes, "grpc.aio.ServicerContext[bytes, bytes]"], Awaitabl
 class Profiler:
     """Traces this process when asked; one trace at a time."""
 
-    def __init__(self) -> None:
+    def __init__(self, end_everywhere: Callable[[str], Awaitable[None]] | None = None) -> None:
+        """Nothing is traced.
+
+        Args:
+            end_everywhere: has the trace of a session ended in whichever of several processes it is; None: there is
+                this process only.
+        """
         self._stops: dict[str, asyncio.Event] = {}  # of running traces, by session
+        self._end_everywhere = end_everywhere or self.end
 
     def add_to(self, server: grpc.aio.Server) -> None:
         """Register the service with `server`."""
@@ -72,10 +79,13 @@ class Profiler:
             return b"".join(path.read_bytes() for path in Path(folder).rglob("*.xplane.pb"))
 
     async def _terminate(self, content: bytes) -> bytes:
-        request = parse(content, TerminateRequest)
-        if request.session_id in self._stops:
-            self._stops[request.session_id].set()
+        await self._end_everywhere(parse(content, TerminateRequest).session_id)
         return b""
+
+    async def end(self, session_id: str) -> None:
+        """End the trace of this session, if it is here."""
+        if session_id in self._stops:
+            self._stops[session_id].set()
 
 
 def _write(request: ProfileRequest, trace: bytes) -> None:

@@ -4,15 +4,16 @@ Outputs always come as `raw_output_contents`, as Triton sends them: its clients 
 form.
 """
 
-import asyncio
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from functools import partial
+from typing import Any
 
 import numpy as np
 from google.protobuf.message import Message
 
 from ..arrays import Array
 from ..errors import ServingError, invalid_argument
+from ..offload import Offload
 from ..proto import open_inference_pb2 as messages
 from ..v2 import contents
 from ..v2.datatypes import datatype_of, numpy_dtype
@@ -28,9 +29,6 @@ from ..v2.service import (
 )
 
 Method = Callable[[Any], Any]
-Result = TypeVar("Result")
-
-MAX_QUICK_INPUTS = 100  # that are gone through on the event loop
 
 # datatype: the list that carries its elements.
 LISTS = {
@@ -62,9 +60,11 @@ LIST_DTYPES: dict[str, Any] = {
 class V2Rpcs:
     """Responds to the RPCs of `inference.GRPCInferenceService`."""
 
-    def __init__(self, service: V2Service) -> None:
+    def __init__(self, service: V2Service, offload: Offload | None = None) -> None:
+        """The RPCs of `service`; what is long is converted by `offload`, None for threads of its own."""
         self._service = service
         self._repository = service.repository
+        self._offload = offload or Offload()
 
     def methods(self) -> dict[str, tuple[type[Message], Method]]:
         """Each RPC's kind of request, and what responds to it."""
@@ -102,14 +102,14 @@ class V2Rpcs:
             outputs=map(_tensor_metadata, found.outputs),
         )
 
-    async def _model_infer(self, request: messages.ModelInferRequest) -> messages.ModelInferResponse:
+    async def _model_infer(self, request: messages.ModelInferRequest, *, size: int = 0) -> messages.ModelInferResponse:
         parameters = parameter_values(request.parameters)
         with self._service.call(request.model_name, request.model_version, parameters) as call:
-            inputs = await _in_thread_if(is_large(request), lambda: tensors(request))
+            inputs = await self._offload.run(partial(tensors, request), size=size)
             names = [output.name for output in request.outputs]
             outputs = await self._service.infer(call, parameters, inputs, names)
-            large = any(map(contents.is_large, outputs.values()))
-            response = await _in_thread_if(large, lambda: infer_response(outputs))
+            size_of_outputs = sum(map(contents.size_of, outputs.values()))
+            response = await self._offload.run(partial(infer_response, outputs), size=size_of_outputs)
             response.model_name = call.model.name
             response.model_version = str(call.model.version)
             response.id = request.id
@@ -138,10 +138,6 @@ class V2Rpcs:
         return messages.RepositoryModelUnloadResponse()
 
 
-async def _in_thread_if(large: bool, work: Callable[[], Result]) -> Result:
-    return await asyncio.to_thread(work) if large else work()
-
-
 def _check_repository_name(name: str) -> None:
     if name:
         raise invalid_argument(f"'repository_name' is '{name}', but its specification is not supported; leave it empty")
@@ -154,15 +150,6 @@ def parameter_values(parameters: Mapping[str, messages.InferParameter]) -> dict[
         for name, parameter in parameters.items()
         if (kind := parameter.WhichOneof("parameter_choice")) is not None
     }
-
-
-def is_large(request: messages.ModelInferRequest) -> bool:
-    """Whether making arrays of `request` takes too long for the event loop; raw numbers become one without a copy."""
-    if request.ByteSize() <= contents.LARGE_BYTES:
-        return False
-    num_inputs = len(request.inputs)
-    is_raw = num_inputs <= MAX_QUICK_INPUTS and len(request.raw_input_contents) == num_inputs
-    return not is_raw or any(tensor.datatype == "BYTES" for tensor in request.inputs)
 
 
 def tensors(request: messages.ModelInferRequest) -> dict[str, Array]:

@@ -18,7 +18,10 @@ from ..model.model import ModelOptions
 from ..model.saved_model import Runtime, SavedModel
 from ..model.signatures import Signature
 from ..model.version_files import LITE_FILE, check_graph_files, size_of
+from ..monitoring.drift import DriftWindow
+from ..vetting.vetting import Vetting
 from . import warmup
+from .model_card import read_reference
 
 PER_MODEL_BATCHING_FILE = "batching_params.pbtxt"
 
@@ -36,6 +39,8 @@ class LoadOptions:
     warm_up: bool = True
     warmup_iterations: int = 1
     max_queued_requests: int = 1024
+    drift_window: int = 0  # examples; 0: drift is not watched
+    vetting: Vetting = Vetting()
 
     @classmethod
     def of(cls, config: ServerConfig, batching: BatchingParameters | None) -> "LoadOptions":
@@ -57,6 +62,8 @@ class LoadOptions:
             warm_up=config.enable_model_warmup,
             warmup_iterations=config.num_request_iterations_for_warmup or 1,
             max_queued_requests=config.max_queued_requests,
+            drift_window=config.drift_window,
+            vetting=Vetting.of(config),
         )
 
 
@@ -68,34 +75,40 @@ class Loaded:
     signatures: dict[str, Signature]
     model_options: ModelOptions
     warmup_records: list[PredictionLog]
+    drift: DriftWindow | None
     load_s: float
 
 
-def load(path: str, options: LoadOptions) -> Loaded:
-    """Load the version in the folder or URI `path`.
+def load(path: str, options: LoadOptions, *, name: str = "") -> Loaded:
+    """Load the version in the folder or URI `path`, of the model `name`.
 
     Raises: ServingError.
     """
     started = time.perf_counter()
     check_graph_files(path)
+    options.vetting.check_files(path)
     batching = _batching(path, options)
     records = warmup.read(path) if options.warm_up else []
-    runtime = _runtime(path, options)
+    runtime = _runtime(path, options, name)
     try:
         signatures = make_signatures(runtime, warmup.samples(records, runtime.signature_defs))
     except BaseException:
         runtime.close()
         raise
     model_options = ModelOptions(batching=batching, max_queued_requests=options.max_queued_requests)
-    return Loaded(runtime, signatures, model_options, records, time.perf_counter() - started)
+    reference = read_reference(path) if options.drift_window else None
+    drift = DriftWindow(reference, options.drift_window) if reference else None
+    return Loaded(runtime, signatures, model_options, records, drift, time.perf_counter() - started)
 
 
-def _runtime(path: str, options: LoadOptions) -> Runtime:
+def _runtime(path: str, options: LoadOptions, name: str) -> Runtime:
     if options.prefer_lite and size_of(path, LITE_FILE) is not None:
+        options.vetting.check_lite(name, posixpath.join(path, LITE_FILE))
         from ..model.tflite import LiteModel  # an optional extra
 
         return LiteModel(posixpath.join(path, LITE_FILE), interpreters=options.lite_interpreters)
-    return SavedModel(path, tags=options.tags, session_config=options.session)
+    check = options.vetting.graph_check(name, path)
+    return SavedModel(path, tags=options.tags, session_config=options.session, check=check)
 
 
 def _batching(path: str, options: LoadOptions) -> BatchingParameters | None:

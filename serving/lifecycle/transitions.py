@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 import grpc
 from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
 
-from .. import inference
+from .. import deadlines, inference
 from ..errors import ServingError
 from ..model.model import Model, ServerParts
 from . import loader
@@ -75,11 +75,14 @@ class Transitions:
 
         Returns: whether it is available now; if not, `version` knows the error and when to try again.
         """
+        deadlines.begin(None)  # whoever has asked for it, a version is loaded and warmed up to the end
         model = None
         try:
             async with self._places.take():
                 logger.info("loading %s version %d from %s", name, version.number, version.path)
-                loaded = await in_own_thread(lambda: loader.load(version.path, self._options), name=f"load-{name}")
+                loaded = await in_own_thread(
+                    lambda: loader.load(version.path, self._options, name=name), name=f"load-{name}"
+                )
             model = Model(
                 name,
                 version.number,
@@ -101,6 +104,9 @@ class Transitions:
             "Successfully loaded servable version {name: %s version: %d} in %.1f s", name, version.number, loaded.load_s
         )
         self._parts.events.model_loaded(model_name=name, version=version.number, load_s=loaded.load_s)
+        if loaded.drift is not None:
+            model.drift = loaded.drift  # from here on, so that warm-up requests are no part of it
+            self._parts.events.drift_watched(model_name=name, version=version.number, window=loaded.drift)
         return True
 
     async def _warm_up(self, model: Model, records: Sequence[PredictionLog], path: str) -> None:

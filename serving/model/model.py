@@ -5,7 +5,6 @@ arrays out. A `Lease` keeps the version in memory for the length of a request.
 """
 
 import asyncio
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -13,17 +12,18 @@ from types import TracebackType
 
 from ..arrays import Array, Function
 from ..batching.parameters import BatchingParameters
-from ..batching.queues import GreedyQueue, ParameterisedQueue
+from ..batching.queues import MAX_LONG_RUNS, GreedyQueue, ParameterisedQueue
 from ..batching.scheduler import Batcher, QueueContext, Waiting
 from ..batching.threads import RuntimeThreads
 from ..errors import failed_precondition, invalid_argument
 from ..load_shedding import KnownFullQueues
+from ..monitoring.drift import DriftWindow
 from ..monitoring.events import ServerEvents
 from ..names import DEFAULT_SIGNATURE, ModelKey
 from .input_checks import check, common_rows
 from .saved_model import Runtime
 from .signatures import Signature
-from .unannounced_shapes import UnannouncedShapes, have_other_ranks, unannounced
+from .unannounced_shapes import ShapeCheck, UnannouncedShapes, have_other_ranks, unannounced
 
 MAX_OUTPUT_SETS = 32  # queues kept for one signature: a client chooses its set of outputs by output_filter
 
@@ -40,7 +40,7 @@ class ModelOptions:
 class ServerParts:
     """What all models of a server share."""
 
-    threads: RuntimeThreads
+    num_threads: int  # runs of one signature that go on at once
     events: ServerEvents
     shedding: KnownFullQueues
 
@@ -49,6 +49,7 @@ class ServerParts:
 class SignatureQueues:
     """Those of one signature, by the outputs they compute; the one used last comes last."""
 
+    threads: RuntimeThreads
     waiting: Waiting = field(default_factory=Waiting)
     by_outputs: dict[tuple[str, ...], "asyncio.Task[Batcher]"] = field(default_factory=dict)
 
@@ -73,10 +74,11 @@ class Model:
         self.num_leases = 0
         self.idle = asyncio.Event()  # no lease is out
         self.idle.set()
+        self.drift: DriftWindow | None = None  # None: not watched
         self._runtime = runtime
         self._options = options
         self._parts = parts
-        self._queues: defaultdict[str, SignatureQueues] = defaultdict(SignatureQueues)
+        self._queues: dict[str, SignatureQueues] = {}
         self._shapes: dict[str, UnannouncedShapes] = {}  # by signature name
 
     def signature(self, name: str) -> Signature:
@@ -116,7 +118,14 @@ class Model:
         if results is None:
             batcher = await self._batcher(signature, outputs)
             results = await batcher.run(arrays, num_rows)
-        return dict(zip(outputs, results, strict=True))
+        named = dict(zip(outputs, results, strict=True))
+        if self.drift is not None:
+            self.drift.observe(inputs, named)
+        return named
+
+    def shape_check(self, signature: Signature) -> ShapeCheck:
+        """What refuses shapes that this signature can never take; it may be called on any thread."""
+        return self._shapes_of(signature).check_early
 
     def _shapes_of(self, signature: Signature) -> UnannouncedShapes:
         if signature.name not in self._shapes:
@@ -125,11 +134,21 @@ class Model:
 
     def close(self) -> None:
         """Free the memory; only when no lease is out."""
+        for queues in self._queues.values():
+            queues.threads.close()
         self._queues.clear()
         self._runtime.close()
 
+    def _queues_of(self, signature: Signature) -> SignatureQueues:
+        found = self._queues.get(signature.name)
+        if found is None:
+            name = f"run-{self.name}-{self.version}-{signature.name}"
+            threads = RuntimeThreads(self._parts.num_threads, spare=MAX_LONG_RUNS, name=name)
+            found = self._queues[signature.name] = SignatureQueues(threads)
+        return found
+
     async def _batcher(self, signature: Signature, outputs: tuple[str, ...]) -> Batcher:
-        found = self._queues[signature.name].by_outputs
+        found = self._queues_of(signature).by_outputs
         making = found.pop(outputs, None)
         if making is None or (making.done() and making.exception() is not None):
             making = asyncio.create_task(self._make_batcher(signature, outputs))
@@ -140,12 +159,13 @@ class Model:
 
     async def _make_batcher(self, signature: Signature, outputs: tuple[str, ...]) -> Batcher:
         function = await self._make_function(signature, outputs)
+        queues = self._queues_of(signature)
         context = QueueContext(
-            threads=self._parts.threads,
+            threads=queues.threads,
             key=ModelKey(model_name=self.name, version=self.version, signature_name=signature.name),
             events=self._parts.events,
             shedding=self._parts.shedding,
-            waiting=self._queues[signature.name].waiting,
+            waiting=queues.waiting,
         )
         if self._options.batching is not None:
             return ParameterisedQueue(function, self._options.batching, context)
@@ -168,7 +188,7 @@ class Model:
                 made.set_exception(error)
 
         made.set_running_or_notify_cancel()
-        self._parts.threads.submit(make)
+        self._queues_of(signature).threads.submit(make)
         return await asyncio.wrap_future(made)
 
 

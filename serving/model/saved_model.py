@@ -9,11 +9,10 @@ import gc
 import importlib.util
 import logging
 import posixpath
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import grpc
-import numpy as np
 import tensorflow as tf
 from tensorflow.core.framework.graph_pb2 import GraphDef
 from tensorflow.core.protobuf import config_pb2, meta_graph_pb2
@@ -22,6 +21,7 @@ from tensorflow.python.saved_model import loader_impl  # reads saved_model.pb, .
 
 from ..arrays import Array, Function
 from ..errors import ServingError, invalid_argument, not_found
+from .session_function import SessionFunction, has_loops, with_own_threads
 from .version_files import size_of
 
 logger = logging.getLogger(__name__)
@@ -81,22 +81,38 @@ def _import_op_libraries(unknown: tf.errors.NotFoundError) -> None:
 class SavedModel:
     """One version of a model, restored and initialised in a session of its own."""
 
-    def __init__(self, path: str, *, tags: frozenset[str], session_config: config_pb2.ConfigProto) -> None:
+    def __init__(
+        self,
+        path: str,
+        *,
+        tags: frozenset[str],
+        session_config: config_pb2.ConfigProto,
+        check: Callable[[meta_graph_pb2.MetaGraphDef], None] = lambda _: None,
+    ) -> None:
         """Load the SavedModel in the folder or URI `path`.
+
+        Args:
+            path: the folder's.
+            tags: of the graph to load.
+            session_config: TensorFlow's settings.
+            check: raises ServingError for a graph that is not to be loaded.
 
         Raises: ServingError.
         """
         self._path = path
         try:
             meta_graph = self._meta_graph(tags)
+            check(meta_graph)
             try:
                 self._graph = _import_graph(meta_graph)
             except tf.errors.NotFoundError as error:
                 _import_op_libraries(error)
                 self._graph = _import_graph(meta_graph)
             self.graph_def: GraphDef | None = meta_graph.graph_def
+            self._has_loops = has_loops(meta_graph.graph_def)
             self.signature_defs: Mapping[str, SignatureDef] = dict(meta_graph.signature_def)
-            self._session = tf.compat.v1.Session(graph=self._graph, config=session_config)
+            config = with_own_threads(session_config) if self._has_loops else session_config
+            self._session = tf.compat.v1.Session(graph=self._graph, config=config)
         except tf.errors.OpError as error:
             raise serving_error(error) from error
         except (
@@ -118,15 +134,14 @@ class SavedModel:
         # A tensor may not be fed and fetched in one run, so those that only pass through do not take part.
         passed = {name: inputs.index(name) for name in outputs if name in inputs}
         computed = [name for name in outputs if name not in passed]
-        options = config_pb2.CallableOptions(feed=inputs, fetch=computed)
         try:
-            run = self._session._make_callable_from_options(options)
+            run = SessionFunction(self._session, inputs, computed, may_last=self._has_loops)
         except tf.errors.OpError as error:
             raise serving_error(error) from error
 
         def function(values: Sequence[Array]) -> list[Array]:
             try:
-                results = [_as_array(result) for result in run(*values)]
+                results = run(values)
             except tf.errors.OpError as error:
                 raise serving_error(error) from error
             if not passed:
@@ -199,13 +214,6 @@ class SavedModel:
                 value = tf.compat.v1.placeholder(dtype)
                 assign = tf.raw_ops.AssignVariableOp(resource=self._graph.get_tensor_by_name(f"{name}:0"), value=value)
                 self._session.run(assign, {value: values[name]})
-
-
-def _as_array(result: Any) -> Array:
-    """`result` as an array: scalars come as Python or NumPy scalars, strings among them as bytes."""
-    if isinstance(result, np.ndarray):
-        return result
-    return np.array(result, object if isinstance(result, bytes) else None)
 
 
 def _assets(path: str, meta_graph: meta_graph_pb2.MetaGraphDef) -> Iterator[tuple[str, str]]:

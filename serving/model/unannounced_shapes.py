@@ -13,7 +13,7 @@ Other sizes are left to the kernels, which refuse what they cannot compute.
 
 import asyncio
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from tensorflow.core.framework.graph_pb2 import GraphDef
@@ -30,6 +30,8 @@ MAX_BYTES = 4 << 20
 MAX_ROW_VALUES = 4096
 MAX_ROW_GROWTH = 4
 MAX_BROADCAST_VALUES = 1 << 24
+# Raises ServingError if the input of this alias can never have this shape.
+ShapeCheck = Callable[[str, tuple[int, ...]], None]
 
 
 def unannounced(signature: Signature, arrays: Sequence[Array]) -> list[tuple[InputSpec, Array]]:
@@ -42,15 +44,16 @@ def unannounced(signature: Signature, arrays: Sequence[Array]) -> list[tuple[Inp
     return [
         (spec, array)
         for spec, array in zip(signature.inputs, arrays, strict=True)
-        if spec.shape is not None and not fits(array.shape, spec.shape) and not _is_short(signature, spec, array)
+        if not _is_announced(signature, spec, array.shape)
     ]
 
 
-def _is_short(signature: Signature, spec: InputSpec, array: Array) -> bool:
-    """Whether only last dimensions of size one are missing, and nobody minds."""
-    assert spec.shape is not None
-    missing = (1,) * (len(spec.shape) - array.ndim)
-    return signature.trailing_ones_optional and bool(missing) and fits(array.shape + missing, spec.shape)
+def _is_announced(signature: Signature, spec: InputSpec, shape: tuple[int, ...]) -> bool:
+    """Whether `shape` is as announced, or lacks only last dimensions of size one, and nobody minds."""
+    if spec.shape is None or fits(shape, spec.shape):
+        return True
+    missing = (1,) * (len(spec.shape) - len(shape))
+    return signature.trailing_ones_optional and bool(missing) and fits(shape + missing, spec.shape)
 
 
 def have_other_ranks(found: Sequence[tuple[InputSpec, Array]]) -> bool:
@@ -59,7 +62,7 @@ def have_other_ranks(found: Sequence[tuple[InputSpec, Array]]) -> bool:
 
 
 class UnannouncedShapes:
-    """Decides for one signature. Used on the event loop only."""
+    """Decides for one signature. Used on the event loop only, but for `check_early`."""
 
     def __init__(self, signature: Signature, graph_def: GraphDef | None) -> None:
         """Nothing is asked of the graph yet.
@@ -71,6 +74,19 @@ class UnannouncedShapes:
         self._signature = signature
         self._graph_def = graph_def
         self._asked: dict[tuple[str, int], asyncio.Task[bool]] = {}
+
+    def check_early(self, alias: str, shape: tuple[int, ...]) -> None:
+        """Refuse what must not run whatever the graph says, before there is an array. May be called on any thread.
+
+        Raises: ServingError INVALID_ARGUMENT.
+        """
+        spec = next(spec for spec in self._signature.inputs if spec.alias == alias)
+        if spec.ranks is not None and len(shape) not in spec.ranks:
+            raise wrong_shape(spec, shape)
+        if self._signature.elementwise or _is_announced(self._signature, spec, shape):
+            return
+        if not self._may_take(spec, shape, math.prod(shape) * spec.dtype.itemsize):
+            raise wrong_shape(spec, shape)
 
     async def check(self, found: Sequence[tuple[InputSpec, Array]], arrays: Sequence[Array]) -> None:
         """Refuse what must not run.
@@ -86,16 +102,23 @@ class UnannouncedShapes:
             return
         for spec, array in found:
             if not await self._takes(spec, array):
-                raise wrong_shape(spec, array)
+                raise wrong_shape(spec, array.shape)
 
-    async def _takes(self, spec: InputSpec, array: Array) -> bool:
+    def _may_take(self, spec: InputSpec, shape: tuple[int, ...], size: int) -> bool:
+        """Whether an array of this shape and of `size` bytes may run, as far as can be said without the graph."""
         assert spec.shape is not None
         if self._graph_def is None:
             return False
-        if array.ndim == len(spec.shape):
-            return _row_is_moderate(array.shape[1:], spec.shape[1:])
-        if array.ndim > rank_inference.MAX_RANK or num_bytes(array) > MAX_BYTES:
+        if len(shape) == len(spec.shape):
+            return _row_is_moderate(shape[1:], spec.shape[1:])
+        return len(shape) <= rank_inference.MAX_RANK and size <= MAX_BYTES
+
+    async def _takes(self, spec: InputSpec, array: Array) -> bool:
+        assert spec.shape is not None
+        if not self._may_take(spec, array.shape, num_bytes(array)):
             return False
+        if array.ndim == len(spec.shape):
+            return True
         key = spec.alias, array.ndim
         if key not in self._asked:
             self._asked[key] = asyncio.create_task(asyncio.to_thread(self._accepts, spec, array.ndim))

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 
 import grpc
 
+from .drift import DriftWindow
+
 
 class ServerEvents:
     """Events of a server, in the order of a request's life, then of a model's."""
@@ -49,6 +51,9 @@ class ServerEvents:
     def model_loaded(self, *, model_name: str, version: int, load_s: float) -> None:
         """A version is available."""
 
+    def drift_watched(self, *, model_name: str, version: int, window: DriftWindow) -> None:
+        """A version's requests are compared with its reference statistics, in `window`."""
+
     def model_unloaded(self, *, model_name: str, version: int) -> None:
         """A version is gone."""
 
@@ -63,3 +68,6 @@ class ServerEvents:
 
     def request_logged(self, *, model_name: str, code: grpc.StatusCode) -> None:
         """A request was written to the request log, or could not be."""
+
+    def request_refused(self, *, entrypoint: str, code: grpc.StatusCode) -> None:
+        """A request was not let through the door: no key, no right, or over a caller's limit."""

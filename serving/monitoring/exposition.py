@@ -7,9 +7,11 @@ event.
 """
 
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableSequence, Sequence
 
-Key = tuple[str, ...]
+from .series import Key, Series
+
+Merge = Callable[[Iterable[float]], float]
 
 
 def exponential_bounds(scale: float, growth: float, count: int) -> tuple[float, ...]:
@@ -24,6 +26,7 @@ class Family:
     """One metric with its series, one for each combination of label values."""
 
     kind = ""
+    count = 1  # numbers of a series
 
     def __init__(self, name: str, labels: Sequence[str], text: str = "") -> None:
         """A family without series.
@@ -36,67 +39,66 @@ class Family:
         self.name = name
         self.labels = tuple(labels)
         self.text = text
+        self.merge: Merge = sum  # what a number is over several processes
+        self.series = Series()
+        self._numbers: dict[Key, MutableSequence[float]] = {}
 
-    def lines(self) -> Iterator[str]:
-        """The family's lines on the page."""
+    def lines(self, numbers: Mapping[Key, Sequence[float]] | None = None) -> Iterator[str]:
+        """The family's lines on the page, of `numbers` in place of its own if there are some."""
         if self.text:
             yield f"# HELP {self.name} {self.text}"
         yield f"# TYPE {self.name} {self.kind}"
-        yield from self._series()
+        for key, values in (self._numbers if numbers is None else numbers).items():
+            yield from self._lines_of(self._pairs(key), values)
 
-    def _series(self) -> Iterator[str]:
-        raise NotImplementedError
+    def _lines_of(self, pairs: str, numbers: Sequence[float]) -> Iterator[str]:
+        yield f"{self.name}{{{pairs}}} {_number(numbers[0])}"
 
     def forget(self, key: Key) -> None:
         """Drop the series whose label values begin with `key`."""
-        raise NotImplementedError
+        for found in [found for found in self._numbers if found[: len(key)] == key]:
+            self.series.drop(self._numbers.pop(found))
+
+    def has(self, key: Key) -> bool:
+        """Whether there is a series with these label values."""
+        return key in self._numbers
+
+    def _of(self, key: Key) -> MutableSequence[float]:
+        numbers = self._numbers.get(key)
+        if numbers is None:
+            numbers = self._numbers[key] = self.series.make(self.name, key, self.count)
+        return numbers
 
     def _pairs(self, key: Key) -> str:
         return ",".join(f'{label}="{_escape(value)}"' for label, value in zip(self.labels, key, strict=True))
 
 
-class Scalar(Family):
-    """A family with one number for each series."""
-
-    def __init__(self, name: str, labels: Sequence[str], text: str = "") -> None:
-        super().__init__(name, labels, text)
-        self._values: dict[Key, float] = {}
-
-    def _series(self) -> Iterator[str]:
-        for key, value in self._values.items():
-            yield f"{self.name}{{{self._pairs(key)}}} {_number(value)}"
-
-    def forget(self, key: Key) -> None:
-        for found in [found for found in self._values if found[: len(key)] == key]:
-            del self._values[found]
-
-
-class Counter(Scalar):
+class Counter(Family):
     """What only grows."""
 
     kind = "counter"
 
     def add(self, key: Key, amount: float) -> None:
         """Count `amount` more; with 0 the series appears."""
-        self._values[key] = self._values.get(key, 0) + amount
+        self._of(key)[0] += amount
 
     def first(self) -> float:
         """The oldest series' value, 0 without series."""
-        return next(iter(self._values.values()), 0)
+        return next((numbers[0] for numbers in self._numbers.values()), 0)
 
 
-class Gauge(Scalar):
+class Gauge(Family):
     """What goes up and down."""
 
     kind = "gauge"
 
+    def __init__(self, name: str, labels: Sequence[str], text: str = "", merge: Merge = sum) -> None:
+        super().__init__(name, labels, text)
+        self.merge = merge
+
     def set(self, key: Key, value: float) -> None:
         """The series' value from now on."""
-        self._values[key] = value
-
-    def has(self, key: Key) -> bool:
-        """Whether there is a series with these label values."""
-        return key in self._values
+        self._of(key)[0] = value
 
 
 class Histogram(Family):
@@ -107,33 +109,23 @@ class Histogram(Family):
     def __init__(self, name: str, labels: Sequence[str], bounds: Sequence[float], text: str = "") -> None:
         super().__init__(name, labels, text)
         self.bounds = tuple(bounds)
+        self.count = len(bounds) + 2  # one for each bucket, and the sum of the values
         self._limits = [f"{bound:g}" for bound in bounds] + ["+Inf"]
-        self._counts: dict[Key, list[int]] = {}
-        self._sums: dict[Key, float] = {}
 
     def observe(self, key: Key, value: float) -> None:
         """Count one value. As in TensorFlow, one that equals a bound falls into the bucket above."""
-        counts = self._counts.get(key)
-        if counts is None:
-            counts = self._counts[key] = [0] * (len(self.bounds) + 1)
-            self._sums[key] = 0.0
-        counts[bisect_right(self.bounds, value)] += 1
-        self._sums[key] += value
+        numbers = self._of(key)
+        numbers[bisect_right(self.bounds, value)] += 1
+        numbers[-1] += value
 
-    def _series(self) -> Iterator[str]:
-        for key, counts in self._counts.items():
-            pairs = self._pairs(key)
-            prefix = f"{self.name}_bucket{{{pairs}{',' if pairs else ''}le="
-            total = 0
-            for limit, count in zip(self._limits, counts, strict=True):
-                total += count
-                yield f'{prefix}"{limit}"}} {total}'
-            yield f"{self.name}_sum{{{pairs}}} {_number(self._sums[key])}"
-            yield f"{self.name}_count{{{pairs}}} {total}"
-
-    def forget(self, key: Key) -> None:
-        for found in [found for found in self._counts if found[: len(key)] == key]:
-            del self._counts[found], self._sums[found]
+    def _lines_of(self, pairs: str, numbers: Sequence[float]) -> Iterator[str]:
+        prefix = f"{self.name}_bucket{{{pairs}{',' if pairs else ''}le="
+        total = 0
+        for limit, count in zip(self._limits, numbers, strict=False):
+            total += int(count)
+            yield f'{prefix}"{limit}"}} {total}'
+        yield f"{self.name}_sum{{{pairs}}} {_number(numbers[-1])}"
+        yield f"{self.name}_count{{{pairs}}} {total}"
 
 
 def _escape(value: str) -> str:

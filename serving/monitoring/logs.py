@@ -1,7 +1,8 @@
 """How the server writes its log: lines of text, or of JSON for machines, on standard error.
 
 In JSON every line that a request caused carries the request's id, and every request gets a line of its own. The id is
-the caller's (`x-request-id`, as HTTP header or gRPC metadata) or a new one.
+the caller's (`x-request-id`, as HTTP header or gRPC metadata) or a new one. Those of a request that is traced have the
+ids of its trace and span as well.
 """
 
 import asyncio
@@ -21,6 +22,8 @@ from typing import Any
 
 import grpc
 
+from . import tracing
+
 logger = logging.getLogger(__name__)
 request_id: contextvars.ContextVar[str] = contextvars.ContextVar("request_id", default="")
 requests = logging.getLogger("serving.requests")
@@ -29,18 +32,22 @@ TEXT_FORMAT = "%(asctime)s.%(msecs)03d %(levelname)s %(name)s: %(message)s"
 USABLE_ID = re.compile(r"[\x21-\x7e]{1,128}")
 COMPLAINT_INTERVAL_S = 60.0  # between two lines about the same trouble
 OUT_OF_RESOURCES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
-RESERVED = frozenset({"time", "severity", "logger", "message", "request_id", "exception"})
+RESERVED = frozenset(
+    {"time", "severity", "logger", "message", "process", "request_id", "trace_id", "span_id", "exception"}
+)
 
 
-def configure(log_format: str) -> None:
+def configure(log_format: str, *, process: int | None = None) -> None:
     """Send the log to standard error.
 
     Args:
         log_format: `text` or `json`.
+        process: the number of this one among several, which lines then have; None: they have none.
     """
     handler = logging.StreamHandler(sys.stderr)
-    text = logging.Formatter(TEXT_FORMAT, "%Y-%m-%d %H:%M:%S")
-    handler.setFormatter(JsonFormatter() if log_format == "json" else text)
+    mark = "" if process is None else f"[{process}] "
+    text = logging.Formatter(mark + TEXT_FORMAT, "%Y-%m-%d %H:%M:%S")
+    handler.setFormatter(JsonFormatter(process) if log_format == "json" else text)
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.INFO)
@@ -83,15 +90,21 @@ def quieten_accept_errors() -> Callable[[asyncio.AbstractEventLoop, dict[str, An
 class JsonFormatter(logging.Formatter):
     """One JSON object a line: time, severity, logger, message, and what the event has to say."""
 
+    def __init__(self, process: int | None = None) -> None:
+        super().__init__()
+        self._process = {} if process is None else {"process": process}
+
     def format(self, record: logging.LogRecord) -> str:
         entry: dict[str, Any] = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "severity": record.levelname,
             "logger": record.name,
             "message": record.getMessage(),
+            **self._process,
         }
         if identifier := request_id.get():
             entry["request_id"] = identifier
+        entry.update(tracing.current().ids())
         if record.exc_info:
             entry["exception"] = self.formatException(record.exc_info)
         fields: dict[str, Any] = getattr(record, "fields", {})

@@ -2,21 +2,26 @@
 
 `Metrics` are `ServerEvents`; `exposition` is the page that the REST port serves. The real server's families start with
 `:tensorflow:serving:`, have no HELP lines and count in microseconds. Ours start with `inkling_serving_` and count in
-seconds, by model, version and signature. An event costs a few microseconds and takes one lock.
+seconds, by model, version and signature. An event costs a few microseconds and takes one lock. Several processes behind
+one port count each for itself, and whichever is asked for the page adds them up (series.py).
 """
 
 import platform
 import threading
 import time
-from collections import deque
-from collections.abc import Sequence
+from collections import defaultdict, deque
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import metadata
+from statistics import fmean
+from typing import TypeGuard
 
 import grpc
-from prometheus_client import CollectorRegistry, GCCollector, ProcessCollector, generate_latest
 
+from . import process_metrics, series
+from .drift import DriftWindow
 from .events import ServerEvents
 from .exposition import Counter, Family, Gauge, Histogram, exponential_bounds
+from .series import Counted, Key, Series
 
 MAX_UNKNOWN_NAMES = 100  # unknown models that are counted by name; callers can invent any number of names
 MAX_NAME_LENGTH = 256  # of those
@@ -30,21 +35,28 @@ SIGNATURE = ("model_name", "version", "signature_name")
 
 
 class Metrics(ServerEvents):
-    """All families of one server."""
+    """All families of one server, or of one process of it."""
 
-    def __init__(self) -> None:
+    def __init__(self, numbers: Series | None = None) -> None:
+        """Nothing has happened yet.
+
+        Args:
+            numbers: where to count; None: in this process's memory.
+        """
         self._lock = threading.Lock()
         self._models: set[str] = set()
         self._unknown_names: set[str] = set()
         self._gone: deque[tuple[str, str]] = deque()
         self._warmed: deque[str] = deque()
         self._looked_at: dict[str, float] = {}  # model: when, by time.monotonic
-        self._process = CollectorRegistry()
-        ProcessCollector(registry=self._process)
-        GCCollector(registry=self._process)
+        self._drift: dict[tuple[str, str], DriftWindow] = {}  # by model and version
         self._define_tensorflow_families()
         self._define_own_families()
         self._families: list[Family] = [value for value in vars(self).values() if isinstance(value, Family)]
+        if numbers is not None:
+            for family in self._families:
+                family.series = numbers
+        self._begin()
         self._by_signature = [family for family in self._families if family.labels[:3] == SIGNATURE]
 
     def _define_tensorflow_families(self) -> None:
@@ -71,9 +83,6 @@ class Metrics(ServerEvents):
         self._padding_size = Counter(f"{session}padding_size", ("execution_batch_size",))
         # Never set: the real server's page has its TYPE line, and nothing below it without ML Metadata.
         self._mlmd_map = Gauge(f"{serving}mlmd_map", ("model_name", "version"))
-        self._run_count.add((), 0)  # there from the start, as without labels nothing else would make it appear
-        self._input_batch_size.add((), 0)
-        self._processed_batch_size.add((), 0)
 
     def _define_own_families(self) -> None:
         own = "inkling_serving_"
@@ -92,26 +101,83 @@ class Metrics(ServerEvents):
         self._batch_size = Histogram(f"{own}batch_size", SIGNATURE, BATCH_SIZES, "Rows in a batch, without padding.")
         self._padding = Counter(f"{own}batch_padding_rows_total", SIGNATURE, "Rows added to reach an allowed size.")
         self._queue_depth = Gauge(f"{own}queue_depth", SIGNATURE, "Requests that wait for the runtime.")
-        self._available = Gauge(f"{own}model_available", ("model_name", "version"), "1 for a version that serves.")
+        self._available = Gauge(f"{own}model_available", ("model_name", "version"), "1 for a version that serves.", min)
         self._load_seconds = Gauge(
-            f"{own}model_load_seconds", ("model_name", "version"), "How long a version took to load, not to warm up."
+            f"{own}model_load_seconds",
+            ("model_name", "version"),
+            "How long a version took to load, not to warm up.",
+            max,
+        )
+        self._refused = Counter(
+            f"{own}refused_total", ("entrypoint", "code"), "Requests without key or right, or over a caller's limit."
         )
         self._loads = Counter(f"{own}model_loads_total", ("model_name",), "Versions loaded since the start.")
         self._look_age = Gauge(
-            f"{own}base_path_look_age_seconds", ("model_name",), "How long ago the last look at a base path has ended."
+            f"{own}base_path_look_age_seconds",
+            ("model_name",),
+            "How long ago the last look at a base path has ended.",
+            max,
         )
-        self._build = Gauge(f"{own}build_info", ("version", "tensorflow", "python"), "1; the labels say what runs.")
-        self._start = Gauge(f"{own}start_time_seconds", (), "When the server started, in Unix time.")
+        feature = ("model_name", "version", "feature")
+        self._stability_index = Gauge(
+            f"{own}drift_stability_index",
+            feature,
+            "Population stability index of live requests, by the model card.",
+            fmean,
+        )
+        self._kolmogorov_smirnov = Gauge(
+            f"{own}drift_kolmogorov_smirnov", feature, "Kolmogorov-Smirnov statistic of live requests, likewise.", fmean
+        )
+        self._drift_examples = Gauge(
+            f"{own}drift_examples", ("model_name", "version"), "Live examples that are compared with the model card's."
+        )
+        self._build = Gauge(
+            f"{own}build_info", ("version", "tensorflow", "python"), "1; the labels say what runs.", max
+        )
+        self._start = Gauge(f"{own}start_time_seconds", (), "When the server started, in Unix time.", min)
+
+    def _begin(self) -> None:
+        self._run_count.add((), 0)  # there from the start, as without labels nothing else would make it appear
+        self._input_batch_size.add((), 0)
+        self._processed_batch_size.add((), 0)
         self._build.set((_version("inkling-serving"), _version("tensorflow"), platform.python_version()), 1)
         self._start.set((), time.time())
 
+    async def page(self) -> bytes:
+        """The page of the server."""
+        return self.exposition()
+
     def exposition(self) -> bytes:
-        """The page in Prometheus' text format."""
+        """The page of this process in Prometheus' text format."""
+        self.look()
+        with self._lock:
+            lines = [line for family in self._families for line in family.lines()]
+        return _page(lines) + process_metrics.of_this_process()
+
+    def look(self) -> None:
+        """Bring up to date what is no count of events."""
         with self._lock:
             for name, ended in self._looked_at.items():
                 self._look_age.set((name,), time.monotonic() - ended)
-            lines = [line for family in self._families for line in family.lines()]
-        return ("\n".join(lines) + "\n").encode() + bytes(generate_latest(self._process))
+            self._look_at_drift()
+
+    def exposition_of(self, counted: Counted) -> bytes:
+        """The page of all processes together; long work, which touches nothing of this process's own count."""
+        serving = _by_family(counted.serving)
+        every = _by_family([*counted.serving, counted.ended])
+        lines: list[str] = []
+        for family in self._families:
+            found = (serving if isinstance(family, Gauge) else every)[family.name]
+            lines += family.lines({key: _merged(family, numbers) for key, numbers in found.items()})
+        return _page(lines) + process_metrics.of_processes(counted.pids, counted.ended_cpu_s)
+
+    def _look_at_drift(self) -> None:
+        for key, window in self._drift.items():
+            self._drift_examples.set(key, window.num_examples())
+            for found in window.distances():
+                self._stability_index.set((*key, found.feature), found.stability_index)
+                if found.kolmogorov_smirnov is not None:
+                    self._kolmogorov_smirnov.set((*key, found.feature), found.kolmogorov_smirnov)
 
     def request_finished(
         self, *, model_name: str, api: str, entrypoint: str, code: grpc.StatusCode, latency_s: float
@@ -185,10 +251,16 @@ class Metrics(ServerEvents):
             self._load_seconds.set((model_name, str(version)), load_s)
             self._loads.add((model_name,), 1)
 
+    def drift_watched(self, *, model_name: str, version: int, window: DriftWindow) -> None:
+        with self._lock:
+            self._drift[model_name, str(version)] = window
+
     def model_unloaded(self, *, model_name: str, version: int) -> None:
         key = (model_name, str(version))
         with self._lock:
-            for gauge in (self._available, self._load_seconds, self._queue_depth):
+            self._drift.pop(key, None)
+            drift = (self._stability_index, self._kolmogorov_smirnov, self._drift_examples)
+            for gauge in (self._available, self._load_seconds, self._queue_depth, *drift):
                 gauge.forget(key)
             self._gone.append(key)
             # What a version counted is worth another scrape or two, and then only memory.
@@ -222,14 +294,48 @@ class Metrics(ServerEvents):
         with self._lock:
             self._log_count.add((model_name, code.name), 1)
 
+    def request_refused(self, *, entrypoint: str, code: grpc.StatusCode) -> None:
+        with self._lock:
+            self._refused.add((entrypoint, code.name), 1)
+
     def value(self, name: str) -> int:
         """What the counter `name`, such as /tensorflow/serving/request_count, has counted in its oldest series."""
         with self._lock:
-            # TensorFlow's own spelling is a path; Prometheus, which allows no slashes, gets colons.
             for family in self._families:
-                if isinstance(family, Counter) and name in (family.name, family.name.replace(":", "/")):
+                if _is_called(family, name):
                     return int(family.first())
         return 0
+
+    def value_of(self, name: str, counted: Counted) -> int:
+        """The same of all processes together."""
+        every = _by_family([*counted.serving, counted.ended])
+        for family in self._families:
+            if _is_called(family, name) and every[family.name]:
+                oldest = next(iter(every[family.name].values()))
+                return int(_merged(family, oldest)[0])
+        return 0
+
+
+def _is_called(family: Family, name: str) -> TypeGuard[Counter]:
+    # TensorFlow's own spelling is a path; Prometheus, which allows no slashes, gets colons.
+    return isinstance(family, Counter) and name in (family.name, family.name.replace(":", "/"))
+
+
+def _page(lines: Sequence[str]) -> bytes:
+    return ("\n".join(lines) + "\n").encode()
+
+
+def _by_family(contents: Iterable[bytes]) -> Mapping[str, Mapping[Key, list[Sequence[float]]]]:
+    """The numbers of each process that has some, by family and label values."""
+    found: dict[str, dict[Key, list[Sequence[float]]]] = defaultdict(lambda: defaultdict(list))
+    for content in contents:
+        for name, key, numbers in series.parse(content):
+            found[name][key].append(numbers)
+    return found
+
+
+def _merged(family: Family, numbers: Sequence[Sequence[float]]) -> list[float]:
+    return [family.merge(of_each) for of_each in zip(*numbers, strict=True)]
 
 
 def _version(distribution: str) -> str:

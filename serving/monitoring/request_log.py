@@ -18,6 +18,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterator
+from typing import Protocol
 
 import grpc
 import tensorflow as tf
@@ -39,19 +40,15 @@ MAX_WAITING_BYTES = 64 * 10**6  # of those requests and their responses; one alo
 class RequestLog:
     """Writes sampled requests to a rotated file, from a thread of its own."""
 
-    def __init__(
-        self, path: str, *, sampling_rate: float, max_bytes: int, max_files: int, events: ServerEvents
-    ) -> None:
-        """Begin a new file.
+    def __init__(self, files: "Files", *, sampling_rate: float, events: ServerEvents) -> None:
+        """Nothing is written yet.
 
         Args:
-            path: a file, or a URI that TensorFlow's file system knows.
+            files: where requests go.
             sampling_rate: the share of requests to write, 0 to 1.
-            max_bytes: the size at which a new file is begun.
-            max_files: how many files are kept, the open one included.
             events: is told of every request, written or not.
         """
-        self._files = RotatedFiles(path, max_bytes=max_bytes, max_files=max_files)
+        self._files = files
         self._sampling_rate = sampling_rate
         self._events = events
         self._queue: queue.SimpleQueue[PredictionLog | None] = queue.SimpleQueue()
@@ -124,6 +121,21 @@ class RequestLog:
             logger.warning("requests are not logged to %s: %s", self._files.path, error)
 
 
+class Files(Protocol):
+    """Where records go."""
+
+    path: str
+
+    def write(self, record: bytes) -> None:
+        """Append `record`; raises OSError or tf.errors.OpError."""
+
+    def flush(self) -> None:
+        """Let readers see all of it; raises OSError or tf.errors.OpError."""
+
+    def close(self) -> None:
+        """Finish the file; raises OSError or tf.errors.OpError."""
+
+
 class RotatedFiles:
     """TFRecord files that are begun anew when they are large."""
 
@@ -135,6 +147,14 @@ class RotatedFiles:
         max_files: int,
         open_writer: Callable[[str], tf.io.TFRecordWriter] = tf.io.TFRecordWriter,
     ) -> None:
+        """Nothing is opened yet.
+
+        Args:
+            path: a file, or a URI that TensorFlow's file system knows.
+            max_bytes: the size at which a new file is begun.
+            max_files: how many files are kept, the open one included.
+            open_writer: opens a file.
+        """
         self.path = path
         self._max_bytes = max_bytes
         self._max_files = max_files

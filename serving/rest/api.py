@@ -8,35 +8,44 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import TypeVar
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import partial
 
 import grpc
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
+from tensorflow.core.protobuf.meta_graph_pb2 import TensorInfo
 from tensorflow_serving.apis.classification_pb2 import ClassificationRequest
 from tensorflow_serving.apis.get_model_metadata_pb2 import GetModelMetadataRequest
 from tensorflow_serving.apis.get_model_status_pb2 import GetModelStatusRequest
+from tensorflow_serving.apis.input_pb2 import Input
 from tensorflow_serving.apis.regression_pb2 import RegressionRequest
 
+from ..arrays import Array
 from ..config.files import MonitoringConfig
+from ..deadlines import time_limit
 from ..errors import ServingError, failed_precondition, invalid_argument
 from ..flags import ServerConfig
 from ..load_shedding import Drain
+from ..model.unannounced_shapes import ShapeCheck
 from ..model_service import ModelService
 from ..monitoring import logs
 from ..monitoring.metrics import Metrics
+from ..monitoring.tracing import OFF, Tracing
 from ..names import DEFAULT_SIGNATURE
+from ..offload import SHORT, Offload
 from ..prediction_service import PredictionService
 from ..v2.service import V2Service
 from . import responses, routes
-from .body import BodyReader, BodyTooLarge
-from .connections import HttpServer
+from .body import BodyReader, BodyTooLarge, json_size
+from .connections import HttpServer, path_of
+from .door import Guard
 from .examples import examples
-from .rapidjson import MAX_SHOWN_BYTES, Document, parse_object
-from .routes import HTTP_STATUS, Target
+from .long_json import parse_long_object
+from .pieces import release
+from .rapidjson import MAX_SHOWN_BYTES, Document
+from .routes import HTTP_STATUS, TIMEOUT_FLAG, Target
 from .tensors import signature_name, tensors
 from .v2 import routes as v2_routes
 from .v2.api import V2Api
@@ -44,15 +53,13 @@ from .v2.responses import Reply
 
 logger = logging.getLogger(__name__)
 
-LARGE_BYTES = 1 << 20  # of a body that is parsed in a thread
-LARGE_ELEMENTS = 100_000  # in a response that is written in a thread
+SHOWN_NAME = 256  # characters of a signature's name that an error repeats
 CORS_HEADERS = {
     "Access-Control-Allow-Origin": "*",
     "Access-Control-Allow-Methods": "POST, GET",
     "Access-Control-Allow-Headers": "Content-Type",
 }
 NOT_FOUND_PAGE = "<HTML><HEAD>\n<TITLE>404 Not Found</TITLE>\n</HEAD><BODY>\n<H1>Not Found</H1>\n</BODY></HTML>\n"
-Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -64,6 +71,9 @@ class Backend:
     drain: Drain
     metrics: Metrics
     v2: V2Service | None = None  # None: without the Open Inference Protocol
+    offload: Offload = field(default_factory=Offload)
+    num_processes: int = 1  # that share the limit of all bodies together
+    tracing: Tracing = OFF
 
 
 class RestApi:
@@ -71,6 +81,7 @@ class RestApi:
 
     def __init__(self, config: ServerConfig, backend: Backend, monitoring: MonitoringConfig | None = None) -> None:
         self._predictions = backend.predictions
+        self._offload = backend.offload
         self._models = backend.models
         self._drain = backend.drain
         self._metrics = backend.metrics
@@ -78,15 +89,14 @@ class RestApi:
         self._timeout_s = config.rest_api_timeout_in_ms / 1e3 if config.rest_api_timeout_in_ms > 0 else None
         self._max_depth = config.rest_api_max_json_depth
         self._cors = CORS_HEADERS if config.rest_api_enable_cors_support else {}
-        self._bodies = BodyReader(config.rest_api_max_body_mb * 10**6)
-        self._threads = ThreadPoolExecutor(config.rest_api_num_threads, thread_name_prefix="rest")
+        self._bodies = BodyReader(config.rest_api_max_body_mb * 10**6, num_processes=backend.num_processes)
         self._v2 = self._make_v2(backend.v2) if backend.v2 is not None else None
 
     async def respond(self, request: web.BaseRequest) -> web.StreamResponse:
         """The response to any request."""
-        path = _path_of(request)
+        path = path_of(request)
         if path == self._metrics_path:
-            return web.Response(body=self._metrics.exposition(), headers={"Content-Type": "text/plain"})
+            return web.Response(body=await self._metrics.page(), headers={"Content-Type": "text/plain"})
         if path == "/healthz":
             return web.Response(text="ok\n")
         if path == "/readyz":
@@ -96,10 +106,6 @@ class RestApi:
         if not routes.is_api(path):
             return web.Response(status=404, text=NOT_FOUND_PAGE, content_type="text/html")
         return await self._respond_api(request, path)
-
-    def close(self) -> None:
-        """Let the threads go."""
-        self._threads.shutdown(wait=False)
 
     def _readiness(self) -> web.Response:
         reasons = ["draining: the server is about to end"] if self._drain.has_begun else []
@@ -111,7 +117,7 @@ class RestApi:
         return V2Api(
             service,
             bodies=self._bodies,
-            in_thread_if=self._in_thread_if,
+            offload=self._offload,
             timeout_s=self._timeout_s,
             max_depth=self._max_depth,
         )
@@ -179,64 +185,69 @@ class RestApi:
 
     async def _serve(self, request: web.BaseRequest, target: Target) -> bytes:
         if not target.verb:
-            return self._describe(target)
+            return await self._describe(target)
         async with self._bodies.read(request) as body:
-            document = await self._in_thread_if(len(body) > LARGE_BYTES, lambda: parse_object(body))
-            try:
-                async with asyncio.timeout(self._timeout_s):
-                    return await self._infer(target, document, large=len(body) > LARGE_BYTES)
-            except TimeoutError:
-                raise ServingError(
-                    grpc.StatusCode.DEADLINE_EXCEEDED,
-                    f"Request was not answered within {self._timeout_s} s (--rest_api_timeout_in_ms)",
-                ) from None
+            size = json_size(body)
+            document = await self._offload.run(partial(parse_long_object, body), size=size)
+            async with time_limit(self._timeout_s, TIMEOUT_FLAG):
+                return await self._infer(target, document, size=size)
 
-    def _describe(self, target: Target) -> bytes:
+    async def _describe(self, target: Target) -> bytes:
         if not target.model_name:
             raise invalid_argument("Missing model name in request.")
         if target.metadata:
             request = GetModelMetadataRequest(model_spec=target.model_spec(), metadata_field=["signature_def"])
             return responses.metadata(self._predictions.get_model_metadata(request))
-        return responses.status(self._models.get_model_status(GetModelStatusRequest(model_spec=target.model_spec())))
+        status = await self._models.get_model_status(GetModelStatusRequest(model_spec=target.model_spec()))
+        return responses.status(status)
 
-    async def _infer(self, target: Target, document: Document, *, large: bool) -> bytes:
+    async def _infer(self, target: Target, document: Document, *, size: int) -> bytes:
         signature = signature_name(document)
         if target.verb == "predict":
-            return await self._predict(target, document, signature, large=large)
-        spec, content = target.model_spec(signature), examples(document)
+            return await self._predict(target, document, signature, size=size)
+        spec = target.model_spec(signature)
+        content = await self._offload.run(partial(_examples, document, size), size=size)
         if target.verb == "classify":
-            classified = await self._predictions.classify(ClassificationRequest(model_spec=spec, input=content))
-            return responses.classifications(classified.result)
-        regressed = await self._predictions.regress(RegressionRequest(model_spec=spec, input=content))
-        return responses.regressions(regressed.result)
+            to_classify = ClassificationRequest(model_spec=spec, input=content)
+            classified = await self._predictions.classify(to_classify, size=size)
+            num_classes = sum(len(each.classes) for each in classified.result.classifications)
+            return await self._offload.run(partial(responses.classifications, classified.result), size=num_classes)
+        regressed = await self._predictions.regress(RegressionRequest(model_spec=spec, input=content), size=size)
+        num_values = len(regressed.result.regressions)
+        return await self._offload.run(partial(responses.regressions, regressed.result), size=num_values)
 
-    async def _predict(self, target: Target, document: Document, signature: str, *, large: bool) -> bytes:
-        with self._predictions.call("Predict", target.model_spec(signature)) as call:
+    async def _predict(self, target: Target, document: Document, name: str, *, size: int) -> bytes:
+        with self._predictions.call("Predict", target.model_spec(name)) as call:
             try:
-                definition = call.model.signature(signature).definition
+                signature = call.model.signature(name)
             except ServingError as error:
-                name = signature or DEFAULT_SIGNATURE
-                raise invalid_argument(f'Serving signature name: "{name}" not found in signature def') from error
-            inputs, row_form = await self._in_thread_if(
-                large, lambda: tensors(document, definition.inputs, max_depth=self._max_depth)
-            )
-            outputs = await self._predictions.predict_arrays(call, signature, inputs)
+                shown = (name or DEFAULT_SIGNATURE)[:SHOWN_NAME]
+                raise invalid_argument(f'Serving signature name: "{shown}" not found in signature def') from error
+            check_shape = call.model.shape_check(signature) if size > SHORT else None
+            to_tensors = partial(self._tensors, document, signature.definition.inputs, check_shape)
+            inputs, row_form = await self._offload.run(to_tensors, size=size)
+            outputs = await self._predictions.predict_arrays(call, name, inputs)
         num_elements = sum(array.size for array in outputs.values())
-        return await self._in_thread_if(
-            num_elements > LARGE_ELEMENTS, lambda: responses.predictions(outputs, row_form=row_form)
-        )
+        return await self._offload.run(partial(responses.predictions, outputs, row_form=row_form), size=num_elements)
 
-    async def _in_thread_if(self, large: bool, work: Callable[[], Result]) -> Result:
-        """Do `work` where it holds up the fewest: most is done before a thread would have begun."""
-        if large:
-            return await asyncio.get_running_loop().run_in_executor(self._threads, work)
-        return work()
+    def _tensors(
+        self, document: Document, inputs: Mapping[str, TensorInfo], check_shape: ShapeCheck | None
+    ) -> tuple[dict[str, Array], bool]:
+        """A document's tensors; those of a long one are held against the signature by their shapes first."""
+        if check_shape is None:
+            return tensors(document, inputs, max_depth=self._max_depth)
+        try:
+            return tensors(document, inputs, max_depth=self._max_depth, check_shape=check_shape)
+        finally:
+            release(document.members)
 
 
-def _path_of(request: web.BaseRequest) -> str:
-    """The path as it came, which is what the API's patterns match: not decoded, without the query."""
-    raw = request.raw_path if request.raw_path.startswith("/") else request.rel_url.raw_path
-    return raw.partition("?")[0].partition("#")[0]
+def _examples(document: Document, size: int) -> Input:
+    try:
+        return examples(document)
+    finally:
+        if size > SHORT:
+            release(document.members)
 
 
 def _preflight(request: web.BaseRequest) -> bytes:
@@ -255,9 +266,8 @@ def _http_logger() -> logging.Logger:
 class RestServer:
     """The open port."""
 
-    def __init__(self, api: RestApi, server: HttpServer, runner: web.ServerRunner, port: int) -> None:
+    def __init__(self, server: HttpServer, runner: web.ServerRunner, port: int) -> None:
         self.port = port
-        self._api = api
         self._server = server
         self._runner = runner
 
@@ -269,22 +279,30 @@ class RestServer:
         self._server.pre_shutdown()
         await self._server.shutdown(grace_s)
         await self._runner.cleanup()
-        self._api.close()
 
 
-async def start(config: ServerConfig, backend: Backend, monitoring: MonitoringConfig | None = None) -> RestServer:
+async def start(
+    config: ServerConfig,
+    backend: Backend,
+    monitoring: MonitoringConfig | None = None,
+    guard: Guard | None = None,
+    *,
+    shares_port: bool = False,
+) -> RestServer:
     """Serve HTTP on `config.rest_api_port`, on all addresses; 0: on any free port.
 
     Args:
         config: the flags.
         backend: what is behind the API.
         monitoring: where the metrics' page is; None for nowhere.
+        guard: the door before the API, and TLS; None without.
+        shares_port: with other processes of the server.
 
     Raises: OSError if the port is in use.
     """
     api = RestApi(config, backend, monitoring)
     server = HttpServer(
-        api.respond,
+        backend.tracing.http(guard.door.before(api.respond) if guard and guard.door else api.respond),
         handler_cancellation=True,
         access_log=None,
         auto_decompress=False,
@@ -293,15 +311,15 @@ async def start(config: ServerConfig, backend: Backend, monitoring: MonitoringCo
     )
     runner = web.ServerRunner(server)
     await runner.setup()
-    site = web.TCPSite(runner, "0.0.0.0", config.rest_api_port, backlog=1024, reuse_address=True)
+    tls = guard.tls if guard else None
+    open_port = partial(web.TCPSite, runner, backlog=1024, reuse_address=True, reuse_port=shares_port, ssl_context=tls)
     try:
-        await site.start()
+        await open_port("0.0.0.0", config.rest_api_port).start()
     except OSError:
         await runner.cleanup()
-        api.close()
         raise
     port = runner.addresses[0][1]
     with contextlib.suppress(OSError):  # localhost is ::1 first; a machine without IPv6 does without
-        await web.TCPSite(runner, "::", port, backlog=1024, reuse_address=True).start()
-    logger.info("REST API on http://localhost:%d", port)
-    return RestServer(api, server, runner, port)
+        await open_port("::", port).start()
+    logger.info("REST API on %s://localhost:%d", "http" if tls is None else "https", port)
+    return RestServer(server, runner, port)

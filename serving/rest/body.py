@@ -1,7 +1,7 @@
 """Reads the bodies of REST requests: plain or gzip, and never more of them than memory allows.
 
 A body may be as large as the limit, and all bodies that are in the server at once together twice that. As Python
-objects JSON takes many times its length, so what a body will grow to is estimated before it is parsed.
+objects JSON takes many times its length, so what a body will grow to is estimated as it comes.
 """
 
 import asyncio
@@ -15,12 +15,30 @@ from aiohttp import ClientPayloadError, web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from ..errors import ServingError, invalid_argument, unavailable
+from ..offload import SHORT
 
 STALL_S = 30.0  # without a byte from the caller
-PIECE_BYTES = 1 << 20  # unpacked at once
+PIECE_BYTES = 1 << 18  # unpacked at once
+PACKED_BYTES = 1 << 12  # unpacked at once: 200 members of a gzip file, if it has nothing in it
+LONG_BYTES = 1 << 16  # of a piece after which others have their turn
+HUGE_BYTES = 1 << 22  # of a body that is put together on a thread
 GROWTH = 16  # bytes that a byte of the limit may become as Python objects
 ELEMENT_BYTES = 32  # of a number or short string in a list
 CONTAINER_BYTES = 64  # of an empty list or object
+BYTES_A_VALUE = 16  # of a body in which only a few bytes are looked at one by one
+
+
+def json_size(body: bytes, json_length: int | None = None) -> int:
+    """A body's size in the sense of offload.py: about how many values it holds, or for a long one how many bytes.
+
+    Args:
+        body: the whole of it.
+        json_length: how many bytes at its beginning are JSON; None: all. What follows may be strings.
+    """
+    if len(body) > BYTES_A_VALUE * SHORT:
+        return len(body)
+    num_parts = sum(body.count(mark, 0, json_length) for mark in (b",", b"[", b"{"))
+    return max(len(body) // BYTES_A_VALUE, num_parts)
 
 
 class BodyTooLarge(ServingError):
@@ -33,14 +51,15 @@ class BodyTooLarge(ServingError):
 class BodyReader:
     """Reads bodies within one budget."""
 
-    def __init__(self, max_bytes: int) -> None:
+    def __init__(self, max_bytes: int, *, num_processes: int = 1) -> None:
         """A reader with its whole budget.
 
         Args:
             max_bytes: of the largest body, after decompression; all bodies together may take twice that.
+            num_processes: that read bodies; each may read one of the largest at least.
         """
         self._max_bytes = max_bytes
-        self._budget = 2 * max_bytes
+        self._budget = max(max_bytes, 2 * max_bytes // num_processes)
         self._held = 0
 
     @contextlib.asynccontextmanager
@@ -54,10 +73,8 @@ class BodyReader:
         Raises: ServingError.
         """
         with self._hold() as hold:
-            chunks = [chunk async for chunk in self._chunks(request, hold)]
-            body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
-            self._check_growth(body, json_length)
-            yield body
+            chunks = [chunk async for chunk in self._chunks(request, hold, json_length)]
+            yield await asyncio.to_thread(b"".join, chunks) if hold.size > HUGE_BYTES else b"".join(chunks)
 
     @contextlib.contextmanager
     def _hold(self) -> Iterator["_Hold"]:
@@ -75,7 +92,7 @@ class BodyReader:
         hold.size += size
         self._held += size
 
-    async def _chunks(self, request: web.BaseRequest, hold: "_Hold") -> AsyncIterator[bytes]:
+    async def _chunks(self, request: web.BaseRequest, hold: "_Hold", json_length: int | None) -> AsyncIterator[bytes]:
         if (request.content_length or 0) > self._max_bytes:
             raise BodyTooLarge(
                 f"Request body of {request.content_length} bytes is larger than {self._max_bytes} bytes "
@@ -86,26 +103,29 @@ class BodyReader:
         while chunk := await _next_chunk(request):
             for piece in decode.pieces(chunk):
                 self._take(hold, len(piece))
+                self._check_growth(hold, piece, json_length)
                 yield piece
-                if len(piece) >= PIECE_BYTES:
+                if len(piece) >= LONG_BYTES or not piece:
                     await asyncio.sleep(0)  # others have their turn between the pieces of a long body
         decode.finish()
 
-    def _check_growth(self, body: bytes, json_length: int | None) -> None:
-        num_containers = body.count(b"[", 0, json_length) + body.count(b"{", 0, json_length)
-        grown = ELEMENT_BYTES * body.count(b",", 0, json_length) + CONTAINER_BYTES * num_containers
-        if grown > GROWTH * self._max_bytes:
+    def _check_growth(self, hold: "_Hold", piece: bytes, json_length: int | None) -> None:
+        end = None if json_length is None else max(0, json_length - hold.size + len(piece))
+        num_containers = piece.count(b"[", 0, end) + piece.count(b"{", 0, end)
+        hold.grown += ELEMENT_BYTES * piece.count(b",", 0, end) + CONTAINER_BYTES * num_containers
+        if hold.grown > GROWTH * self._max_bytes:
             raise BodyTooLarge(
-                f"Request body of {len(body)} bytes holds too many lists and values; parsed it would take about "
-                f"{grown} bytes (--rest_api_max_body_mb)"
+                f"Request body of {hold.size} bytes or more holds too many lists and values; parsed it would take "
+                f"{hold.grown} bytes or more (--rest_api_max_body_mb)"
             )
 
 
 @dataclass(slots=True)
 class _Hold:
-    """The bytes that one body has taken from the budget."""
+    """What is known of one body."""
 
-    size: int = 0
+    size: int = 0  # bytes that it has taken from the budget
+    grown: int = 0  # bytes that it will take as Python objects, about
 
 
 def _send_continue(request: web.BaseRequest) -> None:
@@ -150,7 +170,7 @@ class _Plain:
 
 
 class _Inflated:
-    """A compressed body, unpacked in pieces of bounded size: a small one can unpack to gigabytes."""
+    """A compressed body, unpacked in pieces of bounded size: a small one can unpack to gigabytes, or to nothing."""
 
     def __init__(self, encoding: str, *, wbits: int) -> None:
         self._encoding = encoding
@@ -158,10 +178,15 @@ class _Inflated:
         self._inflate = zlib.decompressobj(wbits=wbits)
 
     def pieces(self, chunk: bytes) -> Iterator[bytes]:
+        for start in range(0, len(chunk), PACKED_BYTES):
+            yield from self._unpack(chunk[start : start + PACKED_BYTES])
+
+    def _unpack(self, chunk: bytes) -> Iterator[bytes]:
         more = True
         while more:
             if self._inflate.eof:  # a further member of the file
                 self._inflate = zlib.decompressobj(wbits=self._wbits)
+                yield b""
             try:
                 piece = self._inflate.decompress(chunk, PIECE_BYTES)
             except zlib.error as error:

@@ -22,6 +22,12 @@ CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 
+def path_of(request: web.BaseRequest) -> str:
+    """The path as it came, which is what the API's patterns match: not decoded, without the query."""
+    raw = request.raw_path if request.raw_path.startswith("/") else request.rel_url.raw_path
+    return raw.partition("?")[0].partition("#")[0]
+
+
 class Request(web.BaseRequest):
     """A request whose response has no `Server` header."""
 
@@ -36,6 +42,8 @@ class Connection(RequestHandler):
 
     def eof_received(self) -> bool:  # type: ignore[override]  # asyncio asks whether to keep the other direction open
         """The caller has closed its end."""
+        if self.transport is None or self.transport.get_extra_info("sslcontext") is not None:
+            return False  # TLS closes both directions
         if not self._is_owed_a_response():
             return False
         self.close()  # after the response

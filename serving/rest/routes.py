@@ -20,6 +20,7 @@ STATUS = re.compile(rf"/v1/models(?:/([^/:]+))?{CHOICE}(?:/(metadata))?", re.IGN
 VERBS = ("classify", "regress", "predict")
 LARGEST_VERSION = (1 << 63) - 1
 
+TIMEOUT_FLAG = "--rest_api_timeout_in_ms"
 HTTP_STATUS = {
     grpc.StatusCode.OK: 200,
     grpc.StatusCode.CANCELLED: 499,

@@ -1,18 +1,20 @@
 """Tensors in the JSON of a predict request: row form under `instances`, column form under `inputs`.
 
-A signature says how each input is named and typed. Most requests take the fast way, whole columns at once. Whatever
-that cannot vouch for goes the careful way, row by row, which finds TensorFlow Serving's error for it, or accepts it.
+A signature says how each input is named and typed. Most rows take the fast way, many at once. Whatever that cannot
+vouch for goes the careful way, row by row, which finds TensorFlow Serving's error for it, or accepts it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from tensorflow.core.protobuf.meta_graph_pb2 import TensorInfo
 
 from ..errors import ServingError, invalid_argument
+from ..model.unannounced_shapes import ShapeCheck
+from .pieces import PIECE_ROWS, PIECE_VALUES, at_once, convert, join, num_values
 from .rapidjson import Document, format_error, value_text
-from .values import TensorType, collect, convert_at_once, is_base64, shape_of, to_array
+from .values import TensorType, is_base64, shape_of
 
 
 def signature_name(document: Document) -> str:
@@ -30,14 +32,20 @@ def signature_name(document: Document) -> str:
     return name
 
 
+def _any_shape(name: str, shape: tuple[int, ...]) -> None:
+    """A `ShapeCheck` that leaves it to whoever runs the model."""
+
+
 def tensors(
-    document: Document, inputs: Mapping[str, TensorInfo], *, max_depth: int
+    document: Document, inputs: Mapping[str, TensorInfo], *, max_depth: int, check_shape: ShapeCheck = _any_shape
 ) -> tuple[dict[str, np.ndarray], bool]:
     """The request's arrays by input name, and whether it is in row form, as its response has to be.
 
     Args:
         inputs: the signature's.
         max_depth: the deepest nesting of lists that is followed.
+        check_shape: refuses what does not fit the signature, by the shape that an input begins with, before all of it
+            is converted.
 
     Raises: ServingError.
     """
@@ -50,13 +58,15 @@ def tensors(
             members, "Not formatted correctly expecting only one of 'inputs' or 'instances' keys to exist "
         )
     if "instances" in members:
-        return _from_rows(document, types), True
+        return _from_rows(document, types, check_shape), True
     if "inputs" in members:
-        return _from_columns(document, types), False
+        return _from_columns(document, types, check_shape), False
     raise invalid_argument("Missing 'inputs' or 'instances' key")
 
 
-def _from_columns(document: Document, types: Mapping[str, TensorType]) -> dict[str, np.ndarray]:
+def _from_columns(
+    document: Document, types: Mapping[str, TensorType], check_shape: ShapeCheck
+) -> dict[str, np.ndarray]:
     value = document.members["inputs"]
     if not isinstance(value, dict) or is_base64(value):
         if len(types) > 1:
@@ -64,27 +74,22 @@ def _from_columns(document: Document, types: Mapping[str, TensorType]) -> dict[s
                 "inputs is a plain value/list, but expecting an object as multiple input tensors required as per "
                 "tensorinfo_map"
             )
-        return {name: to_tensor(document, value, kind) for name, kind in types.items()}
+        value = dict.fromkeys(types, value)
     arrays = {}
     for name, kind in types.items():
         if name not in value:
             raise invalid_argument(f"Missing named input: {name} in 'inputs' object.")
+        check_shape(name, shape_of(value[name], kind))
         arrays[name] = to_tensor(document, value[name], kind)
     return arrays
 
 
 def to_tensor(document: Document, value: Any, kind: TensorType) -> np.ndarray:
     """Nested lists of `document` as an array of the shape that they have; raises ServingError INVALID_ARGUMENT."""
-    array_ = convert_at_once(value, kind, document.may_hold_booleans)
-    if array_ is not None:
-        return array_
-    shape = shape_of(value, kind)
-    values: list[Any] = []
-    collect(value, 0, shape, kind, values)
-    return to_array(values, kind).reshape(shape)
+    return convert(value, shape_of(value, kind), kind, may_hold_booleans=document.may_hold_booleans)
 
 
-def _from_rows(document: Document, types: Mapping[str, TensorType]) -> dict[str, np.ndarray]:
+def _from_rows(document: Document, types: Mapping[str, TensorType], check_shape: ShapeCheck) -> dict[str, np.ndarray]:
     rows = document.members["instances"]
     if not isinstance(rows, list):
         raise format_error(document.members, "Expecting 'instances' to be an list/array")
@@ -95,15 +100,9 @@ def _from_rows(document: Document, types: Mapping[str, TensorType]) -> dict[str,
             "instances is a plain list, but expecting list of objects as multiple input tensors required as per "
             "tensorinfo_map"
         )
-    columns = _columns_of(rows, types) if _is_named_row(rows[0]) else dict.fromkeys(types, rows)
-    if columns is not None:
-        arrays = {
-            name: convert_at_once(column, types[name], document.may_hold_booleans) for name, column in columns.items()
-        }
-        if all(array_ is not None for array_ in arrays.values()):
-            return {name: array_ for name, array_ in arrays.items() if array_ is not None}
     # The list of rows is one level itself.
-    return _Rows({name: TensorType(kind.dtype, kind.max_depth - 1) for name, kind in types.items()}).convert(rows)
+    row_types = {name: TensorType(kind.dtype, kind.max_depth - 1) for name, kind in types.items()}
+    return _Rows(row_types, may_hold_booleans=document.may_hold_booleans).convert(rows, check_shape)
 
 
 def _is_named_row(row: Any) -> bool:
@@ -119,16 +118,43 @@ def _columns_of(rows: list[Any], types: Mapping[str, TensorType]) -> dict[str, l
 
 
 class _Rows:
-    """Rows taken one by one, as TensorFlow Serving takes them, so that its errors come in its order."""
+    """Rows, some at once where that can be, and one by one as TensorFlow Serving takes them where it cannot."""
 
-    def __init__(self, types: Mapping[str, TensorType]) -> None:
+    def __init__(self, types: Mapping[str, TensorType], *, may_hold_booleans: bool) -> None:
         self.types = types
-        self.shapes: dict[str, tuple[int, ...]] = {}
-        self.values: dict[str, list[Any]] = {name: [] for name in types}
+        self.may_hold_booleans = may_hold_booleans
+        self.shapes: dict[str, tuple[int, ...]] = {}  # of one row
+        self.pieces: dict[str, list[np.ndarray]] = {name: [] for name in types}  # one-dimensional
 
-    def convert(self, rows: list[Any]) -> dict[str, np.ndarray]:
+    def convert(self, rows: list[Any], check_shape: ShapeCheck) -> dict[str, np.ndarray]:
         named = _is_named_row(rows[0])
-        for index, row in enumerate(rows):
+        self._add_one_by_one(0, rows[:1], named=named)
+        for name, shape in self.shapes.items():
+            check_shape(name, (len(rows), *shape))
+        at_a_time = min(PIECE_ROWS, PIECE_VALUES // sum(map(num_values, self.shapes.values())))
+        for start in range(1, len(rows), max(1, at_a_time)):
+            some = rows[start : start + max(1, at_a_time)]
+            if not at_a_time or not self._add_at_once(some, named=named):
+                self._add_one_by_one(start, some, named=named)
+        return {name: join(iter(self.pieces[name])).reshape(len(rows), *shape) for name, shape in self.shapes.items()}
+
+    def _add_at_once(self, rows: list[Any], *, named: bool) -> bool:
+        columns = _columns_of(rows, self.types) if named else dict.fromkeys(self.types, rows)
+        if columns is None:
+            return False
+        arrays = []
+        for name, column in columns.items():
+            shape = (len(rows), *self.shapes[name])
+            array = at_once(column, shape, self.types[name], may_hold_booleans=self.may_hold_booleans)
+            if array is None:
+                return False
+            arrays.append(array.ravel())
+        for name, array in zip(columns, arrays, strict=True):
+            self.pieces[name].append(array)
+        return True
+
+    def _add_one_by_one(self, start: int, rows: Sequence[Any], *, named: bool) -> None:
+        for index, row in enumerate(rows, start):
             if named and not _is_named_row(row):
                 raise invalid_argument(f"Expecting object but got list at item {index} of input list")
             if not named and _is_named_row(row):
@@ -137,10 +163,6 @@ class _Rows:
                 self._add_named(index, row)
             else:
                 self._add(f"{index}", next(iter(self.types)), row)
-        return {
-            name: to_array(values, self.types[name]).reshape(len(rows), *self.shapes[name])
-            for name, values in self.values.items()
-        }
 
     def _add_named(self, index: int, row: dict[str, Any]) -> None:
         for name, value in row.items():
@@ -163,16 +185,15 @@ class _Rows:
         if name not in self.types:
             raise invalid_argument(f"JSON object: does not have named input: {name}")
         kind = self.types[name]
-        values = self.values[name]
-        before = len(values)
         shape = shape_of(value, kind)
-        collect(value, 0, shape, kind, values)
+        array = convert(value, shape, kind, may_hold_booleans=self.may_hold_booleans).ravel()
         first_shape = self.shapes.setdefault(name, shape)
-        size, first_size = len(values) - before, int(np.prod(first_shape, dtype=np.int64))
-        if size != first_size:
-            raise invalid_argument(f"Expecting tensor size: {first_size} but got: {size}")
+        first_size = int(np.prod(first_shape, dtype=np.int64))
+        if array.size != first_size:
+            raise invalid_argument(f"Expecting tensor size: {first_size} but got: {array.size}")
         if shape != first_shape:
             raise invalid_argument(f"Expecting shape {_shape_text(first_shape)} but got: {_shape_text(shape)}")
+        self.pieces[name].append(array)
 
 
 def _shape_text(shape: tuple[int, ...]) -> str:

@@ -18,10 +18,7 @@ MAX_RANK = 32
 MAX_SIZE = 2**63 - 1
 MAX_BYTES = 1 << 40  # of a shape, with 1 in place of 0, as NumPy counts: it takes none that is far larger
 LENGTH = struct.Struct("<I")
-# What is converted on the event loop takes it some milliseconds at most; more is for a thread.
-LARGE_BYTES = 1 << 16  # that are taken apart; as empty strings 10 ms
-LARGE_COPY = 1 << 20  # bytes that are copied only
-LARGE_STRINGS = 10_000
+COPIED_BYTES = 256  # that take as long as a string
 
 
 def num_elements(alias: str, shape: Sequence[int], dtype: np.dtype[Any]) -> int:
@@ -97,6 +94,6 @@ def to_raw(array: Array) -> bytes:
     return b"".join(piece for string in array.flat for piece in (LENGTH.pack(len(string)), string))
 
 
-def is_large(array: Array) -> bool:
-    """Whether writing `array` takes too long for the event loop."""
-    return array.size > LARGE_STRINGS if array.dtype == object else array.nbytes > LARGE_COPY
+def size_of(array: Array) -> int:
+    """How long `to_raw` takes, in the sense of offload.py."""
+    return array.size if array.dtype == object else array.nbytes // COPIED_BYTES

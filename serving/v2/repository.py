@@ -71,6 +71,9 @@ class Repository:
         Raises: ServingError if callers may not, or there is no such model, or nothing of it loads.
         """
         self._check()
+        await self._load_asked(name)
+
+    async def _load_asked(self, name: str) -> None:
         config = await self._config(name)
         was_loaded = name in self._manager.servables
         await self._models.change_models(lambda configs: configs.update({name: config}))
@@ -90,6 +93,9 @@ class Repository:
         Raises: ServingError if callers may not, or there is no such model.
         """
         self._check()
+        await self._unload_asked(name)
+
+    async def _unload_asked(self, name: str) -> None:
         servable = self._manager.servables.get(name)
         if servable is None:
             raise _unknown(name)

@@ -62,6 +62,30 @@ def test_a_refused_token_is_access_denied():
     with (
         StubServer(Predict=refusal) as server,
         Client(server.address) as client,
-        pytest.raises(AccessDenied, match="expired.*give a valid token="),
+        pytest.raises(AccessDenied, match="expired.*give a valid token= or api_key="),
     ):
         client.predict(IMAGES)
+
+
+@pytest.mark.parametrize("kind", [Client, AsyncClient])
+def test_an_api_key_goes_with_every_call_beside_a_token(authority, kind):
+    keys = iter(["first\n", "second"])
+    with secure_server(authority, "127.0.0.1") as server:
+        settings = {"tls": TLS(ca=authority.pem()), "token": "proxy", "api_key": lambda: next(keys)}
+        call(kind, server.address, lambda client: client.predict(IMAGES), **settings)
+        call(kind, server.address, lambda client: client.predict(IMAGES), **settings)
+        seen = [dict(context.invocation_metadata()) for context in server.contexts]
+    assert [(each["authorization"], each["x-api-key"]) for each in seen] == [
+        ("Bearer proxy", "first"),
+        ("Bearer proxy", "second"),
+    ]
+
+
+@pytest.mark.parametrize("kind", [Client, AsyncClient])
+def test_an_api_key_crosses_plaintext_only_when_told_and_is_never_shown(kind):
+    with pytest.raises(InvalidInput, match="an API key was given, but no tls"):
+        kind("localhost:8500", api_key="secret")
+    with pytest.raises(InvalidInput, match="the API key is empty, or not printable") as caught:
+        kind("localhost:8500", api_key="geheim\u00edsecret", token_over_plaintext=True)
+    client = kind("localhost:8500", api_key="secret", token_over_plaintext=True)
+    assert "secret" not in f"{client!r} {client.settings!r} {caught.value}"

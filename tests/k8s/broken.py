@@ -358,6 +358,15 @@ BROKEN: dict[str, list[Variant]] = {
         drop("NetworkPolicy/client-web-ingress spec ingress", component="ingress"),
         drop("NetworkPolicy/serving-gateway spec ingress", component="gateway"),
         drop("NetworkPolicy/canary spec egress", component="canary"),
+        drop("NetworkPolicy/traces-serving spec egress", component="tracing"),
+        drop("NetworkPolicy/traces-clients spec egress", component="tracing"),
+        put("NetworkPolicy/traces-train spec egress 0 ports 0 port", 4318, component="tracing"),
+    ],
+    "traces_reach_the_collector": [
+        put(f"{SERVER} env 1 value", "http://otel-collector:4317", component="tracing"),
+        put(f"{SERVER} env 1 value", "http://otel-collector.monitoring.svc:4317", component="tracing"),
+        put(f"{WEB} env 0 value", "http://otel-collector.observability.svc:4318", component="tracing"),
+        put(f"{JOB} runtimeEnvYAML", ":4318", old=":4317", component="tracing"),
     ],
     "other_flows_are_closed": [
         drop("NetworkPolicy/ray-head spec ingress 0 from"),

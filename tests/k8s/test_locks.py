@@ -16,7 +16,7 @@ from tests.k8s.manifests import K8S, ROOT
 
 LOCKS = sorted((K8S / "images/locks").glob("*.txt"))
 PIN = re.compile(r"^([\w.-]+)==([^ ;\n\\]+)", re.MULTILINE)
-PROJECTS = {"train": ["oci"], "serving": [], "client": ["web", "image"]}  # the images' projects, and their extras
+PROJECTS = {"train": ["oci", "otel"], "serving": ["otel"], "client": ["web", "image", "otel"]}
 
 
 def _pins(path: Path) -> set[tuple[str, str]]:

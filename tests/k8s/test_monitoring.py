@@ -15,7 +15,7 @@ import yaml
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
 from tests.k8s import manifests
-from tests.patience import PATIENCE_S
+from tests.patience import PATIENCE_S, wait_until
 from tests.server_process import ServerProcess
 
 pytestmark = pytest.mark.process
@@ -83,9 +83,15 @@ def scrape(tmp_path_factory) -> dict[str, set[str]]:
     """metric -> its labels, as `python -m serving` shows them after some calls."""
     folder = tmp_path_factory.mktemp("monitoring")
     doubler = tf.Module()
-    doubler.double = tf.function(lambda x: {"y": 2 * x}, input_signature=[tf.TensorSpec([None], tf.float32, name="x")])
+    doubler.double = tf.function(
+        lambda x: {"y": 2 * x, "classes": tf.cast(x, tf.int64)},
+        input_signature=[tf.TensorSpec([None], tf.float32, name="x")],
+    )
     tf.saved_model.save(doubler, str(folder / "doubler/1"), signatures=doubler.double)
     _write_warmup(folder / "doubler/1")
+    class_counts = {"edges": [0.5], "counts": [1, 99], "ordered": True}
+    card = {"reference": {"features": {"class": class_counts}}}
+    (folder / "doubler/1/model_card.json").write_text(json.dumps(card))
     for name in ("batching", "monitoring"):
         shutil.copy(manifests.K8S / f"base/serving/{name}.config", folder)
     flags = [
@@ -95,14 +101,19 @@ def scrape(tmp_path_factory) -> dict[str, set[str]]:
         f"--batching_parameters_file={folder}/batching.config",
         f"--monitoring_config_file={folder}/monitoring.config",
     ]
-    with ServerProcess(*flags) as server:
-        with grpc.insecure_channel(server.address) as channel:
-            stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
-            for _ in range(3):
-                stub.Predict(_request(), timeout=PATIENCE_S)
+    with ServerProcess(*flags) as server, grpc.insecure_channel(server.address) as channel:
+        stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
         path = yaml.safe_load((manifests.K8S / "components/monitoring/servicemonitor.yaml").read_text())
         url = server.rest_url + path["spec"]["endpoints"][0]["path"]
-        text = urllib.request.urlopen(url, timeout=PATIENCE_S).read().decode()
+        text = ""
+
+        def is_complete() -> bool:
+            nonlocal text
+            stub.Predict(_request(num_rows=64), timeout=PATIENCE_S)
+            text = urllib.request.urlopen(url, timeout=PATIENCE_S).read().decode()
+            return "inkling_serving_drift_kolmogorov_smirnov{" in text  # there are enough examples
+
+        wait_until(is_complete)
     found: dict[str, set[str]] = {}
     for line in text.splitlines():
         if match := re.match(r"([a-zA-Z_:][\w:]*)(?:\{(.*)\})? ", line):
@@ -110,10 +121,10 @@ def scrape(tmp_path_factory) -> dict[str, set[str]]:
     return found
 
 
-def _request() -> predict_pb2.PredictRequest:
+def _request(num_rows: int = 1) -> predict_pb2.PredictRequest:
     request = predict_pb2.PredictRequest()
     request.model_spec.name = "doubler"
-    request.inputs["x"].CopyFrom(tf.make_tensor_proto([1.0]))
+    request.inputs["x"].CopyFrom(tf.make_tensor_proto([1.0] * num_rows))
     return request
 
 

@@ -13,7 +13,6 @@ from tensorflow_serving.apis import (
     prediction_service_pb2_grpc,
 )
 
-from inkling.serving.batching.threads import RuntimeThreads
 from inkling.serving.load_shedding import KnownFullQueues
 from inkling.serving.model.model import ServerParts
 from inkling.serving.monitoring.events import ServerEvents
@@ -81,8 +80,7 @@ def model_service(channel) -> model_service_pb2_grpc.ModelServiceStub:
 
 def server_parts(*, num_threads: int = 1) -> ServerParts:
     """What models need of a server, for those that are run in the test's process."""
-    threads = RuntimeThreads(num_threads, name="test")
-    return ServerParts(threads=threads, events=ServerEvents(), shedding=KnownFullQueues())
+    return ServerParts(num_threads=num_threads, events=ServerEvents(), shedding=KnownFullQueues())
 
 
 def predict_request(

@@ -288,6 +288,20 @@ def write_scale(folder: Path, factor: float) -> None:
     tf.saved_model.save(module, str(folder), signatures=module.scale)
 
 
+def write_counter(folder: Path) -> None:
+    """Counts to `steps`, int64 [n], of which the first one counts, in a loop that never leaves its thread."""
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.int64, name="steps")])
+    def count(steps):
+        zero = tf.constant(0, tf.int64)
+        counted = tf.while_loop(lambda i: i < steps[0], lambda i: [i + 1], [zero], parallel_iterations=1)[0]
+        return {"counted": tf.fill(tf.shape(steps), counted)}
+
+    module = tf.Module()
+    module.count = count
+    tf.saved_model.save(module, str(folder), signatures=count)
+
+
 def write_several(folder: Path) -> None:
     """All of `Several`; `serving_default` is `double`."""
     module = Several()

@@ -20,7 +20,6 @@ from tensorflow_serving.apis import prediction_service_pb2_grpc
 from tensorflow_serving.config.model_server_config_pb2 import ModelConfig
 
 from inkling import serving
-from inkling.serving.batching.threads import RuntimeThreads
 from inkling.serving.flags import ServerConfig
 from inkling.serving.grpc.api import GrpcApi, make_server
 from inkling.serving.lifecycle.loader import LoadOptions
@@ -92,7 +91,7 @@ def event_loop():
 async def start_server(model_path):
     """The parts of server.py that a Predict meets, on a free port."""
     events, shedding, drain = Metrics(), KnownFullQueues(), Drain()
-    parts = ServerParts(threads=RuntimeThreads(1, name="run"), events=events, shedding=shedding)
+    parts = ServerParts(num_threads=1, events=events, shedding=shedding)
     manager = Manager(ManagerOptions(load=LoadOptions.of(ServerConfig(), None)), parts=parts)
     predictions = PredictionService(manager, drain=drain, events=events)
     models = ModelService(manager, drain=drain, metrics=events)

@@ -69,6 +69,7 @@ def test_unknown_arguments_are_named_and_passed_over():
         ("--grpc_channel_arguments=a=1,b", "'b' is not key=value"),
         ("--grpc_channel_arguments=a=4294967296", "its number does not fit in 32 bits"),
         ("--enable_batching=maybe", "expected true or false"),
+        ("--num_processes=0", "expected 1 to 999, or auto"),
         ("--engine=other", "expected one of embedded, tensorflow_model_server, auto"),
         ("--request_log_sampling_rate=2", "expected 0.0 to 1.0"),
         ("--model_name", "--model_name needs a value"),
@@ -88,6 +89,15 @@ def test_an_unusable_value_ends_the_start_with_one_line(argument, text, capsys):
 def test_an_unknown_argument_is_told_in_one_line(argument, nearest, capsys):
     assert cli.main([argument, "--model_base_path=/m", "--port=0"]) == 255
     assert f"unknown argument: {argument}{nearest}, passed over; see --help\n" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "argument", ["--api_key_file=k", "--verify_model=k", "--rest_ssl_config", "--enabel_admin=false"]
+)
+def test_a_misspelt_flag_that_was_to_keep_somebody_out_ends_the_start(argument, capsys):
+    assert cli.main([argument, "--model_base_path=/m"]) == 255
+    error = capsys.readouterr().err
+    assert error.startswith(f"unknown argument: {argument}; without --") and "is not started" in error
 
 
 def test_version_and_help(capsys):

@@ -16,8 +16,9 @@ SIZE = (28, 28)
 
 
 def moved(images, augmentation, *, epoch=EPOCH, index=INDEX, seed=0):
-    moves = augment.sample_transforms(augmentation, seed=seed, epoch=epoch, index=index, image_size=images.shape[1:])
-    return augment.apply_transforms(images[index], *moves).numpy()[..., 0]
+    size = images.shape[1:]
+    changes = augment.sample_changes(augmentation, seed=seed, epoch=epoch, index=index, image_size=size)
+    return augment.apply_changes(augmentation, images[index], changes).numpy()[..., 0]
 
 
 @pytest.mark.parametrize("augmentation", [Augmentation(), Augmentation(elastic_px=1e-9)], ids=["affine", "elastic"])
@@ -27,12 +28,12 @@ def test_without_strength_images_stay_as_they_are(digits, augmentation):
 
 def test_a_shift_moves_by_what_was_drawn(digits):
     augmentation = Augmentation(shift_px=3)
-    transforms, _ = augment.sample_transforms(augmentation, seed=0, epoch=EPOCH, index=INDEX, image_size=SIZE)
+    transforms, *_ = augment.sample_changes(augmentation, seed=0, epoch=EPOCH, index=INDEX, image_size=SIZE)
     whole = np.rint(transforms)
     assert np.abs(transforms[:, [2, 5]]).max() <= 3 and len(np.unique(whole[:, 2])) > 4
-    result = augment.apply_transforms(
-        digits.train_images[INDEX], whole.astype(np.float32), np.zeros((40, 0), np.float32)
-    ).numpy()
+    nothing = np.zeros((40, 0), np.float32)
+    changes = augment.Changes(whole.astype(np.float32), nothing, nothing)
+    result = augment.apply_changes(augmentation, digits.train_images[INDEX], changes).numpy()
     for image, map_, out in zip(digits.train_images[INDEX], whole.astype(int), result[..., 0], strict=True):
         padded = np.pad(image, 3)
         expected = padded[3 + map_[5] : 31 + map_[5], 3 + map_[2] : 31 + map_[2]]
@@ -49,7 +50,7 @@ def test_flips_mirror_half_of_the_images(digits):
 
 def test_rotation_and_scale_map_corners_as_drawn():
     augmentation = Augmentation(rotation_degrees=30, scale=0.2, shear=0.1)
-    transforms, _ = augment.sample_transforms(augmentation, seed=1, epoch=EPOCH, index=INDEX, image_size=SIZE)
+    transforms, *_ = augment.sample_changes(augmentation, seed=1, epoch=EPOCH, index=INDEX, image_size=SIZE)
     matrices = transforms[:, [0, 1, 3, 4]].reshape(-1, 2, 2)
     centre = np.full(2, 13.5)
     np.testing.assert_allclose(matrices @ centre + transforms[:, [2, 5]], np.tile(centre, (40, 1)), atol=1e-4)
@@ -73,7 +74,7 @@ def test_augmentation_does_not_depend_on_the_batch_or_the_worker(digits, elastic
 
 def test_elastic_displacements_are_smooth_and_of_the_strength_asked_for():
     index = np.arange(2000)
-    _, nodes = augment.sample_transforms(
+    _, nodes, _ = augment.sample_changes(
         Augmentation(elastic_px=2), seed=0, epoch=index * 0, index=index, image_size=SIZE
     )
     field = augment._smooth_field(nodes, *SIZE).numpy()
@@ -118,9 +119,9 @@ def test_the_last_epochs_take_the_images_as_they_are(digits, small_config):
 def test_what_comes_in_from_outside_is_the_sets_paper(digits):
     images = 255 - digits.train_images[:8]
     index = np.arange(8)
-    for elastic_px in (0.0, 1.0):
-        policy = Augmentation(shift_px=6, elastic_px=elastic_px)
-        moves = augment.sample_transforms(policy, seed=0, epoch=index * 0, index=index, image_size=(28, 28))
-        moved = augment.apply_transforms(images, *moves, background=255).numpy()
-        turned = 1 - augment.apply_transforms(255 - images, *moves).numpy()
+    parts = Augmentation(shift_px=6), Augmentation(shift_px=6, elastic_px=1), POLICIES["robust"]
+    for policy in parts:
+        changes = augment.sample_changes(policy, seed=0, epoch=index * 0, index=index, image_size=(28, 28))
+        moved = augment.apply_changes(policy, images, changes, background=255).numpy()
+        turned = 1 - augment.apply_changes(policy, 255 - images, changes).numpy()
         np.testing.assert_allclose(moved, turned, atol=1e-6)

@@ -66,6 +66,8 @@ def test_a_job_goes_from_data_to_a_published_model(trained):
     report = json.loads((folder / "runs/small/report.json").read_text())
     assert f"test accuracy   {report['test']['accuracy']:.2%} (203 images)" in done.stdout
     assert "published       " in done.stdout and "models/mnist/1" in done.stdout
+    assert report["timed_steps"] == report["step"] and " thread" in report["hardware"]
+    assert report["git_revision"] == "0123abcd" and report["parameters"] > 0
     files = {path.name for path in (folder / "runs/small").iterdir()}
     assert files >= {
         "config.json", "metrics.jsonl", "checkpoints", "tensorboard", "learning_curve.png", "confusion_matrix.png",

@@ -1,13 +1,18 @@
 import gzip
 import hashlib
+import io
+import json
 import struct
 
 import numpy as np
+import pyarrow
+import pyarrow.parquet
 import pytest
 from PIL import Image
 
 from inkling.train import data
 from inkling.train.config import ReadOptions
+from inkling.train.data import memory
 from inkling.train.data.idx import FILES as IDX_FILES
 from inkling.train.mnist import pack
 
@@ -79,6 +84,101 @@ def test_image_folders_are_read_with_their_class_names(tmp_path):
     assert dataset.class_names == ("a", "b", "c")
     order = np.argsort(arrays["y_train"], kind="stable")
     np.testing.assert_array_equal(dataset.train_images, arrays["x_train"][order])
+
+
+def as_npz(folder, arrays):
+    np.savez(folder / "set.npz", **arrays)
+    return folder / "set.npz"
+
+
+def as_classes(folder, arrays):
+    for number, (image, label) in enumerate(zip(arrays["x_train"], arrays["y_train"], strict=True)):
+        (folder / "abc"[label]).mkdir(exist_ok=True)
+        Image.fromarray(image).save(folder / "abc"[label] / f"{number:02d}.png")
+    return folder
+
+
+def as_parquet(folder, arrays):
+    """As Hugging Face's datasets are: images of a column `image` with their bytes, class names in the metadata."""
+    (folder / "data").mkdir()
+    names = {"info": {"features": {"label": {"names": ["a", "b", "c"], "_type": "ClassLabel"}}}}
+    for part in ("train", "test"):
+        rows = [{"bytes": png(image), "path": f"{n}.png"} for n, image in enumerate(arrays[f"x_{part}"])]
+        table = pyarrow.table({"image": rows, "label": arrays[f"y_{part}"].astype(np.int64)})
+        for number, start in enumerate((0, 5)):
+            piece = table.slice(start, 5 if start == 0 else None)
+            piece = piece.replace_schema_metadata({"huggingface": json.dumps(names)})
+            pyarrow.parquet.write_table(piece, folder / f"data/{part}-{number:05d}-of-00002.parquet")
+    return folder
+
+
+def png(image):
+    stream = io.BytesIO()
+    Image.fromarray(image).save(stream, "PNG")
+    return stream.getvalue()
+
+
+def test_parquet_is_read_as_hugging_face_keeps_it(tmp_path):
+    arrays = small_arrays()
+    dataset = data.load(as_parquet(tmp_path, arrays))
+    np.testing.assert_array_equal(dataset.train_images, arrays["x_train"])
+    np.testing.assert_array_equal(dataset.test_labels, arrays["y_test"])
+    assert dataset.class_names == ("a", "b", "c")
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (
+            lambda table: table.rename_columns(["picture", "label"]),
+            "picture, label; expected one called image or",
+        ),
+        (lambda table: table.set_column(0, "image", [[b"no image"] * 5]), "parquet row 0 is not a readable image"),
+        (lambda table: table.set_column(1, "label", [[1, 2, None, 1, 2]]), "no label, in row 2; repair it"),
+        (lambda table: table.set_column(0, "image", [[png(np.zeros((8, 9), np.uint8))] * 5]), "of different sizes"),
+    ],
+)
+def test_parquet_that_is_no_set_of_images_is_refused(tmp_path, change, told):
+    as_parquet(tmp_path, small_arrays())
+    path = tmp_path / f"data/train-0000{int('sizes' in told)}-of-00002.parquet"
+    pyarrow.parquet.write_table(change(pyarrow.parquet.read_table(path).slice(0, 5)), path)
+    with pytest.raises(data.DataError, match=told):
+        data.load(tmp_path)
+
+
+def as_idx(folder, arrays, suffix=""):
+    write_idx_folder(folder, arrays, suffix)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("make", "how"),
+    [
+        pytest.param(as_idx, {}, id="IDX"),
+        pytest.param(lambda *of: as_idx(*of, ".gz"), {}, id="gzip"),
+        pytest.param(as_idx, {"invert": True}, id="inverted"),
+        pytest.param(as_npz, {"pixel_max": 300.0}, id="scaled"),
+        pytest.param(as_parquet, {}, id="Parquet"),
+        pytest.param(as_classes, {"test_size": 0.25}, id="images"),
+    ],
+)
+def test_a_set_is_the_same_where_it_is_kept_on_disk(tmp_path, make, how, monkeypatch):
+    path = make(tmp_path, small_arrays())
+    in_memory = data.load(path, ReadOptions(**how))
+    monkeypatch.setattr(memory, "PIECE_BYTES", 200)  # two images
+    on_disk = data.load(path, ReadOptions(**how), on_disk=True)
+    assert on_disk.checksum() == in_memory.checksum()
+    assert (on_disk.notes, on_disk.background) == (in_memory.notes, in_memory.background)
+    assert isinstance(on_disk.train_images, np.memmap)
+    assert not np.array_equal(on_disk.train_images[0], on_disk.train_images[1])
+
+
+def test_a_set_larger_than_memory_is_read_where_it_lies(tmp_path, monkeypatch):
+    write_idx_folder(tmp_path, small_arrays())
+    monkeypatch.setattr(memory, "available_bytes", lambda: 100)
+    with pytest.raises(data.DataError, match="of memory, .* write it as shards with `python -m train shard`"):
+        data.load(tmp_path)
+    assert len(data.load(tmp_path, on_disk=True).train_images) == 12
 
 
 def broken_images(change):

@@ -4,10 +4,13 @@ import pytest
 from inkling.train.data import example_order
 from inkling.train.data.example_order import ExampleOrder
 
+WINDOWS = pytest.mark.parametrize("window", [None, 128, 1024], ids=["whole", "windows", "one window"])
 
+
+@WINDOWS
 @pytest.mark.parametrize("num_replicas", [1, 2, 3, 8])
-def test_replicas_together_take_what_one_would(num_replicas):
-    order = ExampleOrder(num_examples=1003, global_batch_size=48, seed=5)
+def test_replicas_together_take_what_one_would(num_replicas, window):
+    order = ExampleOrder(num_examples=1003, global_batch_size=48, seed=5, window=window)
     for step in (0, 20, 21, 400):
         whole = order.batch(step, 0, 1)
         parts = [order.batch(step, replica, num_replicas) for replica in range(num_replicas)]
@@ -15,8 +18,9 @@ def test_replicas_together_take_what_one_would(num_replicas):
             np.testing.assert_array_equal(np.concatenate([part[field] for part in parts]), whole[field])
 
 
-def test_every_example_comes_exactly_once_in_each_epoch():
-    order = ExampleOrder(num_examples=1003, global_batch_size=48, seed=5)
+@WINDOWS
+def test_every_example_comes_exactly_once_in_each_epoch(window):
+    order = ExampleOrder(num_examples=1003, global_batch_size=48, seed=5, window=window)
     steps = [order.batch(step, 0, 1) for step in range(order.first_step_after(3))]
     epochs, indices = (np.concatenate(field) for field in zip(*steps, strict=True))
     assert len(indices) - 3 * 1003 < 48
@@ -34,6 +38,33 @@ def test_a_fresh_process_in_mid_epoch_takes_the_same_examples():
     example_order.epoch_order.cache_clear()
     after = ExampleOrder(500, 32, seed=1).batch(37, 1, 2)
     np.testing.assert_array_equal(before, after)
+
+
+def test_a_window_as_large_as_the_set_changes_nothing():
+    for step in (0, 10, 40):
+        orders = [ExampleOrder(500, 32, seed=1, window=window).batch(step, 0, 1) for window in (None, 512)]
+        np.testing.assert_array_equal(*orders)
+    np.testing.assert_array_equal(example_order.window_order(1, 2, 500, 512, 0), example_order.epoch_order(1, 2, 500))
+
+
+def test_a_window_takes_whole_blocks_from_all_over_the_set():
+    size, window = 64_000, 6_400
+    order = ExampleOrder(size, window, seed=1, window=window)
+    _, index = order.batch(3, 0, 1)
+    blocks, counts = np.unique(index // example_order.BLOCK, return_counts=True)
+    assert (counts == example_order.BLOCK).all()
+    assert np.ptp(blocks) > 900 and np.histogram(blocks, 4, (0, 1000))[0].min() > 10
+    assert (np.abs(np.diff(index)) > 1).mean() > 0.99  # mixed within the window
+    assert set(blocks) != set(np.unique(order.batch(13, 0, 1)[1] // example_order.BLOCK))  # others in the next epoch
+
+
+def test_what_is_read_ahead_is_what_the_next_window_takes():
+    order = ExampleOrder(10_000, 50, seed=1, window=1280)
+    steps = range(26, 52)  # about the second window
+    ahead = np.concatenate([order.blocks_ahead(step) for step in steps])
+    _, index = order.batch(60, 0, 1)
+    assert set(index // example_order.BLOCK) <= set(ahead) and len(ahead) <= 22
+    np.testing.assert_array_equal(order.blocks_around(60), np.unique(np.sort(order.blocks_around(55))))
 
 
 def test_an_examples_numbers_do_not_depend_on_its_company():
@@ -76,6 +107,12 @@ def test_the_examples_that_a_seed_holds_out_stay_what_they_are():
     assert example_order.held_out(0, 20, 5).tolist() == FIRST_HELD_OUT
     assert example_order.held_out(1, 20, 5).tolist() != FIRST_HELD_OUT
     np.testing.assert_array_equal(example_order.held_out(0, 20, 20), np.arange(20))
+
+
+def test_held_out_examples_are_found_a_piece_at_a_time(monkeypatch):
+    whole = example_order.held_out(3, 1000, 50)
+    monkeypatch.setattr(example_order, "AT_ONCE", 70)
+    np.testing.assert_array_equal(example_order.held_out(3, 1000, 50), whole)
 
 
 def test_what_is_held_out_has_a_stream_of_its_own():

@@ -73,6 +73,14 @@ def test_the_loss_falls_as_on_the_cpu(tmp_path):
     np.testing.assert_allclose(found, expected, rtol=0.02)  # what the order of the sums makes of 31 steps
 
 
+def test_a_set_on_the_gpu_trains_as_one_on_the_host(tmp_path):
+    settings = [*SMALL, "--precision", "float32", "--dropout", "0", "0", "--learning-rate", "3e-4"]
+    for name, on_device in (("gpu", "True"), ("host", "False")):
+        (tmp_path / name).mkdir()
+        python("-m", "train", *settings, "--on-device", on_device, folder=tmp_path / name)
+    np.testing.assert_allclose(losses(tmp_path / "gpu"), losses(tmp_path / "host"), rtol=0.02)
+
+
 SLOPES = """
 import numpy as np
 import tensorflow as tf
@@ -103,8 +111,7 @@ import numpy as np
 import tensorflow as tf
 from inkling.train import config, data
 from inkling.train.loop import check_replicas_agree
-from inkling.train.data.pipeline import training_batches
-from inkling.train.step import TrainState, make_run_steps
+from inkling.train.step import TrainState, make_steps
 
 (gpu,) = tf.config.list_physical_devices("GPU")[:1]
 tf.config.set_visible_devices([gpu], "GPU")
@@ -116,8 +123,8 @@ for devices in (["GPU:0"], ["GPU:0", "GPU:1"]):
     strategy = tf.distribute.MirroredStrategy(devices)
     with strategy.scope():
         state = TrainState(quick, image_size=(28, 28), num_classes=10, total_steps=100)
-    batches = iter(training_batches(quick, data.load(), strategy, first_step=0))
-    curves.append(make_run_steps(quick, state, strategy)(batches, 30).loss)
+    run_steps, _ = make_steps(quick, state, strategy, data.load(), on_device=sys.argv[1] == "device", most=30)
+    curves.append(run_steps(30).loss)
     check_replicas_agree(state, strategy)
 # Round-off grows from step to step; statistics of one replica's images alone would be off by percents at the first.
 np.testing.assert_allclose(curves[1][:8], curves[0][:8], rtol=2e-3)
@@ -125,12 +132,14 @@ assert curves[0][-1] < 0.7 * curves[0][0], curves[0]
 """
 
 
-def test_two_replicas_of_one_gpu_take_the_same_steps_as_one(tmp_path):
+@pytest.mark.parametrize("place", ["device", "host"])
+def test_two_replicas_of_one_gpu_take_the_same_steps_as_one(tmp_path, place):
     # Not compiled: XLA wants a GPU for each replica.
-    python("-c", TWO_REPLICAS, folder=tmp_path)
+    python("-c", TWO_REPLICAS, place, folder=tmp_path)
 
 
 def test_ray_gives_the_worker_its_gpu_or_none(tmp_path):
+    pytest.importorskip("ray")
     for gpus, told in (("1", "1 GPU each"), ("0", "each")):
         command = [sys.executable, "-m", "train", *SMALL[1:], "--gpus-per-worker", gpus, "--name", f"with-{gpus}"]
         done = subprocess.run(command, cwd=tmp_path, env=ON_GPU, capture_output=True, text=True, timeout=PATIENCE_S)

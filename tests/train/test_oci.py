@@ -28,10 +28,10 @@ def version(tmp_path):
 
 
 def publish(version, place, **changes):
-    def write_card(number):
+    def finish(number):
         (version / "model_card.json").write_text(json.dumps({"version": number, **CARD, **changes}))
 
-    return oci.push(version, str(place), model_name="mnist", write_card=write_card)
+    return oci.push(version, str(place), model_name="mnist", finish=finish)
 
 
 def packed(version, folder):

@@ -1,5 +1,6 @@
 """Promise 3: a published version is whole."""
 
+import hashlib
 import json
 import os
 import struct
@@ -140,7 +141,12 @@ def test_versions_count_up_and_carry_their_card(model, digits, probabilities, tm
     published = publish_model(model, digits, probabilities, tmp_path, verify=fresh)
     assert published == str(tmp_path / "mnist" / "8")
     card = json.loads((tmp_path / "mnist" / "8" / "model_card.json").read_text())
+    folder, files = tmp_path / "mnist" / "8", card.pop("files")
+    assert card.pop("reference")["examples"] == len(digits.test_images)
     assert card == {"version": 8, "seed": 7}
+    assert {"saved_model.pb", "variables/variables.index"} <= files.keys()
+    assert all(hashlib.sha256((folder / name).read_bytes()).hexdigest() == files[name] for name in files)
+    assert not [name for name in files if name.startswith(("assets.extra", "model_card"))]
     assert sorted(os.listdir(tmp_path / "mnist")) == ["7", "8"]
     loaded = load_predictor(str(tmp_path / "mnist"))
     np.testing.assert_allclose(loaded(digits.test_images), probabilities, atol=1e-5)
@@ -162,9 +168,26 @@ def test_an_image_is_checked_and_complete_as_a_version_in_a_folder_is(model, dig
     manifest = layout.read(layout.read({"digest": layout.tags()["1"]})["manifests"][0])
     with tarfile.open(layout.path(manifest["layers"][0]["digest"])) as tar:
         tar.extractall(tmp_path / "mounted", filter="data")
-    assert json.loads((tmp_path / "mounted/mnist/1/model_card.json").read_text()) == {"version": 1, "seed": 7}
+    card = json.loads((tmp_path / "mounted/mnist/1/model_card.json").read_text())
+    assert card.keys() == {"version", "seed", "reference", "files"} and card["version"] == 1
     loaded = load_predictor(str(tmp_path / "mounted/mnist"))
     np.testing.assert_allclose(loaded(digits.test_images), probabilities, atol=1e-5)
+
+
+def test_a_version_is_signed_when_it_is_complete_and_anew_under_another_number(model, digits, probabilities, tmp_path):
+    signed = []
+
+    def sign(folder):
+        number = json.loads((folder / "model_card.json").read_text())["version"]
+        signed.append((number, sorted(path.name for path in folder.iterdir())))
+        (folder / "model.sig").write_text(str(number))
+        if number == 1:
+            (tmp_path / "mnist" / "1").mkdir()  # another publisher's
+            (tmp_path / "mnist" / "1" / "saved_model.pb").touch()
+
+    publish_model(model, digits, probabilities, tmp_path, sign=sign)
+    assert [number for number, _ in signed] == [1, 2] and signed[0][1] == signed[1][1]
+    assert "model.sig" not in signed[1][1] and (tmp_path / "mnist" / "2" / "model.sig").read_text() == "2"
 
 
 def test_two_publishers_at_once_get_two_versions(model, digits, probabilities, tmp_path):

@@ -1,7 +1,9 @@
 """How many workers a cluster gets, by what its nodes have."""
 
 import pytest
+from ray._private import services
 
+from inkling.train import launch
 from inkling.train.cluster import ClusterTooSmall, WorkerPlan, plan_elastic, plan_workers
 from inkling.train.config import JobConfig
 from inkling.train.elastic import PauseStep
@@ -91,3 +93,19 @@ def test_a_number_of_workers_or_a_range(text, bounds):
 def test_what_is_neither_is_refused(text):
     with pytest.raises(ValueError, match="a number from 1, or a range such as 1:8"):
         JobConfig(num_workers=text)
+
+
+def test_a_node_may_take_longer_to_start_than_ray_waits(monkeypatch):
+    looks = []
+
+    def get_node(gcs_address, node_id):
+        looks.append(node_id)
+        if len(looks) < 3:
+            raise RuntimeError("not there yet")
+        return {"labels": {}}
+
+    monkeypatch.setattr(services, "get_node", get_node)
+    with launch.patience():
+        assert services.get_node("127.0.0.1:6379", "node") == {"labels": {}}
+    assert looks == ["node"] * 3
+    assert services.get_node is get_node

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from .dataset import DataError
+from .errors import DataError
 from .memory import check_fits
 
 ARRAYS = ("x_train", "y_train", "x_test", "y_test")

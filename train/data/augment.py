@@ -1,15 +1,20 @@
-"""Move training images a little: rotation, scale, shear, shift, flips and elastic distortion, a batch at a time.
+"""Augment training images, a batch at a time: rotation, scale, shear, shift, flips, elastic distortion, and their look.
 
 The numbers are drawn per example from (seed, epoch, example index) on the host (`example_order.py`); the pixels are
 moved by TensorFlow ops inside each worker's input pipeline, on its own shard.
 """
+
+import math
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
 from ..config import Augmentation
+from .dataset import WHITE
 from .example_order import AUGMENTATION, uniform_numbers
+from .looks import look_numbers, looked
 from .pixels import to_model_input
 
 ELASTIC_GRID = 7  # nodes along each side of the coarse displacement field
@@ -17,86 +22,112 @@ IDENTITY = (1, 0, 0, 0, 1, 0, 0, 0)  # the transform that moves nothing
 AFFINE_NUMBERS = 8  # random numbers that an example's affine map takes
 
 
-def sample_transforms(
+class Changes(NamedTuple):
+    """How each of n examples is changed, drawn from their random numbers."""
+
+    # float32 [n, 8]: projective transforms from output to input pixels, as ImageProjectiveTransformV3 takes them.
+    transforms: Any
+    # float32 [n, 2, ELASTIC_GRID, ELASTIC_GRID]: displacements of the coarse grid's nodes, in pixels; first along x,
+    # then along y. Empty [n, 0] without elastic distortion.
+    displacements: Any
+    # float32 [n, LOOK_NUMBERS]: what `looks.looked` takes. Empty [n, 0] if it changes nothing.
+    looks: Any
+
+
+def sample_changes(
     augmentation: Augmentation,
     *,
     seed: int,
     epoch: NDArray[np.int64],
     index: NDArray[np.int64],
     image_size: tuple[int, int],
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Draw how each example is moved, from the seed, its epoch and its index.
+    purpose: int = AUGMENTATION,
+) -> Changes:
+    """Draw how each example is changed, from the seed, its epoch and its index.
 
     Args:
         epoch: int64 [n], in which epoch each example is taken.
         index: int64 [n], its place in the training set.
         image_size: (height, width) in pixels.
-
-    Returns:
-        float32 [n, 8]: projective transforms from output to input pixels, as ImageProjectiveTransformV3 takes them.
-        float32 [n, 2, ELASTIC_GRID, ELASTIC_GRID]: displacements of the coarse grid's nodes, in pixels; first
-        along x, then along y. Empty [n, 0] without elastic distortion.
+        purpose: what the random numbers are for, as `example_order` names it.
     """
-    elastic = 2 * ELASTIC_GRID**2 if augmentation.elastic_px else 0
-    numbers = uniform_numbers(AUGMENTATION, seed, epoch, index, AFFINE_NUMBERS + 2 * elastic)
-    transforms = _affine(augmentation, numbers[:, :AFFINE_NUMBERS], image_size)
-    if not elastic:
-        return transforms, np.zeros((len(index), 0), np.float32)
-    first, second = numbers[:, AFFINE_NUMBERS : AFFINE_NUMBERS + elastic], numbers[:, AFFINE_NUMBERS + elastic :]
+    count = sum(sizes := number_counts(augmentation))
+    numbers = uniform_numbers(purpose, seed, epoch, index, count)
+    affine, first, second, looks = np.split(numbers, np.cumsum(sizes)[:-1], axis=1)
+    transforms = affine_maps(augmentation, affine.astype(np.float64), image_size, np).astype(np.float32)
+    if not first.size:
+        return Changes(transforms, np.zeros((len(index), 0), np.float32), looks)
     normals = np.sqrt(-2 * np.log1p(-first)) * np.cos(2 * np.pi * second)  # Box and Muller, 1958
     displacements = augmentation.elastic_px * normals.astype(np.float32)
-    return transforms, displacements.reshape(-1, 2, ELASTIC_GRID, ELASTIC_GRID)
+    return Changes(transforms, displacements.reshape(-1, 2, ELASTIC_GRID, ELASTIC_GRID), looks)
 
 
-def _affine(
-    augmentation: Augmentation, numbers: NDArray[np.float32], image_size: tuple[int, int]
-) -> NDArray[np.float32]:
+def number_counts(augmentation: Augmentation) -> tuple[int, int, int, int]:
+    """How many random numbers an example takes: for its affine map, twice for its elastic distortion, for its look."""
+    elastic = 2 * ELASTIC_GRID**2 if augmentation.elastic_px else 0
+    return AFFINE_NUMBERS, elastic, elastic, look_numbers(augmentation)
+
+
+def affine_maps(augmentation: Augmentation, numbers: Any, image_size: tuple[int, int], ops: Any) -> Any:
+    """The affine part of each example's transform.
+
+    Args:
+        numbers: float64 or float32 [n, AFFINE_NUMBERS], uniform in [0, 1).
+        image_size: (height, width) in pixels.
+        ops: the module that computes, `numpy` on the host and `tensorflow` on a device.
+
+    Returns: like numbers, [n, 8], as `Changes` has them.
+    """
     height, width = image_size
-    spread = 2 * numbers.astype(np.float64) - 1  # uniform in [-1, 1)
-    angle = np.deg2rad(augmentation.rotation_degrees) * spread[:, 0]
+    spread = 2 * numbers - 1  # uniform in [-1, 1)
+    angle = math.radians(augmentation.rotation_degrees) * spread[:, 0]
     shear = augmentation.shear * spread[:, 1]
-    scale_x = (1 + augmentation.scale * spread[:, 2]) * _flip(augmentation.horizontal_flip, numbers[:, 6])
-    scale_y = (1 + augmentation.scale * spread[:, 3]) * _flip(augmentation.vertical_flip, numbers[:, 7])
+    mirrored_x = augmentation.horizontal_flip & (numbers[:, 6] < 0.5)
+    mirrored_y = augmentation.vertical_flip & (numbers[:, 7] < 0.5)
+    one = ops.ones_like(angle)
+    scale_x = (1 + augmentation.scale * spread[:, 2]) * ops.where(mirrored_x, -one, one)
+    scale_y = (1 + augmentation.scale * spread[:, 3]) * ops.where(mirrored_y, -one, one)
     # Output pixel -> input pixel, about the image's centre: rotation x shear x 1/scale, then the shift.
-    a0, a1 = np.cos(angle) / scale_x, (np.cos(angle) * shear - np.sin(angle)) / scale_y
-    b0, b1 = np.sin(angle) / scale_x, (np.sin(angle) * shear + np.cos(angle)) / scale_y
+    cos, sin = ops.cos(angle), ops.sin(angle)
+    a0, a1 = cos / scale_x, (cos * shear - sin) / scale_y
+    b0, b1 = sin / scale_x, (sin * shear + cos) / scale_y
     centre_x, centre_y = (width - 1) / 2, (height - 1) / 2
     a2 = centre_x - a0 * centre_x - a1 * centre_y + augmentation.shift_px * spread[:, 4]
     b2 = centre_y - b0 * centre_x - b1 * centre_y + augmentation.shift_px * spread[:, 5]
-    zero = np.zeros_like(a0)
-    return np.stack([a0, a1, a2, b0, b1, b2, zero, zero], axis=1).astype(np.float32)
+    zero = ops.zeros_like(a0)
+    return ops.stack([a0, a1, a2, b0, b1, b2, zero, zero], axis=1)
 
 
-def _flip(wanted: bool, number: NDArray[np.float32]) -> NDArray[np.float64]:
-    return np.where(wanted & (number < 0.5), -1.0, 1.0)
-
-
-def apply_transforms(
-    images: tf.Tensor, transforms: tf.Tensor, displacements: tf.Tensor, *, background: int = 0
+def apply_changes(
+    augmentation: Augmentation, images: tf.Tensor, changes: Changes, *, background: int = 0, compiled: bool = False
 ) -> tf.Tensor:
-    """Move images by what was sampled for them.
+    """Change images by what was sampled for them.
 
     Args:
         images: uint8 [n, height, width].
-        transforms: float32 [n, 8], as `sample_transforms` returns them.
-        displacements: float32 [n, 2, ELASTIC_GRID, ELASTIC_GRID] or [n, 0], likewise.
         background: the pixel value that comes in from outside an image, 0 to 255.
+        compiled: only by operations that XLA compiles; ImageProjectiveTransformV3 is not one.
 
     Returns: float32 [n, height, width, 1], 0 to 1.
     """
+    transforms, displacements, looks = changes
     height, width = images.shape[1:]
-    pixels = to_model_input(images)
-    if len(displacements.shape) == 2:
-        return tf.raw_ops.ImageProjectiveTransformV3(
+    pixels, fill = to_model_input(images), background / 255
+    if len(displacements.shape) == 2 and not compiled:
+        moved = tf.raw_ops.ImageProjectiveTransformV3(
             images=pixels,
             transforms=transforms,
             output_shape=[height, width],
-            fill_value=background / 255,
+            fill_value=fill,
             interpolation="BILINEAR",
             fill_mode="CONSTANT",
         )
-    sources = _sources(transforms, _smooth_field(displacements, height, width), height, width)
-    return _warp(pixels, *sources, fill=background / 255)
+    else:
+        field = None if len(displacements.shape) == 2 else _smooth_field(displacements, height, width)
+        moved = _warp(pixels, *_sources(transforms, field, height, width), fill=fill)
+    if not look_numbers(augmentation):
+        return moved
+    return looked(augmentation, moved, looks, dark_on_light=background > WHITE // 2)
 
 
 def _smooth_field(displacements: tf.Tensor, height: int, width: int) -> tf.Tensor:
@@ -116,26 +147,28 @@ def _smoothing(side: int) -> NDArray[np.float32]:
     return (weights / np.linalg.norm(weights, axis=1, keepdims=True)).astype(np.float32)  # keeps the variance
 
 
-def _sources(transforms: tf.Tensor, field: tf.Tensor, height: int, width: int) -> tuple[tf.Tensor, tf.Tensor]:
+def _sources(transforms: tf.Tensor, field: tf.Tensor | None, height: int, width: int) -> tuple[tf.Tensor, tf.Tensor]:
     x, y = tf.meshgrid(tf.range(width, dtype=tf.float32), tf.range(height, dtype=tf.float32))
     a0, a1, a2, b0, b1, b2 = (transforms[:, i, tf.newaxis, tf.newaxis] for i in range(6))
-    return a0 * x + a1 * y + a2 + field[:, 0], b0 * x + b1 * y + b2 + field[:, 1]
+    source_x, source_y = a0 * x + a1 * y + a2, b0 * x + b1 * y + b2
+    return (source_x, source_y) if field is None else (source_x + field[:, 0], source_y + field[:, 1])
 
 
 def _warp(pixels: tf.Tensor, x: tf.Tensor, y: tf.Tensor, *, fill: float) -> tf.Tensor:
     """Bilinear samples of pixels [n, height, width, 1] at (x, y), each [n, height, width]; `fill` outside."""
     height, width = pixels.shape[1:3]
-    padded = tf.pad(pixels, [[0, 0], [1, 1], [1, 1], [0, 0]], constant_values=fill)
-    padded = tf.reshape(padded, [-1, (height + 2) * (width + 2)])
-    x = tf.clip_by_value(x + 1, 0.0, width + 0.999)
-    y = tf.clip_by_value(y + 1, 0.0, height + 0.999)
+    stride = width + 3
+    padded = tf.pad(pixels, [[0, 0], [1, 2], [1, 2], [0, 0]], constant_values=fill)
+    padded = tf.reshape(padded, [-1, (height + 3) * stride])
+    x = tf.clip_by_value(x + 1, 0.0, width + 1.0)
+    y = tf.clip_by_value(y + 1, 0.0, height + 1.0)
     left, top = tf.floor(x), tf.floor(y)
     right_share, bottom_share = x - left, y - top
-    corner = tf.cast(top * (width + 2) + left, tf.int32)
+    corner = tf.cast(top * stride + left, tf.int32)
     top_left = tf.gather(padded, corner, batch_dims=1)
     top_right = tf.gather(padded, corner + 1, batch_dims=1)
-    bottom_left = tf.gather(padded, corner + width + 2, batch_dims=1)
-    bottom_right = tf.gather(padded, corner + width + 3, batch_dims=1)
+    bottom_left = tf.gather(padded, corner + stride, batch_dims=1)
+    bottom_right = tf.gather(padded, corner + stride + 1, batch_dims=1)
     upper = top_left + right_share * (top_right - top_left)
     lower = bottom_left + right_share * (bottom_right - bottom_left)
     return (upper + bottom_share * (lower - upper))[..., tf.newaxis]

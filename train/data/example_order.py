@@ -12,7 +12,10 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-ORDER, AUGMENTATION, DROPOUT, HOLD_OUT, CORRUPTION = range(5)  # what a stream of random numbers is for; 8 at most
+# What a stream of random numbers is for; 8 at most.
+ORDER, AUGMENTATION, DROPOUT, HOLD_OUT, CORRUPTION, SWEEP, BLOCK_ORDER, COPY = range(8)
+BLOCK = 64  # examples that are stored side by side and come into a window together: 50 kB of MNIST, one read of a disk
+AT_ONCE = 2**20  # examples for which random numbers are drawn in one piece
 GOLDEN_GAMMA = np.uint64(0x9E3779B97F4A7C15)
 
 
@@ -42,10 +45,14 @@ def step_seed(seed: int, step: int) -> int:
 def _random_bits(
     purpose: int, seed: int, epoch: NDArray[np.int64], index: NDArray[np.int64], count: int
 ) -> NDArray[np.uint64]:
-    key = _splitmix64(np.array([seed * 8 + purpose], np.uint64) + GOLDEN_GAMMA)
-    key = _splitmix64(key + epoch.astype(np.uint64) * GOLDEN_GAMMA)
+    key = _splitmix64(example_key(purpose, seed) + epoch.astype(np.uint64) * GOLDEN_GAMMA)
     key = _splitmix64(key + index.astype(np.uint64) * GOLDEN_GAMMA)
     return _splitmix64(key[:, None] + np.arange(1, count + 1, dtype=np.uint64) * GOLDEN_GAMMA)
+
+
+def example_key(purpose: int, seed: int) -> NDArray[np.uint64]:
+    """uint64 [1]: where the random numbers of a purpose begin, before epoch, index and count come in."""
+    return _splitmix64(np.array([seed * 8 + purpose], np.uint64) + GOLDEN_GAMMA)
 
 
 def _splitmix64(z: NDArray[np.uint64]) -> NDArray[np.uint64]:
@@ -62,9 +69,54 @@ def epoch_order(seed: int, epoch: int, num_examples: int) -> NDArray[np.int64]:
     return order
 
 
+@lru_cache(maxsize=8)
+def window_order(seed: int, epoch: int, num_examples: int, window: int, number: int) -> NDArray[np.int64]:
+    """int64 [n], n at most `window`: the examples of an epoch's window `number` in their order.
+
+    A window holds `window` / BLOCK blocks, drawn from all blocks of the set by (seed, epoch); within it the examples
+    are in the order that `epoch_order` has them in. A window as large as the set gives `epoch_order`.
+    """
+    blocks = window_blocks(seed, epoch, num_examples, window, number)
+    index = (blocks[:, None] * BLOCK + np.arange(BLOCK)).ravel()
+    index = index[index < num_examples]
+    bits = _random_bits(ORDER, seed, np.full(len(index), epoch), index, 1)
+    order: NDArray[np.int64] = index[np.argsort(bits[:, 0], kind="stable")]
+    order.flags.writeable = False
+    return order
+
+
+def window_blocks(seed: int, epoch: int, num_examples: int, window: int, number: int) -> NDArray[np.int64]:
+    """int64 [n], ascending: the blocks of an epoch's window `number`; block b is the examples from b * BLOCK on."""
+    size = window // BLOCK
+    return np.sort(_block_order(seed, epoch, num_examples)[number * size : (number + 1) * size])
+
+
+@lru_cache(maxsize=4)
+def window_starts(seed: int, epoch: int, num_examples: int, window: int) -> NDArray[np.int64]:
+    """int64 [number of windows + 1]: how many examples of the epoch come before each window, and in all."""
+    blocks = _block_order(seed, epoch, num_examples)
+    before = np.concatenate([[0], np.cumsum(np.minimum(BLOCK, num_examples - blocks * BLOCK))])
+    return np.append(before[: -1 : window // BLOCK], num_examples)
+
+
+@lru_cache(maxsize=4)
+def _block_order(seed: int, epoch: int, num_examples: int) -> NDArray[np.int64]:
+    return _permutation(BLOCK_ORDER, seed, epoch, -(-num_examples // BLOCK))
+
+
 def held_out(seed: int, num_examples: int, size: int) -> NDArray[np.int64]:
-    """int64 [size], ascending: which of the examples a run keeps for validation, drawn from the seed."""
-    return np.sort(_permutation(HOLD_OUT, seed, 0, num_examples)[:size])
+    """int64 [size], ascending: which of the examples a run keeps for validation, drawn from the seed.
+
+    They are the beginning of a permutation, found without holding the whole of it.
+    """
+    bits, index = np.empty(0, np.uint64), np.empty(0, np.int64)
+    for start in range(0, num_examples, AT_ONCE):
+        more = np.arange(start, min(start + AT_ONCE, num_examples))
+        bits = np.append(bits, _random_bits(HOLD_OUT, seed, np.zeros_like(more), more, 1)[:, 0])
+        index = np.append(index, more)
+        first = np.argsort(bits, kind="stable")[:size]
+        bits, index = bits[first], index[first]
+    return np.sort(index)
 
 
 def _permutation(purpose: int, seed: int, epoch: int, num_examples: int) -> NDArray[np.int64]:
@@ -84,6 +136,7 @@ class ExampleOrder:
     num_examples: int
     global_batch_size: int
     seed: int
+    window: int | None = None  # examples that an epoch mixes with each other, a multiple of BLOCK; None: all of them
 
     def first_step_after(self, epoch: float) -> int:
         """The number of steps that cover `epoch` epochs."""
@@ -94,11 +147,64 @@ class ExampleOrder:
 
         Returns: (epoch, index), each int64 [global_batch_size / num_replicas].
         """
+        epoch, index = self.batches(step, 1, replica, num_replicas)
+        return epoch[0], index[0]
+
+    def batches(
+        self, first: int, num_steps: int, replica: int, num_replicas: int
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """The slices that `replica` of `num_replicas` takes of the `num_steps` steps from `first` on.
+
+        Returns: (epoch, index), each int64 [num_steps, global_batch_size / num_replicas].
+        """
         size = self.global_batch_size // num_replicas
-        position = step * self.global_batch_size + replica * size + np.arange(size)
-        epoch, place = np.divmod(position, self.num_examples)
-        index = np.empty_like(position)
+        starts = (first + np.arange(num_steps)) * self.global_batch_size + replica * size
+        epoch, place = np.divmod(starts[:, None] + np.arange(size), self.num_examples)
+        index = np.empty_like(place)
         for one in np.unique(epoch):
             here = epoch == one
-            index[here] = epoch_order(self.seed, int(one), self.num_examples)[place[here]]
+            index[here] = self._at(int(one), place[here])
         return epoch, index
+
+    def _at(self, epoch: int, places: NDArray[np.int64]) -> NDArray[np.int64]:
+        if self.num_windows == 1:
+            return epoch_order(self.seed, epoch, self.num_examples)[places]
+        index = np.empty_like(places)
+        starts = window_starts(self.seed, epoch, self.num_examples, self.window or 0)
+        numbers = np.searchsorted(starts, places, side="right") - 1
+        for number in np.unique(numbers):
+            here = numbers == number
+            order = window_order(self.seed, epoch, self.num_examples, self.window or 0, int(number))
+            index[here] = order[places[here] - starts[number]]
+        return index
+
+    @property
+    def num_windows(self) -> int:
+        """Windows in an epoch."""
+        return -(-self.num_examples // self.window) if self.window else 1
+
+    def blocks_around(self, step: int) -> NDArray[np.int64]:
+        """int64 [n], ascending: the blocks of the window that `step` begins in."""
+        if not self.window or self.num_windows == 1:
+            return np.arange(-(-self.num_examples // BLOCK))
+        epoch, number, _ = self._window_of(step)
+        return window_blocks(self.seed, epoch, self.num_examples, self.window, number)
+
+    def blocks_ahead(self, step: int) -> NDArray[np.int64]:
+        """int64 [n]: the share of the next window's blocks that falls to `step`, if reading them is spread evenly."""
+        if not self.window or self.num_windows == 1:
+            return np.empty(0, np.int64)
+        epoch, number, place = self._window_of(step)
+        starts = window_starts(self.seed, epoch, self.num_examples, self.window)
+        size = starts[number + 1] - starts[number]
+        following = (epoch, number + 1) if number + 1 < self.num_windows else (epoch + 1, 0)
+        blocks = window_blocks(self.seed, following[0], self.num_examples, self.window, following[1])
+        first, last = (len(blocks) * min(at, size) // size for at in (place, place + self.global_batch_size))
+        return blocks[first:last]
+
+    def _window_of(self, step: int) -> tuple[int, int, int]:
+        """The epoch, the window in it and the place in that, of the first example of `step`."""
+        epoch, place = divmod(step * self.global_batch_size, self.num_examples)
+        starts = window_starts(self.seed, epoch, self.num_examples, self.window or 0)
+        number = int(np.searchsorted(starts, place, side="right")) - 1
+        return epoch, number, place - int(starts[number])

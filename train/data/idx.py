@@ -9,8 +9,8 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from .dataset import DataError
-from .memory import check_fits
+from .errors import DataError
+from .memory import allocate, check_fits
 
 FILES = {
     "x_train": "train-images-idx3-ubyte",
@@ -19,6 +19,7 @@ FILES = {
     "y_test": "t10k-labels-idx1-ubyte",
 }
 DTYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
+PIECE = 2**24  # bytes that are read at a time
 LFS = b"version https://git-lfs"
 
 
@@ -38,10 +39,13 @@ def find_idx(folder: Path, prefix: str = "") -> dict[str, Path]:
     return found
 
 
-def read_idx(path: Path) -> NDArray[np.generic]:
+def read_idx(path: Path, *, on_disk: bool = False) -> NDArray[np.generic]:
     """One IDX file, plain or, if its name ends in `.gz`, compressed.
 
     The format is described at the end of http://yann.lecun.com/exdb/mnist/.
+
+    Args:
+        on_disk: leave the numbers where they are, as a map of the file (of a copy, if it is compressed).
 
     Returns: an array of the shape and the number type in the file's header, in this machine's byte order.
 
@@ -54,25 +58,42 @@ def read_idx(path: Path) -> NDArray[np.generic]:
             raw.seek(0)
             if path.suffix == ".gz":
                 with gzip.open(raw) as stream:
-                    return _read(path, stream)  # type: ignore[arg-type]  # a reader of bytes
-            return _read(path, raw)
+                    return _read(path, stream, on_disk=on_disk)  # type: ignore[arg-type]  # a reader of bytes
+            return _map(path, raw) if on_disk else _read(path, raw)
     except (EOFError, OSError, zlib.error) as error:
         raise DataError(f"{path} cannot be read ({error}); fetch it again") from error
 
 
-def _read(path: Path, stream: BinaryIO) -> NDArray[np.generic]:
+def _read(path: Path, stream: BinaryIO, *, on_disk: bool = False) -> NDArray[np.generic]:
     shape, dtype = _header(path, stream)
     size = math.prod(shape) * dtype.itemsize
-    check_fits(path, size)
-    content = stream.read(size + 1)
-    if len(content) != size:
-        head = 4 + 4 * len(shape)
-        state, found = ("too long", "more") if len(content) > size else ("truncated", str(head + len(content)))
-        raise DataError(
-            f"{path} is {state}: {found} bytes, but its header says {list(shape)}, which takes {head + size}; "
-            "fetch it again"
-        )
-    return np.frombuffer(content, dtype).reshape(shape).astype(dtype.newbyteorder("="), copy=False)
+    if not on_disk:
+        check_fits(path, size)
+    content = allocate((size,), on_disk=on_disk)
+    found = 0
+    while piece := stream.read(min(PIECE, size - found)):
+        content[found : found + len(piece)] = np.frombuffer(piece, np.uint8)
+        found += len(piece)
+    if found < size or stream.read(1):
+        raise _of_wrong_length(path, shape, size, found)
+    return content.view(dtype).reshape(shape).astype(dtype.newbyteorder("="), copy=False)
+
+
+def _map(path: Path, stream: BinaryIO) -> NDArray[np.generic]:
+    shape, dtype = _header(path, stream)
+    size, found = math.prod(shape) * dtype.itemsize, path.stat().st_size - stream.tell()
+    if found != size:
+        raise _of_wrong_length(path, shape, size, min(found, size))
+    return np.memmap(path, dtype, "r", stream.tell(), shape) if size else np.empty(shape, dtype)
+
+
+def _of_wrong_length(path: Path, shape: tuple[int, ...], size: int, found: int) -> DataError:
+    head = 4 + 4 * len(shape)
+    state, there = ("truncated", str(head + found)) if found < size else ("too long", "more")
+    return DataError(
+        f"{path} is {state}: {there} bytes, but its header says {list(shape)}, which takes {head + size}; "
+        "fetch it again"
+    )
 
 
 def _header(path: Path, stream: BinaryIO) -> tuple[tuple[int, ...], np.dtype[np.generic]]:

@@ -4,14 +4,14 @@ import re
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .dataset import DataError
+from .errors import DataError
 from .example_order import held_out
-from .memory import check_fits
+from .memory import allocate, check_fits, taken
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -22,8 +22,13 @@ PARTS = ("train", "test")
 SPLIT_SEED = 0
 
 
-def read_parts(path: Path) -> tuple[dict[str, NDArray[np.generic]], tuple[str, ...], list[str]]:
+def read_parts(
+    path: Path, *, on_disk: bool = False
+) -> tuple[dict[str, NDArray[np.generic]], tuple[str, ...], list[str]]:
     """A folder with `train/` and `test/`.
+
+    Args:
+        on_disk: put the images into a file that the system pages, and not into memory.
 
     Returns:
         `x_train`, `y_train`, `x_test`, `y_test`: images uint8 [n, height, width] and labels int64 [n].
@@ -41,12 +46,14 @@ def read_parts(path: Path) -> tuple[dict[str, NDArray[np.generic]], tuple[str, .
     arrays: dict[str, NDArray[np.generic]] = {}
     converted: Counter[str] = Counter()
     for part in PARTS:
-        images, labels = _read_classes(path / part, names, converted)
+        images, labels = _read_classes(path / part, names, converted, on_disk=on_disk)
         arrays |= {f"x_{part}": images, f"y_{part}": labels}
-    return arrays, names, notes + _told(converted)
+    return arrays, names, notes + told(converted)
 
 
-def read_flat(path: Path, test_size: float) -> tuple[dict[str, NDArray[np.generic]], tuple[str, ...], list[str]]:
+def read_flat(
+    path: Path, test_size: float, *, on_disk: bool = False
+) -> tuple[dict[str, NDArray[np.generic]], tuple[str, ...], list[str]]:
     """A folder of class folders, of whose images the share `test_size`, 0 to 1, is split off for the test set.
 
     Returns: as `read_parts`.
@@ -55,15 +62,16 @@ def read_flat(path: Path, test_size: float) -> tuple[dict[str, NDArray[np.generi
     """
     names, notes = _class_names(path)
     converted: Counter[str] = Counter()
-    images, labels = _read_classes(path, names, converted)
+    images, labels = _read_classes(path, names, converted, on_disk=on_disk)
     number = round(test_size * len(labels))
     test = held_out(SPLIT_SEED, len(labels), number)
     train = np.setdiff1d(np.arange(len(labels)), test)
     notes.append(f"{number:,} of {len(labels):,} images were split off for the test set (--test-size {test_size:g})")
     arrays: dict[str, NDArray[np.generic]] = {
-        "x_train": images[train], "y_train": labels[train], "x_test": images[test], "y_test": labels[test],
+        "x_train": taken(images, train, on_disk=on_disk), "y_train": labels[train],
+        "x_test": taken(images, test, on_disk=on_disk), "y_test": labels[test],
     }  # fmt: skip
-    return arrays, names, notes + _told(converted)
+    return arrays, names, notes + told(converted)
 
 
 def is_flat(path: Path) -> bool:
@@ -97,7 +105,7 @@ def _natural(name: str) -> list[tuple[int, int, str]]:
 
 
 def _read_classes(
-    path: Path, names: Iterable[str], converted: Counter[str]
+    path: Path, names: Iterable[str], converted: Counter[str], *, on_disk: bool
 ) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     folders = [path / name for name in names]
     files = [
@@ -109,11 +117,12 @@ def _read_classes(
     ]
     if not files:
         return np.empty((0, 0, 0), np.uint8), np.empty(0, np.int64)
-    first = _read_image(files[0][0], Counter())
-    check_fits(path, len(files) * first.size)
-    images = np.empty((len(files), *first.shape), np.uint8)
+    first = read_image(files[0][0], files[0][0], Counter())
+    if not on_disk:
+        check_fits(path, len(files) * first.size)
+    images = allocate((len(files), *first.shape), on_disk=on_disk)
     for number, (file, _) in enumerate(files):
-        image = _read_image(file, converted)
+        image = read_image(file, file, converted)
         if image.shape != first.shape:
             raise DataError(
                 f"the images in {path} are of different sizes ({files[0][0].name} has {first.shape}, {file} has "
@@ -123,24 +132,30 @@ def _read_classes(
     return images, np.array([label for _, label in files], np.int64)
 
 
-def _read_image(path: Path, converted: Counter[str]) -> NDArray[np.uint8]:
+def read_image(source: Path | BinaryIO, name: object, converted: Counter[str]) -> NDArray[np.uint8]:
+    """An encoded image as grey, uint8 [height, width]; raises DataError.
+
+    Args:
+        name: of the image, for messages.
+        converted: counts what was changed.
+    """
     from PIL import Image, ImageOps, UnidentifiedImageError  # a cluster's nodes, which get arrays, need not have it
 
     try:
-        with Image.open(path) as image:
+        with Image.open(source) as image:
             if image.mode[0] in "IF":  # Pillow would cut the values off at 255
-                raise DataError(f"{path} has more than 8 bits a channel (mode {image.mode}); convert it to 8")
+                raise DataError(f"{name} has more than 8 bits a channel (mode {image.mode}); convert it to 8")
             if (frames := getattr(image, "n_frames", 1)) > 1:
-                raise DataError(f"{path} has {frames} pages or frames; save the one that counts by itself")
+                raise DataError(f"{name} has {frames} pages or frames; save the one that counts by itself")
             upright = ImageOps.exif_transpose(image)
             converted["turned upright as their EXIF data say"] += image.getexif().get(0x0112, 1) != 1
             if upright.has_transparency_data and np.asarray(upright.convert("RGBA"))[..., 3].min() < 255:
-                raise DataError(f"{path} is transparent in places; put it on a background, such as black")
+                raise DataError(f"{name} is transparent in places; put it on a background, such as black")
             grey = np.asarray(upright.convert("L"))
             converted["made grey, which drops their colour"] += _is_coloured(upright)
             return grey
     except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
-        raise DataError(f"{path} is not a readable image ({error}); replace or remove it") from error
+        raise DataError(f"{name} is not a readable image ({error}); replace or remove it") from error
 
 
 def _is_coloured(image: "Image.Image") -> bool:
@@ -150,5 +165,6 @@ def _is_coloured(image: "Image.Image") -> bool:
     return bool((np.ptp(channels, axis=2) > 8).any())  # JPEG's own rounding of grey stays below
 
 
-def _told(converted: Counter[str]) -> list[str]:
+def told(converted: Counter[str]) -> list[str]:
+    """What was changed, as sentences."""
     return [f"{number:,} images were {what}" for what, number in converted.items() if number]

@@ -1,9 +1,18 @@
-"""Whether a set fits into this machine's memory, asked before it is read."""
+"""Where a set's images are put: into this machine's memory if they fit, or into a file that the system pages."""
 
+import math
+import os
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
-from .dataset import DataError
+import numpy as np
+from numpy.typing import NDArray
 
+from .errors import DataError
+
+PIECE_BYTES = 2**24  # of an array that is worked on at a time, where it may be larger than memory
 COPIES = 3  # the set as it is read, as it is checked, and as Ray keeps it for the workers
 
 
@@ -13,8 +22,47 @@ def check_fits(source: Path | str, size: int) -> None:
     if free is not None and size * COPIES > free:
         raise DataError(
             f"{source} takes {_gb(size)} and, with its copies, {_gb(size * COPIES)} of memory, of which {_gb(free)} "
-            "are free; train on a part of it, or on a machine with more memory"
+            "are free; write it as shards with `python -m train shard`, which need no more memory than a few of them, "
+            "and train on those"
         )
+
+
+def allocate(shape: tuple[int, ...], *, on_disk: bool) -> NDArray[np.uint8]:
+    """An array to be filled, uint8 of `shape`: in memory, or in a file without a name in TMPDIR.
+
+    Raises: OSError if it does not fit on the disk.
+    """
+    size = math.prod(shape)
+    if not on_disk or not size:
+        return np.empty(shape, np.uint8)
+    with tempfile.TemporaryFile() as file:
+        if hasattr(os, "posix_fallocate"):  # a full disk would be a SIGBUS when the array is written to
+            os.posix_fallocate(file.fileno(), 0, size)
+        return np.memmap(file, np.uint8, "w+", shape=shape)
+
+
+def pieces(array: Any) -> Iterator[slice]:
+    """Slices of an array's rows of some megabytes each, one after the other."""
+    rows = max(1, PIECE_BYTES // max(1, array[:1].nbytes))
+    return (slice(start, start + rows) for start in range(0, len(array), rows))
+
+
+def taken(array: NDArray[np.uint8], index: NDArray[np.int64], *, on_disk: bool) -> NDArray[np.uint8]:
+    """The rows `index` of `array`, a piece at a time."""
+    rows = allocate((len(index), *array.shape[1:]), on_disk=on_disk)
+    for piece in pieces(rows):
+        rows[piece] = array[index[piece]]
+    return rows
+
+
+def transformed(
+    array: Any, function: Callable[[NDArray[Any]], NDArray[np.uint8]], *, on_disk: bool
+) -> NDArray[np.uint8]:
+    """What `function` makes of an array's rows, uint8 of its shape, a piece at a time."""
+    made = allocate(array.shape, on_disk=on_disk)
+    for piece in pieces(array):
+        made[piece] = function(array[piece])
+    return made
 
 
 def available_bytes() -> int | None:

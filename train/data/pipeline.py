@@ -1,6 +1,6 @@
 """Each worker's input: its replicas' slices of every step, gathered and augmented off the critical path."""
 
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import tensorflow as tf
@@ -8,10 +8,11 @@ from numpy.typing import NDArray
 
 from ..config import TrainConfig
 from ..strategy import runs_on_gpus
-from .augment import ELASTIC_GRID, IDENTITY, apply_transforms, sample_transforms
+from .augment import ELASTIC_GRID, IDENTITY, Changes, apply_changes, number_counts, sample_changes
 from .dataset import Dataset
-from .example_order import ExampleOrder, step_seed
+from .example_order import BLOCK, ExampleOrder, step_seed
 from .pixels import to_model_input
+from .rows import StoredRows
 
 
 def training_batches(
@@ -47,26 +48,30 @@ def replica_batches(
 
     Elements are as `training_batches` says; `ahead` more than there are replicas are made side by side.
     """
-    order = ExampleOrder(len(dataset.train_labels), config.global_batch_size, config.seed)
+    order = ExampleOrder(len(dataset.train_labels), config.global_batch_size, config.seed, dataset.window)
+    rows = dataset.train_images
+    read_ahead = None if isinstance(rows, np.ndarray) else ReadAhead(order, cast(StoredRows, rows))
     size = config.per_replica_batch_size(num_replicas)
     height, width = dataset.image_size
     elastic = [2, ELASTIC_GRID, ELASTIC_GRID] if config.augmentation.elastic_px else [0]
 
     def examples_of(step: NDArray[np.int64], replica: NDArray[np.int64]) -> tuple[Any, ...]:
+        if read_ahead and replica == replicas.start:
+            read_ahead.at(int(step))
         epoch, index = order.batch(int(step), int(replica), num_replicas)
-        transforms, displacements = sample_transforms(
+        transforms, displacements, looks = sample_changes(
             config.augmentation, seed=config.seed, epoch=epoch, index=index, image_size=dataset.image_size
         )
         # Training ends on what the model will be asked: He et al., "Data augmentation revisited: rethinking the
         # distribution gap between clean and augmented data", 2019.
         plain = (epoch >= config.epochs - config.plain_epochs) & (config.plain_epochs > 0)
-        transforms[plain], displacements[plain] = IDENTITY, 0
+        transforms[plain], displacements[plain], looks[plain] = IDENTITY, 0, 1
         seed = np.int32(step_seed(config.seed, int(step)))
-        return dataset.train_images[index], dataset.train_labels[index], transforms, displacements, seed
+        return dataset.train_images[index], dataset.train_labels[index], transforms, displacements, looks, seed
 
     def batch_of(step: tf.Tensor, replica: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        types = [tf.uint8, tf.int64, tf.float32, tf.float32, tf.int32]
-        images, labels, transforms, displacements, seed = tf.numpy_function(
+        types = [tf.uint8, tf.int64, tf.float32, tf.float32, tf.float32, tf.int32]
+        images, labels, transforms, displacements, looks, seed = tf.numpy_function(
             examples_of, [step, replica], types, stateful=False
         )
         images = tf.ensure_shape(images, [size, height, width])
@@ -74,10 +79,12 @@ def replica_batches(
         seed = tf.ensure_shape(seed, [])
         if config.augmentation.is_identity:
             return to_model_input(images), labels, seed
-        transforms = tf.ensure_shape(transforms, [size, 8])
-        displacements = tf.ensure_shape(displacements, [size, *elastic])
-        moved = apply_transforms(images, transforms, displacements, background=dataset.background)
-        return moved, labels, seed
+        changes = Changes(
+            tf.ensure_shape(transforms, [size, 8]),
+            tf.ensure_shape(displacements, [size, *elastic]),
+            tf.ensure_shape(looks, [size, number_counts(config.augmentation)[-1]]),
+        )
+        return apply_changes(config.augmentation, images, changes, background=dataset.background), labels, seed
 
     slices = steps.flat_map(
         lambda step: tf.data.Dataset.range(replicas.start, replicas.stop).map(lambda replica: (step, replica))
@@ -86,3 +93,21 @@ def replica_batches(
     options = tf.data.Options()
     options.autotune.enabled = False
     return batches.prefetch(len(replicas) + ahead).with_options(options)
+
+
+class ReadAhead:
+    """Has the system read a window of stored examples while the one before it is trained on."""
+
+    def __init__(self, order: ExampleOrder, rows: StoredRows) -> None:
+        self._order, self._rows = order, rows
+        self._begun = False
+
+    def at(self, step: int) -> None:
+        """Ask for the share of the next window that falls to `step`; the first time, for the step's own window too."""
+        blocks = [self._order.blocks_ahead(step)]
+        if not self._begun:
+            self._begun = True
+            blocks.append(self._order.blocks_around(step))
+        for block in np.concatenate(blocks):
+            start = int(block) * BLOCK
+            self._rows.expect(start, min(start + BLOCK, len(self._rows)))

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from .dataset import DataError
+from .errors import DataError
+from .memory import transformed
 
 WHITE = 255
 OVERSHOOT = 0.1  # of the range: what bicubic resizing leaves below black and above white (Keys, 1981: 1/8 at a step)
@@ -52,12 +53,22 @@ def judge(
 _DIM = "the brightest pixel has {0:g} of 255: --pixel-max {0:g} makes that white"
 
 
-def to_bytes(array: NDArray[np.generic], of: PixelRange) -> NDArray[np.uint8]:
-    """`array` as uint8 of its shape, 0 black and 255 white, rounded; what lies outside is cut off."""
+def to_bytes(array: NDArray[np.generic], of: PixelRange, *, on_disk: bool = False) -> NDArray[np.uint8]:
+    """`array` as uint8 of its shape, 0 black and 255 white, rounded; what lies outside is cut off.
+
+    Args:
+        on_disk: leave an array as it lies if nothing is to be changed, and put what is made into a file.
+    """
     if array.dtype == np.uint8 and of.factor == 1:
-        return np.ascontiguousarray(array, np.uint8)
-    values = array.astype(np.float32)
-    return np.clip(np.rint(values if of.factor == 1 else values * np.float32(of.factor)), 0, WHITE).astype(np.uint8)
+        return array.view(np.uint8) if on_disk else np.ascontiguousarray(array, np.uint8)
+
+    def scaled(values: NDArray[np.generic]) -> NDArray[np.uint8]:
+        numbers = values.astype(np.float32)
+        return np.clip(np.rint(numbers if of.factor == 1 else numbers * np.float32(of.factor)), 0, WHITE).astype(
+            np.uint8
+        )
+
+    return transformed(array, scaled, on_disk=on_disk)
 
 
 def _check_parts_agree(spans: Mapping[str, tuple[float, float]], seen: str) -> None:

@@ -17,16 +17,21 @@ from numpy.typing import NDArray
 from ..config import ReadOptions
 from ..storage import open_storage
 from .archive import ARRAYS, find_archives, read_archives, read_npz
-from .dataset import DataError, Dataset
+from .dataset import Dataset
+from .errors import DataError
 from .idx import FILES, find_idx, read_idx
 from .image_folder import is_flat, read_flat, read_parts
+from .memory import pieces
+from .parquet import find_parquet, read_parquet
 from .pixel_range import judge, to_bytes
+from .shards import load as load_shards
 
 MNIST = Path(__file__).parents[1] / "mnist" / "mnist.npz"
 SMALLEST_SIDE = 8  # px; two 2x2 poolings must leave something to look at
 MOST_CLASSES = 10_000
 PARTS = ("train", "test")
 AS_IT_IS = ReadOptions()
+READ_OPTIONS = tuple(field.name for field in dataclasses.fields(ReadOptions))
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,53 +44,73 @@ class _Raw:
     are_bytes: bool = False  # read from image files
 
 
-def load(source: str | Path | None = None, how: ReadOptions = AS_IT_IS) -> Dataset:
+def load(source: str | Path | None = None, how: ReadOptions = AS_IT_IS, *, on_disk: bool = False) -> Dataset:
     """Read a labelled image set.
 
     Args:
         source: None for MNIST; a folder of the four IDX files, plain or `.gz`, or such a folder and the beginning of
             the files' names, as `emnist/emnist-letters`; an `.npz` with `x_train`, `y_train`, `x_test`, `y_test`; a
             folder with `train/<class>/<image>` and `test/<class>/<image>`, or with `<class>/<image>` if `how` has a
-            `test_size`; or a URI of one of these, as `s3://bucket/set`.
+            `test_size`; a folder of shards that `train shard` wrote; or a URI of one of these, as `s3://bucket/set`.
+        on_disk: keep images in files and not in memory, so that a set may be larger than that. Those of an `.npz` are
+            read into memory all the same.
 
     Raises: DataError.
     """
     if source is None:
         source = MNIST
     if "://" in str(source):
-        return _load_remote(str(source), how)
+        return _load_remote(str(source), how, on_disk=on_disk)
     path = Path(source).expanduser()
-    return _checked(_read(path, how), str(path), how)
+    if path.is_dir() and (sharded := load_shards(str(path))):
+        return _as_written(sharded, how)
+    return _checked(_read(path, how, on_disk=on_disk), str(path), how, on_disk=on_disk)
 
 
-def _load_remote(uri: str, how: ReadOptions) -> Dataset:
+def _as_written(dataset: Dataset, how: ReadOptions) -> Dataset:
+    """A set of shards, which is read as it was written."""
+    options = [name for name in READ_OPTIONS if getattr(how, name) != getattr(AS_IT_IS, name)]
+    if options:
+        flags = ", ".join("--" + name.replace("_", "-") for name in options)
+        raise DataError(
+            f"{dataset.source} is a set of shards, whose pixels and parts were settled when it was written: leave out "
+            f"{flags} here, and give it to `python -m train shard`"
+        )
+    return dataset
+
+
+def _load_remote(uri: str, how: ReadOptions, *, on_disk: bool) -> Dataset:
     try:
+        if sharded := load_shards(uri):
+            return _as_written(sharded, how)
         filesystem, path = open_storage(uri)
         if filesystem.get_file_info(path).type == pyarrow.fs.FileType.NotFound:
             raise DataError(f"no data at {uri}; --data takes a folder of IDX files, an .npz or a folder of images")
         with tempfile.TemporaryDirectory(prefix="inkling-data-") as scratch:
             copied = Path(scratch, Path(path).name)
             pyarrow.fs.copy_files(path, str(copied), source_filesystem=filesystem)
-            return dataclasses.replace(load(copied, how), source=uri)
+            return dataclasses.replace(load(copied, how, on_disk=on_disk), source=uri)
     except OSError as error:
         raise DataError(f"{uri} cannot be read ({error}); check the address and its credentials") from error
 
 
-def _read(path: Path, how: ReadOptions) -> _Raw:
+def _read(path: Path, how: ReadOptions, *, on_disk: bool) -> _Raw:
     if path.is_file():
         return _Raw(read_npz(path))
     if not path.exists():
         if found := find_idx(path.parent, f"{path.name}-"):
-            return _read_idx(found, path.parent, f"{path.name}-")
+            return _read_idx(found, path.parent, f"{path.name}-", on_disk=on_disk)
         raise DataError(f"no data at {path}; --data takes a folder of IDX files, an .npz or a folder of images")
+    if parquet := find_parquet(path):
+        return _of_files(read_parquet(parquet, on_disk=on_disk))
     if (path / "train").is_dir():
-        return _of_files(read_parts(path))
+        return _of_files(read_parts(path, on_disk=on_disk))
     if len(files := find_archives(path)) == len(ARRAYS):
         return _Raw(read_archives(files))
     if found := find_idx(path):
-        return _read_idx(found, path, "")
+        return _read_idx(found, path, "", on_disk=on_disk)
     if prefixes := sorted({file.name.split("train-images")[0] for file in path.glob("*-train-images*idx3-ubyte*")}):
-        return _of_prefix(path, prefixes)
+        return _of_prefix(path, prefixes, on_disk=on_disk)
     if not is_flat(path):
         _missing(path, FILES["x_train"])
     if how.test_size is None:
@@ -93,7 +118,7 @@ def _read(path: Path, how: ReadOptions) -> _Raw:
             f"{path} holds classes of images, but no test set: give --test-size 0.2 to split a fifth of the images "
             "off for it, or make train/ and test/ with the classes in each"
         )
-    return _of_files(read_flat(path, how.test_size))
+    return _of_files(read_flat(path, how.test_size, on_disk=on_disk))
 
 
 def _of_files(read: tuple[dict[str, NDArray[np.generic]], tuple[str, ...], list[str]]) -> _Raw:
@@ -101,18 +126,18 @@ def _of_files(read: tuple[dict[str, NDArray[np.generic]], tuple[str, ...], list[
     return _Raw(arrays, class_names, tuple(notes), are_bytes=True)
 
 
-def _of_prefix(path: Path, prefixes: list[str]) -> _Raw:
+def _of_prefix(path: Path, prefixes: list[str], *, on_disk: bool) -> _Raw:
     if len(prefixes) > 1:
         choices = ", ".join(f"--data {path / prefix.rstrip('-')}" for prefix in prefixes)
         raise DataError(f"{path} holds {len(prefixes)} sets; choose one: {choices}")
-    return _read_idx(find_idx(path, prefixes[0]), path, prefixes[0])
+    return _read_idx(find_idx(path, prefixes[0]), path, prefixes[0], on_disk=on_disk)
 
 
-def _read_idx(found: Mapping[str, Path], folder: Path, prefix: str) -> _Raw:
+def _read_idx(found: Mapping[str, Path], folder: Path, prefix: str, *, on_disk: bool) -> _Raw:
     for array, name in FILES.items():
         if array not in found:
             _missing(folder, f"{prefix}{name}")
-    arrays = {array: read_idx(path) for array, path in found.items()}
+    arrays = {array: read_idx(path, on_disk=on_disk) for array, path in found.items()}
     return _as_emnist(arrays, folder, prefix) if prefix.startswith("emnist-") else _Raw(arrays)
 
 
@@ -143,7 +168,7 @@ def _as_emnist(arrays: dict[str, NDArray[np.generic]], folder: Path, prefix: str
     return _Raw(arrays, names, tuple(notes))
 
 
-def _checked(raw: _Raw, source: str, how: ReadOptions) -> Dataset:
+def _checked(raw: _Raw, source: str, how: ReadOptions, *, on_disk: bool) -> Dataset:
     def fail(problem: str) -> NoReturn:
         raise DataError(f"{source}: {problem}")
 
@@ -163,12 +188,12 @@ def _checked(raw: _Raw, source: str, how: ReadOptions) -> Dataset:
         scale = judge(named, white=how.pixel_max, are_bytes=raw.are_bytes)
     except DataError as error:
         fail(str(error))
-    images = {part: to_bytes(array, scale) for part, array in found.items()}
+    images = {part: to_bytes(array, scale, on_disk=on_disk) for part, array in found.items()}
     dataset = Dataset(
         images["train"], labels["train"], images["test"], labels["test"], class_names, source,
         _background(images["train"]), (*raw.notes, *scale.notes),
     )  # fmt: skip
-    return _of_polarity(dataset, invert=how.invert)
+    return _of_polarity(dataset, invert=how.invert, on_disk=on_disk)
 
 
 def _check_classes(
@@ -192,9 +217,9 @@ def _background(images: NDArray[np.uint8]) -> int:
     return int(np.median(np.concatenate([rim.ravel() for rim in rims])))
 
 
-def _of_polarity(dataset: Dataset, *, invert: bool) -> Dataset:
+def _of_polarity(dataset: Dataset, *, invert: bool, on_disk: bool) -> Dataset:
     if invert:
-        turned = dataset.inverted()
+        turned = dataset.inverted(on_disk=on_disk)
         return dataclasses.replace(turned, notes=(*turned.notes, "black and white were exchanged (--invert)"))
     if not dataset.is_dark_on_light:
         return dataset
@@ -214,7 +239,7 @@ def _checked_images(array: NDArray[np.generic], name: str, fail: Callable[[str],
         fail(f"{name} holds images of {array.shape[1:]} px, expected at least {SMALLEST_SIDE} x {SMALLEST_SIDE}")
     if array.dtype.kind not in "buif":
         fail(f"{name} is {array.dtype}, expected uint8 or numbers from 0 to 255 or 0 to 1")
-    if array.dtype.kind == "f" and not np.isfinite(array).all():
+    if array.dtype.kind == "f" and not all(np.isfinite(array[piece]).all() for piece in pieces(array)):
         fail(f"{name} has NaN or infinity, first in image {int(np.argwhere(~np.isfinite(array))[0][0])}; repair it")
     return array
 

@@ -118,21 +118,21 @@ def check(text: str) -> None:
     _open(Reference.parse(text))
 
 
-def push(version: Path, text: str, *, model_name: str, write_card: Callable[[int], None]) -> str:
+def push(version: Path, text: str, *, model_name: str, finish: Callable[[int], None]) -> str:
     """Publish a version's folder; returns what names it: `REGISTRY/REPOSITORY:VERSION@sha256:DIGEST`.
 
     Args:
         version: the folder, complete but for what tells the version's number.
         text: what `--oci` was given. Without a number in it the version is the next one there.
         model_name: the folder above the version's in the image.
-        write_card: completes the folder, given the version's number.
+        finish: completes the folder, given the version's number.
 
     Raises: VersionTaken; ValueError, OSError or `registry.RegistryRefused` where the place does not take it.
     """
     reference = Reference.parse(text)
     repository = _open(reference)
     number = reference.version or _next_version(repository)
-    write_card(number)
+    finish(number)
     with tempfile.TemporaryDirectory(prefix="inkling-image-") as scratch:
         layout = Layout(Path(scratch))
         image = pack(layout, version, root=f"{model_name}/{number}", annotations=_annotations(version, number))

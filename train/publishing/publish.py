@@ -6,6 +6,7 @@ renamed into place. Renaming onto a version that another publisher just took fai
 
 import contextlib
 import functools
+import hashlib
 import json
 import logging
 import os
@@ -27,10 +28,14 @@ from numpy.typing import NDArray
 from ..storage import MARKER, open_storage, versions_in
 from . import oci as oci_image
 from .export import save_savedmodel
+from .reference import reference_statistics
+from .signing import SIGNATURE
 
 logger = logging.getLogger(__name__)
 
 VERIFIED_IMAGES = 1000
+REFERENCE_IMAGES = 10_000  # for the statistics in the model card
+CARD, EXTRA_ASSETS = "model_card.json", "assets.extra"
 
 
 class PublishRefused(RuntimeError):
@@ -43,12 +48,13 @@ class Candidate:
 
     model: keras.Model
     class_names: tuple[str, ...]
-    card: dict[str, Any]  # what to write as `model_card.json`; the version is added
+    card: dict[str, Any]  # what to write as `model_card.json`; the version and the reference statistics are added
     accuracy: float  # on the test set, 0 to 1
     test_images: NDArray[np.uint8]  # [n, height, width]
     test_probabilities: NDArray[np.float32]  # [n, classes], of `model`; what the SavedModel must give too
 
 
+Sign = Callable[[Path], None]
 Verify = Callable[[Path, NDArray[np.uint8], NDArray[np.float32]], None]
 
 
@@ -88,6 +94,7 @@ def publish(
     min_accuracy: float,
     oci: str = "",
     verify: Verify = verify_in_fresh_process,
+    sign: Sign | None = None,
 ) -> str:
     """Publish a model as the next version; returns where.
 
@@ -96,6 +103,7 @@ def publish(
         min_accuracy: what the candidate must reach on the test set, 0 to 1.
         oci: a repository of OCI images in place of `model_dir`, see `oci.Reference`; none if empty.
         verify: checks the SavedModel before it is made visible.
+        sign: signs the complete version, in its folder, before that; None: it stays unsigned.
 
     Raises: PublishRefused, and what `oci.push` raises; nothing is left behind then.
     """
@@ -120,13 +128,17 @@ def publish(
             model_name=model_name,
             samples=candidate.test_images[:32],
         )
+        statistics = reference_statistics(
+            candidate.test_images[:REFERENCE_IMAGES], candidate.test_probabilities[:REFERENCE_IMAGES]
+        )
+        card = {**candidate.card, "reference": statistics}
         verify(staged, candidate.test_images[:VERIFIED_IMAGES], candidate.test_probabilities[:VERIFIED_IMAGES])
         if place:
-            write_card = functools.partial(_write_card, staged, card=candidate.card)
-            return oci_image.push(staged, place, model_name=model_name, write_card=write_card)
+            finish = functools.partial(_finish, staged, card=card, sign=sign)
+            return oci_image.push(staged, place, model_name=model_name, finish=finish)
         if on_disk:
-            return str(_rename_into_place(staged, parent, candidate.card))
-        version = _upload(staged, filesystem, f"{root}/{model_name}", candidate.card)
+            return str(_rename_into_place(staged, parent, card, sign))
+        version = _upload(staged, filesystem, f"{root}/{model_name}", card, sign)
         return f"{model_dir.rstrip('/')}/{model_name}/{version}"
     except BaseException:
         shutil.rmtree(staged, ignore_errors=True)
@@ -138,10 +150,10 @@ def publish(
         shutil.rmtree(staged if on_disk else parent, ignore_errors=True)
 
 
-def _rename_into_place(staged: Path, parent: Path, card: dict[str, Any]) -> Path:
+def _rename_into_place(staged: Path, parent: Path, card: dict[str, Any], sign: Sign | None) -> Path:
     while True:
         version = _next_version(pyarrow.fs.LocalFileSystem(), str(parent))
-        _write_card(staged, version, card)
+        _finish(staged, version, card, sign)
         try:
             os.rename(staged, parent / str(version))
         except OSError:
@@ -152,10 +164,10 @@ def _rename_into_place(staged: Path, parent: Path, card: dict[str, Any]) -> Path
         return parent / str(version)
 
 
-def _upload(staged: Path, filesystem: pyarrow.fs.FileSystem, root: str, card: dict[str, Any]) -> int:
+def _upload(staged: Path, filesystem: pyarrow.fs.FileSystem, root: str, card: dict[str, Any], sign: Sign | None) -> int:
     """Copy to an object store, which cannot tell two publishers apart, the marker last; returns the version."""
     version = _next_version(filesystem, root)
-    _write_card(staged, version, card)
+    _finish(staged, version, card, sign)
     files = sorted((path for path in staged.rglob("*") if path.is_file()), key=lambda path: path.name == MARKER)
     try:
         for path in files:
@@ -174,5 +186,21 @@ def _next_version(filesystem: pyarrow.fs.FileSystem, folder: str) -> int:
     return 1 + max(versions_in(filesystem, folder), default=0)
 
 
-def _write_card(staged: Path, version: int, card: dict[str, Any]) -> None:
-    (staged / "model_card.json").write_text(json.dumps({"version": version, **card}, indent=2) + "\n")
+def _finish(staged: Path, version: int, card: dict[str, Any], sign: Sign | None) -> None:
+    """Write the card, with the checksums of the SavedModel's files, and the signature, which covers the card too."""
+    for name in (CARD, SIGNATURE):
+        (staged / name).unlink(missing_ok=True)  # of a number that somebody else has taken
+    content = {"version": version, **card, "files": _checksums(staged)}
+    (staged / CARD).write_text(json.dumps(content, indent=2) + "\n")
+    if sign is not None:
+        sign(staged)
+
+
+def _checksums(staged: Path) -> dict[str, str]:
+    """SHA-256 of each file by its path in the version, but for warm-up requests, which may be exchanged later."""
+    files = {path.relative_to(staged): path for path in sorted(staged.rglob("*")) if path.is_file()}
+    return {
+        name.as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for name, path in files.items()
+        if name.parts[0] != EXTRA_ASSETS
+    }

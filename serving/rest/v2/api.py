@@ -1,31 +1,26 @@
 """The protocol's calls over HTTP: what rest/api.py hands on of its requests."""
 
-import asyncio
-from collections.abc import Awaitable, Callable
-from typing import Any, Protocol, TypeVar
+from functools import partial
+from typing import Any
 
-import grpc
 from aiohttp import web
 
-from ...errors import ServingError, invalid_argument
-from ...v2 import contents
+from ...arrays import Array
+from ...deadlines import time_limit
+from ...errors import invalid_argument
+from ...offload import SHORT, Offload
 from ...v2.repository import check_load_parameters
 from ...v2.service import V2Service
-from ..body import BodyReader
+from ..body import LONG_BYTES, BodyReader, json_size
+from ..pieces import release
 from ..rapidjson import parse_object
+from ..routes import TIMEOUT_FLAG
 from . import requests, responses
 from .requests import LENGTH_HEADER, InferRequest
 from .responses import Reply
 from .routes import Target
 
 NOT_READY = 400  # as Triton and MLServer respond
-Result = TypeVar("Result")
-
-
-class InThreadIf(Protocol):
-    """Does work, in a thread if it is large."""
-
-    def __call__(self, large: bool, work: Callable[[], Result], /) -> Awaitable[Result]: ...
 
 
 class V2Api:
@@ -36,7 +31,7 @@ class V2Api:
         service: V2Service,
         *,
         bodies: BodyReader,
-        in_thread_if: InThreadIf,
+        offload: Offload,
         timeout_s: float | None,
         max_depth: int,
     ) -> None:
@@ -45,14 +40,14 @@ class V2Api:
         Args:
             service: what is behind it.
             bodies: reads bodies.
-            in_thread_if: does what would take the event loop too long.
+            offload: does what would take the event loop too long.
             timeout_s: after which an inference is given up; None: never.
             max_depth: the deepest nesting of lists in JSON.
         """
         self._service = service
         self._repository = service.repository
         self._bodies = bodies
-        self._in_thread_if = in_thread_if
+        self._offload = offload
         self._timeout_s = timeout_s
         self._max_depth = max_depth
 
@@ -108,34 +103,31 @@ class V2Api:
     async def _small_document(self, request: web.BaseRequest) -> dict[str, Any]:
         """The body of a request about the repository, which may be empty."""
         async with self._bodies.read(request) as body:
-            if len(body) > contents.LARGE_BYTES:
+            if len(body) > LONG_BYTES:
                 raise invalid_argument(f"Request body of {len(body)} bytes is too long for {request.path}")
             return parse_object(body).members if body else {}
 
     async def _infer(self, request: web.BaseRequest, target: Target) -> Reply:
         json_length = requests.json_length(request.headers.get(LENGTH_HEADER))
         async with self._bodies.read(request, json_length=json_length) as body:
-            large = len(body) > contents.LARGE_BYTES
-            parsed = await self._in_thread_if(large, lambda: requests.parse(body, json_length))
-            try:
-                async with asyncio.timeout(self._timeout_s):
-                    return await self._run(target, parsed, large=large)
-            except TimeoutError:
-                raise ServingError(
-                    grpc.StatusCode.DEADLINE_EXCEEDED,
-                    f"Request was not answered within {self._timeout_s} s (--rest_api_timeout_in_ms)",
-                ) from None
+            size = json_size(body, json_length)
+            parsed = await self._offload.run(partial(requests.parse, body, json_length), size=size)
+            async with time_limit(self._timeout_s, TIMEOUT_FLAG):
+                return await self._run(target, parsed, size=size)
 
-    async def _run(self, target: Target, parsed: InferRequest, *, large: bool) -> Reply:
+    async def _run(self, target: Target, parsed: InferRequest, *, size: int) -> Reply:
         name = target.model_name
         with self._service.call(name, target.version, parsed.parameters) as call:
-            inputs = await self._in_thread_if(
-                large, lambda: requests.tensors(parsed, model_name=name, max_depth=self._max_depth)
-            )
+            inputs = await self._offload.run(partial(self._tensors, parsed, name, size), size=size)
             names = [output.name for output in parsed.outputs]
             outputs = await self._service.infer(call, parsed.parameters, inputs, names)
             version = call.model.version
-            return await self._in_thread_if(
-                responses.is_large(parsed, outputs),
-                lambda: responses.inference(parsed, outputs, model_name=name, version=version),
-            )
+            respond = partial(responses.inference, parsed, outputs, model_name=name, version=version)
+            return await self._offload.run(respond, size=responses.size_of(parsed, outputs))
+
+    def _tensors(self, parsed: InferRequest, model_name: str, size: int) -> dict[str, Array]:
+        try:
+            return requests.tensors(parsed, model_name=model_name, max_depth=self._max_depth)
+        finally:
+            if size > SHORT:
+                release(parsed.document.members)

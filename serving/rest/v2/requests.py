@@ -12,7 +12,8 @@ from ...tensors import number_of
 from ...v2 import contents
 from ...v2.datatypes import numpy_dtype
 from ...v2.service import check_parameters, is_text
-from ..rapidjson import Document, parse_object, value_text
+from ..long_json import parse_long_object
+from ..rapidjson import Document, value_text
 from ..tensors import to_tensor
 from ..values import TensorType
 
@@ -68,7 +69,7 @@ def parse(body: bytes, length: int | None) -> InferRequest:
     length = len(body) if length is None else length
     if length > len(body):
         raise invalid_argument(f"{LENGTH_HEADER} is {length}, but the body has {len(body)} bytes")
-    document = parse_object(body if length == len(body) else body[:length])
+    document = parse_long_object(body if length == len(body) else body[:length])
     members = document.members
     parameters = _parameters(members)
     are_binary = _flag(parameters, "binary_data_output", default=False)

@@ -17,8 +17,6 @@ from ...v2.service import EXTENSIONS, PLATFORM, SERVER_NAME, ModelMetadata, Tens
 from ..rapidjson import number_texts, string_text
 from .requests import LENGTH_HEADER, InferRequest
 
-LARGE_ELEMENTS = 10_000  # of a response in JSON; a larger one is written in a thread
-
 
 @dataclass(frozen=True, slots=True)
 class Reply:
@@ -67,12 +65,9 @@ def index(entries: Iterable[IndexEntry]) -> Reply:
     )
 
 
-def is_large(request: InferRequest, outputs: Mapping[str, Array]) -> bool:
-    """Whether writing the response takes too long for the event loop."""
-    return any(
-        contents.is_large(array) if request.is_binary(name) else array.size > LARGE_ELEMENTS
-        for name, array in outputs.items()
-    )
+def size_of(request: InferRequest, outputs: Mapping[str, Array]) -> int:
+    """How long it takes to write the response, in the sense of offload.py."""
+    return sum(contents.size_of(array) if request.is_binary(name) else array.size for name, array in outputs.items())
 
 
 def inference(request: InferRequest, outputs: Mapping[str, Array], *, model_name: str, version: int) -> Reply:

@@ -102,6 +102,26 @@ def test_read_draws(server, digit, tmp_path, capsys):
     assert status == 2 and "more than once" in errors
 
 
+def test_read_writes_a_table(server, digit, tmp_path, capsys):
+    assert run(capsys, "read", "--table", digit)[:2] == (0, "7\r\n")
+    target = tmp_path / "out.csv"
+    assert run(capsys, "read", "--table", digit, "-o", str(target))[:2] == (0, "")
+    assert target.read_bytes() == b"7\r\n"
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (("--table", "{digit}", "{digit}"), "the table of one picture; got 2 names"),
+        (("--table", "--json", "{digit}"), "the table of one picture; got --json"),
+        (("{digit}", "-o", "out.csv"), "add --table"),
+    ],
+)
+def test_a_table_is_of_one_picture(server, digit, capsys, flags, words):
+    status, output, errors = run(capsys, "read", *(flag.format(digit=digit) for flag in flags))
+    assert (status, output) == (2, "") and words in errors
+
+
 def test_a_drawing_that_cannot_be_saved_hides_no_reading(server, digit, tmp_path, capsys):
     (tmp_path / "file").touch()
     status, output, errors = run(capsys, "read", digit, "--draw", str(tmp_path / "file" / "out.png"))

@@ -83,7 +83,11 @@ def test_what_a_server_writes_is_shown_and_not_obeyed(server, array, capsys):
         (grpc.StatusCode.DEADLINE_EXCEEDED, "too late", "give a longer --timeout, or smaller batches"),
         (grpc.StatusCode.UNAVAILABLE, "no handshake", "from an authority in --tls-ca?"),
         (grpc.StatusCode.UNAVAILABLE, "gone", "one with TLS needs --tls"),
-        (grpc.StatusCode.UNAUTHENTICATED, "who", "a valid INKLING_TOKEN, or a client certificate in --tls-cert and"),
+        (
+            grpc.StatusCode.UNAUTHENTICATED,
+            "who",
+            "INKLING_API_KEY (--api-key-file), or a client certificate in --tls-cert",
+        ),
         (grpc.StatusCode.INVALID_ARGUMENT, "larger than maximum input batch size 0", "give it fewer images at once"),
         (
             grpc.StatusCode.RESOURCE_EXHAUSTED,
@@ -113,6 +117,27 @@ def test_a_token_is_read_from_the_environment_and_kept_off_plaintext(server, cap
     assert status == 2 and "it would cross the network in the clear" in errors and "secret" not in errors
     assert run(capsys, "status", "--token-over-plaintext")[0] == 0
     assert dict(server.contexts[-1].invocation_metadata())["authorization"] == "Bearer secret"
+
+
+def test_an_api_key_is_read_from_the_environment_or_a_file(server, capsys, monkeypatch, tmp_path):
+    monkeypatch.setenv("INKLING_API_KEY", "secret")
+    status, _, errors = run(capsys, "status")
+    assert status == 2 and "an API key was given, but no tls" in errors and "secret" not in errors
+    assert run(capsys, "status", "--token-over-plaintext")[0] == 0
+    (tmp_path / "key").write_text("another\n")
+    assert run(capsys, "status", "--token-over-plaintext", "--api-key-file", str(tmp_path / "key"))[0] == 0
+    keys = [dict(context.invocation_metadata())["x-api-key"] for context in server.contexts[-2:]]
+    assert keys == ["secret", "another"]
+
+
+@pytest.mark.parametrize("content", [None, "", "two\nlines"], ids=["no file", "empty", "two lines"])
+def test_a_key_file_without_a_key_is_refused_and_not_passed_over(server, capsys, monkeypatch, tmp_path, content):
+    monkeypatch.setenv("INKLING_API_KEY", "secret")
+    if content is not None:
+        (tmp_path / "key").write_text(content)
+    status, _, errors = run(capsys, "status", "--token-over-plaintext", "--api-key-file", str(tmp_path / "key"))
+    assert status == 2 and ("cannot be read" if content is None else "the API key is empty, or not print") in errors
+    assert "lines" not in errors and not server.contexts
 
 
 @pytest.mark.parametrize(

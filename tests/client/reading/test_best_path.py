@@ -7,6 +7,7 @@ from inkling.client.reading.best_path import (
     ASPECT_MEAN,
     ASPECT_SPREAD,
     BLOT_HEIGHT,
+    DEFAULT,
     LEAST_BLOT,
     Costs,
     aspect_z_score,
@@ -108,3 +109,9 @@ def test_a_blot_is_left_out():
     line = PageLine((0.0, 0.0), (candidate(0, 1, 0), candidate(1, 2, 1, height=0.25, aspect=1.0)))
     chosen = best_path(line, np.stack([sure_of(7), sure_of(1, 0.4)]), NOT_STRANGE)
     assert [choice.candidate.number for choice in chosen] == [0]
+
+
+def test_a_zero_may_be_smaller_than_other_digits():
+    line, small = PageLine((0.0,), ()), candidate(0, 1, 0, height=0.42)
+    zero, six = (candidate_cost(small, line, sure_of(label), np.zeros(10), DEFAULT) for label in (0, 6))
+    assert zero < six

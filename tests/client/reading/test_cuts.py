@@ -135,3 +135,9 @@ def test_to_part_ink_over_ink_costs_like_a_cut():
     beside = InkPatch(30, 0, np.ones((60, 20), np.float32))
     cut = segments(line_of(upper, lower, beside), STROKE)
     assert [each.cut_before for each in cut] == [0, cuts.LIKE_A_CUT, 0]
+
+
+def test_a_point_under_a_digit_that_leans_is_parted_from_it_for_nothing():
+    digit, point = np.ones((60, 40), np.float32), np.ones((8, 8), np.float32)
+    cut = segments(line_of(InkPatch(0, 0, digit), InkPatch(30, 54, point, sign=".")), STROKE)
+    assert [each.cut_before for each in cut if each.patch.sign] == [0.0]

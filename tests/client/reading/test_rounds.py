@@ -9,7 +9,7 @@ import pytest
 from inkling.client.reading.novelty import outlier_scores
 from inkling.client.reading.page import VIEWS, find_digits
 from inkling.client.reading.rounds import advance, read_page, reading_rounds
-from inkling.client.reading.turn import TURNS, best_turn, some_marks
+from inkling.client.reading.turn import POSITIONS, Position, best_position, some_marks
 from tools.compose_kinds import compose_kind
 
 
@@ -23,7 +23,13 @@ def test_the_way_up_is_found_by_trying(kind, quarters):
     # The page was turned against the clock, so that it takes as many turns with the clock.
     page = find_digits(compose_kind(kind, 12).picture)
     marks = some_marks(page)
-    assert best_turn(marks, by_distance(marks.images)) == quarters
+    assert best_position(marks, by_distance(marks.images)) == Position(quarters, False)
+
+
+def test_a_mirrored_page_is_told():
+    page = find_digits(np.ascontiguousarray(compose_kind("plain", 12).picture[:, ::-1]))
+    marks = some_marks(page)
+    assert best_position(marks, by_distance(marks.images)) == Position(0, True)
 
 
 def test_a_page_on_its_head_is_read_and_its_boxes_are_in_the_picture_as_given():
@@ -38,10 +44,11 @@ def test_a_page_on_its_head_is_read_and_its_boxes_are_in_the_picture_as_given():
 def test_marks_are_asked_about_in_all_positions():
     page = find_digits(compose_kind("plain", 3).picture)
     marks = some_marks(page)
-    assert len(marks.images) == len(TURNS) * VIEWS * marks.number
-    forms = marks.images.reshape(len(TURNS), marks.number, VIEWS, 28, 28)[:, :, 0]
-    for turn in TURNS:
-        np.testing.assert_array_equal(forms[turn], np.rot90(forms[0], -turn, axes=(1, 2)))
+    assert len(marks.images) == len(POSITIONS) * VIEWS * marks.number
+    forms = marks.images.reshape(len(POSITIONS), marks.number, VIEWS, 28, 28)[:, :, 0]
+    for position, placed in zip(POSITIONS, forms, strict=True):
+        first = forms[0][..., ::-1] if position.mirrored else forms[0]
+        np.testing.assert_array_equal(placed, np.rot90(first, -position.quarters, axes=(1, 2)))
 
 
 def test_a_page_that_reads_well_is_asked_about_once():

@@ -2,11 +2,14 @@
 
 import numpy as np
 import pytest
+from PIL import Image, ImageDraw
 
 from inkling.client.reading import text_lines
-from inkling.client.reading.ink import Ink
+from inkling.client.reading.components import find_components
+from inkling.client.reading.ink import Ink, find_ink
 from inkling.client.reading.patches import InkPatch, joined, stroke_width
 from inkling.client.reading.text_lines import find_lines
+from tests.client.reading.made_up import strokes
 
 
 def ink_of(page, angle=0.0):
@@ -32,14 +35,14 @@ def boxes_of(lines):
 
 def test_what_touches_at_a_corner_is_one_component():
     page = page_with((50, 50, 10, 40), (60, 90, 10, 40), (120, 60, 10, 40))
-    components, _ = text_lines._components(ink_of(page), 6.0)
+    components, _ = find_components(ink_of(page), 6.0)
     assert sorted((each.left, each.width) for each in components) == [(49, 22), (119, 12)]
 
 
 def test_a_component_keeps_its_soft_edge_and_no_others_ink():
     page = page_with((50, 50, 10, 40), (63, 50, 10, 40))
     page[50:90, 60] = 0.3
-    components, _ = text_lines._components(ink_of(page), 6.0)
+    components, _ = find_components(ink_of(page), 6.0)
     left = min(components, key=lambda each: each.left)
     assert left.ink[1:-1, -1].tolist() == pytest.approx([0.3] * 40)
     assert left.ink.sum() == pytest.approx(400 + 12, abs=0.01)
@@ -48,7 +51,7 @@ def test_a_component_keeps_its_soft_edge_and_no_others_ink():
 def test_specks_and_what_comes_from_outside_are_dropped():
     digit, speck = (100, 60, 10, 60), (300, 100, 2, 2)
     shadow, table = (0, 0, 390, 30), (399, 0, 1, 199)
-    found, specks = text_lines._components(ink_of(page_with(digit, speck, shadow, table)), 6.0)
+    found, specks = find_components(ink_of(page_with(digit, speck, shadow, table)), 6.0)
     assert specks == []
     assert [(each.left, each.top) for each in found] == [(99, 59)]
 
@@ -198,3 +201,53 @@ def test_what_stands_in_a_gap_of_its_line_is_in_the_line():
     inner = [(380, 63, 8, 60), (400, 63, 8, 60)]
     (line,) = find_lines(ink_of(page_with(*outer, *inner, size=(200, 800)))).lines
     assert len(line.patches) == 6
+
+
+def test_a_number_that_is_crossed_out_is_left_out_and_told():
+    digits = [(x, 40, x + 30, 100) for x in range(40, 240, 60)]
+    ink = find_ink(np.asarray(strokes(*digits, (20, 72, 270, 66), size=(320, 160))))
+    found = find_lines(ink)
+    assert not found.lines
+    assert [(stray.why, stray.may_be_digit) for stray in found.strays] == [("crossed out", True)]
+
+
+def test_an_underlined_number_is_not_crossed_out():
+    digits = [(x, 40, x + 30, 100) for x in range(40, 240, 60)]
+    ink = find_ink(np.asarray(strokes(*digits, (20, 102, 290, 100), size=(320, 160))))
+    assert not any(stray.why == "crossed out" for stray in find_lines(ink).strays)
+
+
+def test_a_filled_shape_is_no_zero():
+    disc = Image.new("RGB", (200, 200), "white")
+    ImageDraw.Draw(disc).ellipse((40, 40, 160, 160), fill="black")
+    found = find_lines(find_ink(np.asarray(disc)))
+    assert not found.lines and [(s.why, s.may_be_digit) for s in found.strays] == [("a filled shape", True)]
+
+
+@pytest.mark.parametrize("width", [6, 10, 14, 20])
+@pytest.mark.parametrize("lean", [0, 20, 40])
+def test_a_bar_is_a_stroke_however_thick_the_pen_was(width, lean):
+    """A 1 of one straight stroke, as people draw it: the ink's search finds no more than the outline of a thick one."""
+    page = Image.new("RGB", (900, 500), "white")
+    ImageDraw.Draw(page).line((450 - lean, 160, 450 + lean, 340), fill="black", width=width)
+    found = find_lines(find_ink(np.asarray(page)))
+    assert len(found.lines) == 1 and not found.strays
+
+
+def test_a_ring_is_not_filled_even_where_half_the_page_is_in_shadow():
+    ring = Image.new("RGB", (400, 200), "white")
+    for left in (60, 260):
+        ImageDraw.Draw(ring).ellipse((left, 50, left + 70, 150), outline="black", width=10)
+    shadow = np.where(np.arange(400) > 200, 0.6, 1.0)[None, :, None]
+    found = find_lines(find_ink((np.asarray(ring) * shadow).astype(np.uint8)))
+    assert not any(stray.why == "a filled shape" for stray in found.strays)
+
+
+def test_a_ring_is_not_filled_however_near_its_neighbours_are():
+    ring = Image.new("RGB", (400, 200), "white")
+    draw = ImageDraw.Draw(ring)
+    draw.ellipse((150, 50, 230, 150), outline="black", width=14)
+    for left in (136, 236):
+        draw.rectangle((left, 50, left + 10, 150), fill="black")
+    found = find_lines(find_ink(np.asarray(ring)))
+    assert not any(stray.why == "a filled shape" for stray in found.strays)

@@ -2,6 +2,9 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+import yaml
 
 from tests.k8s.manifests import Object, autoscalers, containers, every_container, label, of_kind, pod_templates
 
@@ -9,6 +12,7 @@ NAMESPACE = "inkling"
 DNS_PORT = 53
 CLIENT_LABEL = "inkling/serving-client"
 COMPONENT = "app.kubernetes.io/component"
+ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,7 @@ OPERATOR = pod("KubeRay's operator", namespace="kuberay", component="kuberay-ope
 PROMETHEUS = pod("Prometheus", namespace="monitoring", app="prometheus")
 INGRESS = pod("ingress-nginx", namespace="ingress-nginx", component="controller")
 GATEWAY = pod("the Gateway", namespace="envoy-gateway-system", component="proxy")
+COLLECTOR = pod("the collector of traces", namespace="observability", component="opentelemetry-collector")
 CANARY = pod("canary", component="canary", client="true")
 STRANGER = pod("a stranger", namespace="elsewhere")
 NEIGHBOUR = pod("a stranger in the namespace", component="other")
@@ -80,6 +85,7 @@ FLOWS: dict[str, list[Flow]] = {
     "canary": [(CANARY, API, 443), (CANARY, API, 6443)],  # to the servers its label opens the way
     "object-store/runs": [(source, STORE, port) for source in (HEAD, WORKER) for port in (443, 9000)],
     "object-store": [(SERVING, STORE, port) for port in (443, 9000)],
+    "tracing": [(source, COLLECTOR, 4317) for source in (SERVING, WEB, CLIENT, HEAD)],
     "oci": [(HEAD, REGISTRY, 443)],  # the servers' images are the kubelet's to pull
 }
 ALWAYS_CLOSED: list[Flow] = [
@@ -103,6 +109,8 @@ ALWAYS_CLOSED: list[Flow] = [
     (SUBMITTER, API, 443),
     (OPERATOR, WORKER, 10002),
     (PROMETHEUS, HEAD, 8265),
+    (WORKER, COLLECTOR, 4317),
+    (COLLECTOR, SERVING, 8500),
 ]
 
 
@@ -120,6 +128,7 @@ def _reasons(objects: list[Object]) -> set[str]:
         "canary": of_kind(objects, "CronJob"),
         "object-store/runs": not of_kind(objects, "PersistentVolumeClaim"),
         "object-store": "object-store-serving" in policies,
+        "tracing": "traces-serving" in policies,
         "oci": "registry" in policies,
     }
     return {reason for reason, holds in found.items() if holds}
@@ -210,6 +219,34 @@ def _matches(selector: Object, labels: dict[str, str]) -> bool:
     return True
 
 
+def traces_reach_the_collector(objects: list[Object]) -> list[str]:
+    """Where a program is told to send its traces, policies let it, and it finds the collector."""
+    return [
+        f"{source.name} cannot send its traces to {endpoint}"
+        for source, endpoint in _traced(objects)
+        if not _is_collector(endpoint) or not _allowed(objects, source, COLLECTOR, urlsplit(endpoint).port or 0)
+    ]
+
+
+def _traced(objects: list[Object]) -> Iterator[tuple[Pod, str]]:
+    """Who sends traces, and where to."""
+    for name, template in (pair for item in objects for pair in pod_templates(item)):
+        labels = template.get("metadata", {}).get("labels", {})
+        for variable in (each for container in containers(template) for each in container.get("env", [])):
+            if variable["name"] == ENDPOINT:
+                yield Pod(name, tuple(labels.items())), variable["value"]
+    for job in of_kind(objects, "RayJob"):
+        variables = yaml.safe_load(job["spec"].get("runtimeEnvYAML", "{}")).get("env_vars", {})
+        if ENDPOINT in variables:
+            yield HEAD, variables[ENDPOINT]
+
+
+def _is_collector(endpoint: str) -> bool:
+    """Whether a URL is that of the Service that OpenTelemetry's operator makes, for OTLP over gRPC."""
+    service, _, rest = (urlsplit(endpoint).hostname or "").partition(".")
+    return service.endswith("-collector") and rest == f"{COLLECTOR.namespace}.svc"
+
+
 def every_pod_is_closed_by_default(objects: list[Object]) -> list[str]:
     """In each namespace with pods one policy chooses all of them, in both directions, and lets nothing through."""
     closed = {
@@ -259,4 +296,5 @@ RULES = (
     needed_flows_are_open,
     other_flows_are_closed,
     policies_name_ports_in_use,
+    traces_reach_the_collector,
 )

@@ -16,7 +16,7 @@ from inkling.serving.errors import ServingError, invalid_argument
 from inkling.serving.load_shedding import KnownFullQueues
 from inkling.serving.monitoring.events import ServerEvents
 from inkling.serving.names import ModelKey
-from tests.patience import PATIENCE_S
+from tests.patience import PATIENCE_S, wait_until
 
 KEY = ModelKey(model_name="model", version=1, signature_name="serving_default")
 
@@ -261,6 +261,36 @@ def test_a_request_whose_caller_has_gone_is_not_computed(threads):
 
     asyncio.run(main())
     assert 8 not in np.concatenate(runtime.inputs)
+
+
+def test_a_run_that_takes_long_does_not_keep_others_waiting():
+    held = threading.Event()
+
+    def function(arrays):
+        if arrays[0][0] == 0:
+            held.wait(PATIENCE_S)
+        return [arrays[0]]
+
+    async def main():
+        batcher = make_queue(function, None, RuntimeThreads(1, spare=1, name="test"))
+        first = asyncio.create_task(batcher.run([rows(0)], 1))
+        while not batcher.is_running:
+            await asyncio.sleep(0)
+        [answer] = await batcher.run([rows(1)], 1)
+        assert not first.done()
+        held.set()
+        await first
+        return answer
+
+    assert asyncio.run(main()).tolist() == [1]
+
+
+def test_threads_end_when_they_are_closed():
+    threads, done = RuntimeThreads(2, name="closing"), threading.Event()
+    threads.submit(done.set)
+    threads.close()
+    assert done.wait(PATIENCE_S)
+    wait_until(lambda: not any(thread.name.startswith("closing") for thread in threading.enumerate()))
 
 
 def test_an_open_batch_waits_for_its_timeout_and_no_longer(threads):

@@ -4,6 +4,7 @@ import asyncio
 import collections
 import contextlib
 import os
+import re
 import shutil
 import signal
 import socket
@@ -141,6 +142,18 @@ def test_a_load_that_hangs_does_not_keep_the_process(repository, tmp_path):
         server.wait_for_log("loading several version 1")
         server.process.send_signal(signal.SIGTERM)
         assert server.process.wait(PATIENCE_S) == 0
+
+
+def test_only_the_server_itself_writes_to_its_log(repository, tmp_path):
+    """TensorFlow's own lines look like failures to somebody who has not asked for them."""
+    file = write_model_config(tmp_path / "models.config", repository, ["half_plus_two", "several", "table"])
+    with ServerProcess(f"--model_config_file={file}") as server:
+        with grpc.insecure_channel(server.address) as channel:
+            predict = prediction_service_pb2_grpc.PredictionServiceStub(channel).Predict
+            predict(predict_request("half_plus_two", {"x": np.float32([[1]])}), timeout=PATIENCE_S)
+        server.stop()
+        lines = server.log_text().splitlines()
+    assert lines and all(re.match(r"\d{4}-\d\d-\d\d [\d:.]+ INFO serving\.", line) for line in lines), lines
 
 
 def test_a_version_of_pipes_and_circles_holds_nobody(repository, tmp_path):

@@ -41,8 +41,9 @@ def numbers(path):
 
 
 def open_log(path, events=None, **changes):
-    settings = {"sampling_rate": 1.0, "max_bytes": 10**6, "max_files": 3}
-    return RequestLog(str(path), events=events or ServerEvents(), **settings | changes)
+    settings = {"sampling_rate": 1.0, "max_bytes": 10**6, "max_files": 3} | changes
+    sampling_rate = settings.pop("sampling_rate")
+    return RequestLog(RotatedFiles(str(path), **settings), sampling_rate=sampling_rate, events=events or ServerEvents())
 
 
 def test_requests_are_readable_at_once_and_in_order(tmp_path):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from inkling.serving.errors import ServingError
+from inkling.serving.offload import SHORT
 from inkling.serving.v2 import contents
 from inkling.serving.v2.datatypes import DTYPES, datatype_of, datatype_of_tensorflow, numpy_dtype
 
@@ -114,6 +115,6 @@ def test_metadata_has_a_name_for_every_dtype():
 
 
 def test_what_takes_long_to_write_is_told_by_size():
-    assert not contents.is_large(np.zeros(1000, np.float32))
-    assert contents.is_large(np.zeros(1 << 20, ml_dtypes.bfloat16))
-    assert contents.is_large(strings(*[b""] * 20_000))
+    assert contents.size_of(np.zeros(1000, np.float32)) < SHORT
+    assert contents.size_of(np.zeros(1 << 20, ml_dtypes.bfloat16)) > SHORT
+    assert contents.size_of(strings(*[b""] * 20_000)) > SHORT

@@ -1,0 +1,53 @@
+"""What each candidate is taken for: the classifier's word on its two views, and the second opinion beside it."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .novelty import outlier_scores
+from .page import VIEWS
+from .second_opinion import second_opinions
+
+Floats = NDArray[np.float64]
+
+# Of the second opinion's probability, from which a shape is known for a digit's, however unlike MNIST's it is; and the
+# outlier score that such a shape has at most: unusual, and not marked.
+KNOWN, OF_OTHER_HANDS = 0.97, 1.0
+# The second opinion's share of the vote, if it does not know the shape and if it surely does.
+OPINION, SURE_OPINION = 0.25, 0.6
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Votes:
+    """For each of n candidates, by its number."""
+
+    each: Floats  # float64 [n, VIEWS + 1, 10], the classifier's probabilities of each view, and the second opinion's
+    together: Floats  # float64 [n, 10], the classifier's mean and the second opinion, weighed
+    scores: Floats  # float64 [n, 10], outlier scores (`novelty`) of what the second opinion does not know well
+    strangers: Floats  # float64 [n], logits of being no digit (`second_opinion`)
+    signs: Floats  # float64 [n, len(second_opinion.SIGNS)], probabilities of the signs
+    known: Floats  # float64 [n, 10], the second opinion's probabilities of the digits, among all that it knows
+
+
+def votes_on(images: NDArray[np.uint8], probabilities: NDArray[np.floating[Any]], *, opinion: float = OPINION) -> Votes:
+    """Put together what is known of each candidate.
+
+    Args:
+        images: uint8 [VIEWS * n, 28, 28], the views of each.
+        probabilities: float [VIEWS * n, 10], the classifier's.
+        opinion: the second opinion's share of the vote on shapes that it does not know.
+    """
+    upright_views = images[VIEWS - 1 :: VIEWS]
+    opinions = second_opinions(upright_views)
+    views = probabilities.astype(np.float64).reshape(-1, VIEWS, 10)
+    each = np.concatenate([views, opinions.digits[:, None].astype(np.float64)], axis=1)
+    scores = outlier_scores(upright_views).astype(np.float64)
+    no_stranger = 1 / (1 + np.exp(np.clip(opinions.strangers, -30, 30)))
+    surely = (opinions.digits * no_stranger[:, None]).astype(np.float64)
+    scores = np.where(surely > KNOWN, np.minimum(scores, OF_OTHER_HANDS), scores)
+    share = opinion + (SURE_OPINION - opinion) * surely.max(axis=1, initial=0.0, keepdims=True)
+    together = (1 - share) * views.mean(axis=1) + share * each[:, VIEWS]
+    strangers, signs = opinions.strangers.astype(np.float64), opinions.signs.astype(np.float64)
+    return Votes(each, together, scores, strangers, signs, surely)

@@ -1,0 +1,1 @@
+"""`python -m serving tune`: which settings of batching and threads answer a recorded load best."""

@@ -1,0 +1,225 @@
+"""The table of docs/serving.md: each of its cells is tried on a server with its flags, over gRPC and REST."""
+
+import itertools
+import json
+import os
+import re
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import grpc
+import numpy as np
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from tensorflow_serving.apis import (
+    get_model_metadata_pb2,
+    get_model_status_pb2,
+    model_management_pb2,
+    model_service_pb2_grpc,
+    prediction_service_pb2_grpc,
+)
+
+from inkling.serving.access.keys import line_of, make_key
+from inkling.serving.proto import open_inference_pb2 as v2
+from inkling.serving.proto import profiler_pb2
+from tests.patience import PATIENCE_S
+from tests.server_process import ROOT, ServerProcess
+from tests.serving.conftest import predict_request, write_model_config
+
+pytestmark = pytest.mark.process
+
+PAGE = (Path(__file__).parents[3] / "docs" / "serving.md").read_text()
+CALLERS = ("nobody", "wrong key", "expired token", "predictor", "administrator")
+REFUSALS = {"UNAUTHENTICATED": "401", "PERMISSION_DENIED": "403"}
+
+
+def tables():
+    """The page's two tables: the right of each call, and what each caller gets by flags and right."""
+    section = PAGE.partition("### Who may do what")[2].partition("\n### ")[0]
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in section.splitlines() if line.startswith("|")]
+    calls = {row[0]: row[1] for row in rows if row[0].startswith(("`", "probes")) and len(row) == 3}
+    cells = {(row[0], row[1]): dict(zip(CALLERS, row[2:], strict=True)) for row in rows if len(row) == 7}
+    return calls, {key: value for key, value in cells.items() if key[1] in ("predict", "admin")}
+
+
+RIGHTS, CELLS = tables()
+FLAGS = list(dict.fromkeys(flags for flags, _ in CELLS))
+
+
+def rest(server, method, path, token=None, body=None):
+    """The name of an HTTP request's status."""
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    content = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(f"{server.rest_url}{path}", content, headers, method=method)
+    try:
+        with urllib.request.urlopen(request, timeout=PATIENCE_S) as response:
+            return "OK" if response.status == 200 else str(response.status)
+    except urllib.error.HTTPError as error:
+        with error:
+            return {401: "UNAUTHENTICATED", 403: "PERMISSION_DENIED", 404: "NOT_FOUND"}.get(error.code, str(error.code))
+
+
+def rpc(call, request, token=None):
+    """The status of an RPC."""
+    metadata = (("x-api-key", token),) if token else ()
+    try:
+        call(request, timeout=PATIENCE_S, metadata=metadata)
+    except grpc.RpcError as error:
+        return error.code().name
+    return "OK"
+
+
+def v2_call(channel, name):
+    return channel.unary_unary(
+        f"/inference.GRPCInferenceService/{name}", request_serializer=lambda message: message.SerializeToString()
+    )
+
+
+def calls_of(server, channel, config):
+    """Each call of the page's first table, by its name there, as functions of a key or token."""
+    predictions = prediction_service_pb2_grpc.PredictionServiceStub(channel)
+    models = model_service_pb2_grpc.ModelServiceStub(channel)
+    profile = channel.unary_unary(
+        "/tensorflow.ProfilerService/Profile", request_serializer=lambda message: message.SerializeToString()
+    )
+    metadata = get_model_metadata_pb2.GetModelMetadataRequest(metadata_field=["signature_def"])
+    metadata.model_spec.name = "scale"
+    status = get_model_status_pb2.GetModelStatusRequest()
+    status.model_spec.name = "scale"
+    reload = model_management_pb2.ReloadConfigRequest()
+    for name in ("scale", "half_plus_two"):
+        entry = reload.config.model_config_list.config.add(name=name, model_platform="tensorflow")
+        entry.base_path = str(config / name)
+    infer = v2.ModelInferRequest(model_name="scale")
+    infer.inputs.add(name="x", datatype="FP32", shape=[1]).contents.fp32_contents.append(3)
+    infer_json = {"inputs": [{"name": "x", "datatype": "FP32", "shape": [1], "data": [3]}]}
+
+    def http(method, path, body=None):
+        return lambda token: rest(server, method, path, token, body)
+
+    def grpc_(call, request):
+        return lambda token: rpc(call, request, token)
+
+    unload = v2.RepositoryModelUnloadRequest(model_name="half_plus_two")
+    repository = "/v2/repository/models/half_plus_two"
+    return {
+        "`Predict`, `POST …:predict`": [
+            grpc_(predictions.Predict, predict_request("scale", {"x": np.float32([3])})),
+            http("POST", "/v1/models/scale:predict", {"instances": [3.0]}),
+        ],
+        "`ModelInfer`, `POST …/infer`": [
+            grpc_(v2_call(channel, "ModelInfer"), infer),
+            http("POST", "/v2/models/scale/infer", infer_json),
+        ],
+        "`GetModelMetadata`, `ModelMetadata`, their routes": [
+            grpc_(predictions.GetModelMetadata, metadata),
+            grpc_(v2_call(channel, "ModelMetadata"), v2.ModelMetadataRequest(name="scale")),
+            http("GET", "/v1/models/scale/metadata"),
+            http("GET", "/v2/models/scale"),
+        ],
+        "`GetModelStatus`, `RepositoryIndex`, their routes": [
+            grpc_(models.GetModelStatus, status),
+            grpc_(v2_call(channel, "RepositoryIndex"), v2.RepositoryIndexRequest()),
+            http("GET", "/v1/models/scale"),
+            http("POST", "/v2/repository/index"),
+        ],
+        "`HandleReloadConfigRequest`": [grpc_(models.HandleReloadConfigRequest, reload)],
+        "`RepositoryModelUnload`, `POST …/unload`": [
+            grpc_(v2_call(channel, "RepositoryModelUnload"), unload),
+            http("POST", f"{repository}/load"),
+            http("POST", f"{repository}/unload"),
+        ],
+        "`RepositoryModelLoad`, `POST …/load`": [
+            grpc_(v2_call(channel, "RepositoryModelLoad"), v2.RepositoryModelLoadRequest(model_name="half_plus_two")),
+            http("POST", f"{repository}/load"),
+        ],
+        "`ProfilerService.Profile`": [grpc_(profile, profiler_pb2.ProfileRequest(duration_ms=1))],
+        "probes: `grpc.health.v1`, `/healthz`, `/readyz`, V2's": [
+            grpc_(health_pb2_grpc.HealthStub(channel).Check, health_pb2.HealthCheckRequest(service="scale")),
+            grpc_(v2_call(channel, "ModelReady"), v2.ModelReadyRequest(name="scale")),
+            http("GET", "/healthz"),
+            http("GET", "/readyz"),
+            http("GET", "/v2/health/ready"),
+            http("GET", "/v2/models/scale/ready"),
+        ],
+        "`GET` of the metrics' path": [http("GET", "/monitoring/prometheus/metrics")],
+    }
+
+
+class Credentials:
+    """Keys and tokens of each kind of caller, and the files by which servers know them."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        predictor, admin = make_key("alice"), make_key("root")
+        (folder / "keys.txt").write_text(line_of(predictor))
+        (folder / "admins.txt").write_text(line_of(admin))
+        self.of = {
+            "nobody": [None],
+            "wrong key": [make_key("alice"), make_key("root"), "nonsense"],
+            "expired token": [make_key("nobody")],
+            "predictor": [predictor],
+            "administrator": [admin],
+        }
+
+    def add_tokens(self, issuer):
+        (self.folder / "jwks.json").write_text(issuer.jwks())
+        self.of["expired token"] = [issuer.token(exp=1), issuer.token(exp=1, scope="inkling.admin")]
+        self.of["predictor"].append(issuer.token())
+        self.of["administrator"].append(issuer.token(scope="inkling.admin"))
+
+    def flags(self, text):
+        """The command line that a row of the table means."""
+        if text == "none":
+            return []
+        files = {"keys": "keys.txt", "admins": "admins.txt", "jwks": "jwks.json"}
+        words = [word.strip("`") for word in re.findall(r"`[^`]+`", text)]
+        values = {"--api_keys_file": "keys", "--admin_api_keys_file": "admins", "--jwt_jwks": "jwks"}
+        return [f"{word}={self.folder / files[values[word]]}" if word in values else word for word in words]
+
+
+@pytest.fixture(scope="module", params=FLAGS)
+def case(request, repository, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("access")
+    credentials = Credentials(folder)
+    environment = {}
+    if "jwt" in request.param:
+        jwt = pytest.importorskip("jwt", reason="PyJWT is not installed: pip install 'inkling-serving[jwt]'")
+        from tests.serving.access.issuer import AUDIENCE, ISSUER, Issuer
+
+        credentials.add_tokens(Issuer())
+        environment["PYTHONPATH"] = os.pathsep.join([str(ROOT), str(Path(jwt.__file__).parents[1])])
+    flags = credentials.flags(request.param)
+    if "jwt" in request.param:
+        flags += [f"--jwt_issuer={ISSUER}", f"--jwt_audience={AUDIENCE}"]
+    models = write_model_config(folder / "models.config", repository, ["scale", "half_plus_two"])
+    (folder / "monitoring.config").write_text("prometheus_config { enable: true }")
+    flags += [f"--model_config_file={models}", "--allow_model_control"]
+    flags += [f"--monitoring_config_file={folder / 'monitoring.config'}"]
+    with (
+        ServerProcess(*flags, environment=environment) as server,
+        grpc.insecure_channel(server.address) as channel,
+    ):
+        yield request.param, calls_of(server, channel, repository), credentials
+        for token in itertools.chain(*credentials.of.values()):
+            assert not token or token not in server.log_text()
+
+
+def outcome(status):
+    return REFUSALS.get(status, "yes" if status in ("OK", "NOT_FOUND") else status)
+
+
+@pytest.mark.parametrize("caller", CALLERS)
+def test_each_caller_may_do_what_the_table_says(case, caller):
+    flags, calls, credentials = case
+    assert set(calls) == set(RIGHTS)
+    for name, tries in calls.items():
+        right = RIGHTS[name]
+        expected = "yes" if right == "open" else CELLS[flags, right][caller]
+        for token, (index, call) in itertools.product(credentials.of[caller], enumerate(tries)):
+            assert outcome(call(token)) == expected, (name, index, caller)
+
+
+def test_the_table_has_each_right_for_each_set_of_flags():
+    assert len(FLAGS) >= 5 and {(flags, right) for flags in FLAGS for right in ("predict", "admin")} == set(CELLS)
