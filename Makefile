@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 DEMO := $(VENV)/.demo
 READY := $(VENV)/.ready
 PROJECTS := client/pyproject.toml serving/pyproject.toml train/pyproject.toml
-EDITABLE := --editable './client[web]' --editable ./serving --editable ./train
+EDITABLE := --editable './client[batch,web]' --editable ./serving --editable ./train
 INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 
 .DEFAULT_GOAL := help
@@ -50,7 +50,7 @@ web: $(DEMO) ## the page to draw on, in front of a server that runs
 	$(BIN)/python -m client web $(ARGS)
 
 # Two at a time: most of a test is one process that waits for another one to start.
-PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 # Without `make setup`'s TensorFlow too, as `make setup-client` leaves it: then ARGS=tests/client.
 test-quick: ## run the tests that start no process and train nothing, in a minute

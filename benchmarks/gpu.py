@@ -29,7 +29,6 @@ from inkling.train import quiet
 from inkling.train.config import POLICIES, Precision, TrainConfig
 
 SECONDS = 2.0  # that each contender is timed for
-ACCURATE = 0.995
 
 
 @dataclass(frozen=True, slots=True)

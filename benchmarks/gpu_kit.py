@@ -14,6 +14,9 @@ GPU is never loaded, so its payload becomes zeros in place: sizes and offsets st
 for cuDNN's recurrent networks and for matrix products of complex, 8-bit integer and 8-bit float numbers. FFTs, solvers,
 sparse matrices, profiling and NCCL are empty libraries, which TensorFlow opens at its start and calls for such work
 only. The CUDA libraries are those that TensorFlow was built with, as the newer ones are larger.
+
+Tried on an NVIDIA H200: the pieces were unpacked as they came, in a minute in all, and training in bfloat16 worked;
+convolutions in float32 found no kernel, so what they need is still missing.
 """
 
 import argparse

@@ -37,7 +37,7 @@ def _table(title: str, results: dict[str, Any], cell: Any) -> str:
         return ""
     heads = [", ".join(_words(column)) for column in COLUMNS]
     rows = [[TITLES[name], *(cell(results[name]["points"][column]) for column in COLUMNS)] for name in names]
-    return _grid([title, *heads], rows)
+    return grid([title, *heads], rows)
 
 
 def _words(column: str) -> tuple[str, str]:
@@ -47,7 +47,7 @@ def _words(column: str) -> tuple[str, str]:
 
 def _memory(results: dict[str, Any]) -> str:
     rows = [[TITLES[name], f"{results[name]['peak_memory_mb']:,.0f}"] for name in _measured(results)]
-    return _grid(["Peak memory, all processes", "MB"], rows) if rows else ""
+    return grid(["Peak memory, all processes", "MB"], rows) if rows else ""
 
 
 def _bounds(results: dict[str, Any]) -> str:
@@ -55,7 +55,7 @@ def _bounds(results: dict[str, Any]) -> str:
     if not alone or "skipped" in alone or not ours:
         return ""
     rows = [["TensorFlow in process", *(f"{alone[size]['images_per_s']:,.0f}" for size in ("1", "32", "64", "256"))]]
-    table = _grid(["Images/s by batch size", "1", "32", "64", "256"], rows)
+    table = grid(["Images/s by batch size", "1", "32", "64", "256"], rows)
     lines = [
         f"- Batches of 64: {_ratio(ours['64x4']['images_per_s'], alone['64']['images_per_s'])} of TensorFlow alone."
     ]
@@ -82,7 +82,7 @@ def _rest(results: dict[str, Any]) -> str:
     ]
     share = _ratio(over_rest["requests_per_s"], over_grpc["requests_per_s"])
     return (
-        _grid(["Batches of 32, 4 callers", "requests/s", "images/s", "p50 ms"], rows)
+        grid(["Batches of 32, 4 callers", "requests/s", "images/s", "p50 ms"], rows)
         + f"\n\n- REST: {share} of gRPC's rate."
     )
 
@@ -120,7 +120,7 @@ def _overload(results: dict[str, Any]) -> str:
         "Overload: requests a second in an open loop at ten times the peak; the server has half of the CPUs, the "
         f"client the other half. Peak memory {found['peak_memory_mb']:,.0f} MB."
     )
-    return f"{how}\n\n{_grid(heads, rows)}"
+    return f"{how}\n\n{grid(heads, rows)}"
 
 
 def _flood(flood: dict[str, Any]) -> list[str]:
@@ -138,24 +138,29 @@ def _ratio(value: float, base: float) -> str:
     return f"{value / base:.2f}"
 
 
-def _grid(heads: list[str], rows: list[list[str]]) -> str:
+def grid(heads: list[str], rows: list[list[str]]) -> str:
+    """A table in Markdown, with numbers to the right."""
     lines = ["| " + " | ".join(heads) + " |", "|---|" + "---:|" * (len(heads) - 1)]
     return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows])
 
 
 def write(results: dict[str, Any], folder: Path) -> None:
     """Put serving_benchmark.md and .png into `folder`."""
-    machine = f"{os.cpu_count()} CPUs ({_processor()}), Python {platform.python_version()}"
     versions = ", ".join(f"{name} {version}" for name, version in results["versions"].items())
     page = (
         "# Serving benchmark\n\n"
-        f"`python -m benchmarks.serving`, {results['date']}, {machine}, {versions}.\n\n"
+        f"`python -m benchmarks.serving`, {results['date']}, {machine()}, {versions}.\n\n"
         "Every server has the same digit model, and shares the machine with the process that asks it. The best\n"
         f"of several rounds counts, each after one second of warm-up. {results['note']}\n\n"
         f"![images per second](serving_benchmark.png)\n\n{markdown(results)}\n"
     )
     (folder / "serving_benchmark.md").write_text(page)
     _plot(results, folder / "serving_benchmark.png")
+
+
+def machine() -> str:
+    """The machine, in words."""
+    return f"{os.cpu_count()} CPUs ({_processor()}), Python {platform.python_version()}"
 
 
 def _processor() -> str:

@@ -4,9 +4,8 @@
     python -m benchmarks.tracing --plot FILE   reads a page with `inkling read`, and draws the trace as it was exported
     python -m benchmarks.tracing --own         the time of a request that is not sampled, without a server
 
-For the first, four servers of a model that hardly computes, so that all of the time is the server's own, get some
-hundred requests each in their turns, as in benchmarks/access.py; a collector in a process of its own takes the spans
-and forgets them. The second one of those that trace nothing shows what is noise.
+For the first, four servers get some hundred requests each in their turns, as in benchmarks/side_by_side.py; a collector
+in a process of its own takes the spans and forgets them. The second one that traces nothing shows what is noise.
 """
 
 import argparse
@@ -26,9 +25,8 @@ from typing import Any
 
 import grpc
 
-from .access import Contender, measure, ratios, running, table
+from .side_by_side import ROOT, Contender, measure, ratios, running, table
 
-ROOT = Path(__file__).parents[1]
 EXPORT = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
 OFF = "nothing"
 MOST = 0.02  # of the throughput, that traces of 1 % of requests may cost
@@ -84,13 +82,18 @@ def collect() -> None:
         time.sleep(3600)
 
 
+def environment_of(endpoint: str, share: str) -> dict[str, str]:
+    """The variables of a server that traces `share` of its requests, from 0 to 1."""
+    ratio = {"OTEL_TRACES_SAMPLER": "parentbased_traceidratio", "OTEL_TRACES_SAMPLER_ARG": share}
+    return {"OTEL_EXPORTER_OTLP_ENDPOINT": endpoint, **ratio}
+
+
 def contenders(endpoint: str) -> list[Contender]:
     """The servers that are compared."""
-    on = {"OTEL_EXPORTER_OTLP_ENDPOINT": endpoint, "OTEL_TRACES_SAMPLER": "parentbased_traceidratio"}
     return [
         Contender(OFF, (), ""),
-        Contender("1 % of requests", (), "", {**on, "OTEL_TRACES_SAMPLER_ARG": "0.01"}),
-        Contender("all requests", (), "", {**on, "OTEL_TRACES_SAMPLER_ARG": "1"}),
+        Contender("1 % of requests", (), "", environment_of(endpoint, "0.01")),
+        Contender("all requests", (), "", environment_of(endpoint, "1")),
         Contender("nothing, again", (), ""),
     ]
 
@@ -114,7 +117,7 @@ def own_time_us() -> dict[str, float]:
     return {
         "gRPC": asyncio.run(_time_us(lambda: rpc(b"", SimpleNamespace(invocation_metadata=tuple)))),
         "gRPC, as its caller decided": asyncio.run(_time_us(lambda: rpc(b"", NOT_SAMPLED))),
-        "REST": asyncio.run(_time_us(lambda: http(SimpleNamespace(path="/v1/x", method="POST", headers={})))),
+        "REST": asyncio.run(_time_us(lambda: http(SimpleNamespace(raw_path="/v1/x", method="POST", headers={})))),
     }
 
 

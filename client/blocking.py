@@ -71,8 +71,9 @@ class Client:
         Any batch size works: large batches are sent in parts, several at once.
 
         Args:
-            images: uint8 [n, 28, 28], or [28, 28] for one, 0 (paper) to 255 (ink), as in MNIST; or a list of images.
-                `read` takes pictures of any other form.
+            images: uint8 [n, 28, 28], or [28, 28] for one, 0 (paper) to 255 (ink), as in MNIST; or a list of images. A
+                model of images in colour takes [n, height, width, 3] or [height, width, 3]. `read` takes pictures of
+                any other form.
             options:
                 model: the model's name on the server; the client's own if None.
                 version, label: one version of the model, by number or by label; the newest if neither is given.

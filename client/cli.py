@@ -18,7 +18,8 @@ from typing import Any, NoReturn
 
 from . import commands, trace_export
 from .errors import DeadlineExceeded, InklingError, InvalidInput, ServerUnavailable
-from .settings import DEFAULT_ADDRESS, TLS
+from .pictures import SUFFIXES
+from .settings import DEFAULT_ADDRESS, TLS, Connection
 
 MAX_KEY_LENGTH = 8192
 FAILED, USAGE, UNAVAILABLE, INTERRUPTED, PIPE_CLOSED = 1, 2, 3, 130, 141
@@ -26,7 +27,7 @@ FAILED, USAGE, UNAVAILABLE, INTERRUPTED, PIPE_CLOSED = 1, 2, 3, 130, 141
 DESCRIPTION = """Read handwriting, by asking an Inkling or TensorFlow Serving server.
 
     inkling read page.jpg                  print what is written there
-    inkling read scans/ --json             all pictures of a folder, one JSON object a line
+    inkling read scans/ --json --jobs 4    all pictures of a folder, four at a time, one JSON object a line
     inkling predict images.npy             class and probability of 28x28 images
     inkling status                         the versions of the model on the server
     inkling metadata                       its signatures
@@ -57,14 +58,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, _interrupt)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="surrogateescape")  # a file's name goes out in the bytes that it came in
-    parser = _parser()
+    parser = make_parser()
     if not (sys.argv[1:] if arguments is None else arguments):
         parser.print_help(sys.stderr)
         parser.exit(USAGE)
     try:
         flags = parser.parse_args(arguments)
         with trace_export.exported(os.environ, _warn):
-            status: int = flags.command(flags, _settings(flags))
+            status: int = flags.command(flags, connection_of(flags))
             sys.stdout.flush()
         return status
     except (ServerUnavailable, DeadlineExceeded) as error:
@@ -109,7 +110,7 @@ class _Parser(argparse.ArgumentParser):
     def _meant(self, wrong: str) -> str:
         import difflib  # here, as it is slow to import and only needed for a mistake
 
-        if Path(wrong).suffix.lower() in commands.SUFFIXES:
+        if Path(wrong).suffix.lower() in SUFFIXES:
             return f"`{self.prog} read {wrong}`"
         near = difflib.get_close_matches(wrong, self.names(), n=1)
         return near[0] if near and near[0] != wrong else ""
@@ -139,7 +140,8 @@ class _Version(argparse.Action):
         parser.exit()
 
 
-def _parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
+    """The parser of all commands; what it parses has the command's function as `command`."""
     parser = _Parser(
         prog="inkling", description=DESCRIPTION, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -147,7 +149,7 @@ def _parser() -> argparse.ArgumentParser:
     subparsers = parser.add_subparsers(metavar="COMMAND", required=True)
 
     def add(
-        name: str, command: Callable[[argparse.Namespace, commands.Connection], int], summary: str
+        name: str, command: Callable[[argparse.Namespace, Connection], int], summary: str
     ) -> argparse.ArgumentParser:
         added = subparsers.add_parser(
             name,
@@ -157,7 +159,7 @@ def _parser() -> argparse.ArgumentParser:
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         added.set_defaults(command=command)
-        _add_connection(added)
+        add_connection(added)
         return added
 
     read = add("read", commands.read, "print what is written in pictures")
@@ -166,35 +168,42 @@ def _parser() -> argparse.ArgumentParser:
     read.add_argument(
         "--draw", metavar="OUT", help="write the picture with boxes and digits; a folder where there are several"
     )
+    read.add_argument(
+        "--jobs", type=positive(int), default=1, metavar="N", help="pictures at a time, in processes (%(default)s)"
+    )
     read.add_argument("--table", action="store_true", help="write the page's columns and cells as CSV")
     read.add_argument("-o", "--output", metavar="OUT", help="file for the table; standard output by default")
-    _add_model(read)
+    add_model(read)
 
     predict = add("predict", commands.predict, "classify 28x28 images in a .npy file")
-    predict.add_argument("array", metavar="ARRAY", help=".npy file of uint8 [n, 28, 28] or [28, 28]; - for stdin")
+    predict.add_argument(
+        "array",
+        metavar="ARRAY",
+        help=".npy file of uint8 [n, 28, 28] or [28, 28], in colour [n, height, width, 3]; - for stdin",
+    )
     predict.add_argument("--json", action="store_true", help="one JSON object, with all probabilities")
     predict.add_argument("--as-is", action="store_true", help="send images that look inverted, or far too faint, too")
-    _add_model(predict)
+    add_model(predict)
 
     status = add("status", commands.status, "list the versions of a model and their states")
     status.add_argument("--json", action="store_true", help="one JSON object")
 
     metadata = add("metadata", commands.metadata, "list a model's signatures")
     metadata.add_argument("--json", action="store_true", help="one JSON object")
-    _add_model(metadata)
+    add_model(metadata)
 
     wait = add("wait", commands.wait, "wait until a model is served")
     wait.set_defaults(timeout=60.0)
     wait.add_argument("--model-version", type=int, metavar="N", help="wait for this version; by default for any")
 
     bench = add("bench", commands.bench, "put load on the server and measure it")
-    bench.add_argument("--concurrency", type=_positive(int), default=16, help="calls under way at once (%(default)s)")
-    bench.add_argument("--batch-size", type=_positive(int), default=1, help="images in each call (%(default)s)")
-    bench.add_argument("--duration", type=_positive(float), default=10.0, help="seconds to measure (%(default)s)")
+    bench.add_argument("--concurrency", type=positive(int), default=16, help="calls under way at once (%(default)s)")
+    bench.add_argument("--batch-size", type=positive(int), default=1, help="images in each call (%(default)s)")
+    bench.add_argument("--duration", type=positive(float), default=10.0, help="seconds to measure (%(default)s)")
     bench.add_argument("--warmup", type=float, default=1.0, help="seconds of load before that (%(default)s)")
     bench.add_argument("--images", metavar="ARRAY", help=".npy file to take images from; noise by default")
     bench.add_argument("--json", action="store_true", help="one JSON object")
-    _add_model(bench)
+    add_model(bench)
 
     web = add("web", commands.web, "draw in the browser")
     web.set_defaults(timeout=5.0)
@@ -203,19 +212,19 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_model(parser: argparse.ArgumentParser) -> None:
+def add_model(parser: argparse.ArgumentParser) -> None:
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--model-version", type=int, metavar="N", help="version of the model; the newest by default")
     which.add_argument("--label", help="version of the model, by its label")
 
 
-def _add_connection(parser: argparse.ArgumentParser) -> None:
-    """Where the server is and how to talk to it: the flags that `_settings` reads, the same for every command."""
+def add_connection(parser: argparse.ArgumentParser) -> None:
+    """Where the server is and how to talk to it: the flags that `connection_of` reads, the same for every command."""
     group = parser.add_argument_group("the server")
     group.add_argument("--server", metavar="HOST:PORT", help="address; several with commas between them")
     group.add_argument("--model", default="mnist", help="name of the model (%(default)s)")
     group.add_argument(
-        "--timeout", type=_positive(float), default=10.0, metavar="SECONDS", help="deadline of each call (%(default)s)"
+        "--timeout", type=positive(float), default=10.0, metavar="SECONDS", help="deadline of each call (%(default)s)"
     )
     group.add_argument("--tls", action="store_true", help="use TLS; the other tls flags do so too")
     group.add_argument("--tls-ca", metavar="FILE", help="authorities to trust, as PEM")
@@ -226,7 +235,7 @@ def _add_connection(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--api-key-file", metavar="FILE", help="send the API key in this file; else INKLING_API_KEY")
 
 
-def _settings(flags: argparse.Namespace) -> commands.Connection:
+def connection_of(flags: argparse.Namespace) -> Connection:
     """The server's address and the client's settings: flags first, then the environment."""
     tls = None
     if flags.tls or flags.tls_ca or flags.tls_cert or flags.tls_key or flags.tls_name:
@@ -256,7 +265,7 @@ def _api_key(file: str | None) -> str | None:
         raise InvalidInput(f"--api-key-file {file} cannot be read: {error.strerror}") from error
 
 
-def _positive(kind: type[int] | type[float]) -> Callable[[str], float]:
+def positive(kind: type[int] | type[float]) -> Callable[[str], float]:
     """A parser of a flag's number, which is above 0 and finite."""
 
     def parse(text: str) -> float:

@@ -8,46 +8,22 @@ import io
 import json
 import sys
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .aio import AsyncClient
 from .blocking import Client
-from .errors import (
-    AccessDenied,
-    DeadlineExceeded,
-    InklingError,
-    InvalidInput,
-    ModelNotFound,
-    NotSupported,
-    ServerUnavailable,
-    SignatureNotFound,
-    printable,
-)
+from .errors import InvalidInput, printable
 from .flag_names import in_flags
 from .load_test import Report, measure
+from .pictures import STDIN, Found, Picture, Wanted, find_pictures, read_pictures
 from .results import ModelStatus
-from .settings import SettingsKeywords
-
-if TYPE_CHECKING:
-    from .reading.result import Reading
-
-STDIN = "-"
-# Errors that the next call would meet too.
-SERVER_ERRORS = (ServerUnavailable, DeadlineExceeded, ModelNotFound, SignatureNotFound, AccessDenied, NotSupported)
-NUMPY_SUFFIX = ".npy"
-SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
-
-
-class Connection(SettingsKeywords, total=False):
-    """The keywords of a client, its address among them."""
-
-    address: str
-
+from .settings import Connection
 
 # How pictures' files begin, by https://en.wikipedia.org/wiki/List_of_file_signatures: PNG, JPEG, GIF, WebP, BMP, TIFF.
 PICTURE_STARTS = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"RIFF", b"BM", b"II*\0", b"MM\0*")
@@ -64,49 +40,27 @@ def read(flags: argparse.Namespace, connection: Connection) -> int:
     For one picture, its lines; for several, each line after the picture's name. What is doubtful is told on
     standard error; "?" stands for what is not a digit.
     """
-    pictures = list(_pictures(flags.pictures))
-    many = len(pictures) > 1 or any(Path(name).is_dir() for name in flags.pictures)
-    drawings = _drawings(pictures, flags.draw, many=many)
+    names = list(find_pictures(flags.pictures))
+    many = len(names) > 1 or any(Path(name).is_dir() for name in flags.pictures)
+    drawings = _drawings(names, flags.draw, many=many)
     _check_table_flags(flags, many=many)
+    wanted = Wanted(json=flags.json, table=flags.table, version=flags.model_version, label=flags.label)
+    pictures = (_picture(name, drawing) for name, drawing in zip(names, drawings, strict=True))
+    found = read_pictures(pictures, wanted, connection, jobs=min(flags.jobs, len(names)))
     failures = 0
-    with Client(**connection) as client, _Progress(len(pictures) if many else 0) as progress:
-        for picture, drawing in zip(pictures, drawings, strict=True):
-            progress.show(picture)
-            try:
-                if picture.endswith(NUMPY_SUFFIX):
-                    raise InvalidInput(f"it is an array and no picture; `inkling predict {picture}` classifies it")
-                source = sys.stdin.buffer.read() if picture == STDIN else picture
-                reading = client.read(source, version=flags.model_version, label=flags.label)
-                progress.clear()
-                if flags.table:
-                    _write_table(picture, reading, flags.output)
-                else:
-                    _print_reading(picture, reading, as_json=flags.json, named=many)
-                if drawing:
-                    drawing.parent.mkdir(parents=True, exist_ok=True)
-                    reading.draw().save(drawing)
-            except (*SERVER_ERRORS, ImportError, BrokenPipeError):
-                raise  # the next picture would fare no better
-            except (InklingError, OSError, ValueError) as error:
-                progress.clear()
-                complain(f"{_name(picture)}: {error}")
-                failures += 1
+    with closing(found), _Progress(len(names) if many else 0) as progress:
+        for name in names:
+            progress.show(name)
+            one = next(found)
+            progress.clear()
+            _print_found(_name(name), one, flags, named=many)
+            failures += bool(one.error)
     return 1 if failures else 0
 
 
-def _pictures(names: Sequence[str]) -> Iterator[str]:
-    """The files, and those in the folders, in order.
-
-    Raises: InvalidInput for a folder without pictures.
-    """
-    for name in names:
-        if name == STDIN or not Path(name).is_dir():
-            yield name
-            continue
-        found = sorted(path for path in Path(name).rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
-        if not found:
-            raise InvalidInput(f"folder {name} has no pictures ({', '.join(sorted(SUFFIXES))})")
-        yield from (str(path) for path in found)
+def _picture(name: str, drawing: Path | None) -> Picture:
+    content = sys.stdin.buffer.read() if name == STDIN else None
+    return Picture(name=_name(name), content=content, drawing=drawing)
 
 
 def _drawings(pictures: Sequence[str], target: str | None, *, many: bool) -> list[Path | None]:
@@ -129,24 +83,21 @@ def _name(picture: str) -> str:
     return "stdin" if picture == STDIN else picture
 
 
-def _print_reading(picture: str, reading: "Reading", *, as_json: bool, named: bool) -> None:
-    name = _name(picture)
-    if as_json:
-        print(json.dumps({"picture": name, **reading.to_json()}), flush=True)
-    elif named:
-        for line in reading.text.split("\n"):
-            print(f"{name}:{line}", flush=True)
-    else:
-        print(reading.text)
-    if not as_json:
-        _print_marks(picture, reading, named=named)
-
-
-def _print_marks(picture: str, reading: "Reading", *, named: bool) -> None:
-    for mark in reading.marks():
-        print(f"{_name(picture)}: {mark}" if named else mark, file=sys.stderr)
-    if not reading.digits:
-        print(f"{_name(picture)}: nothing is written there", file=sys.stderr)
+def _print_found(name: str, found: Found, flags: argparse.Namespace, *, named: bool) -> None:
+    """What was read on standard output, what is doubtful or wrong on standard error."""
+    if found.text is not None and flags.output:
+        Path(flags.output).write_text(found.text, encoding="utf-8", newline="")
+    elif found.text is not None:
+        lines = found.text.split("\n") if named and not flags.json else [found.text]
+        for line in lines:
+            print(f"{name}:{line}" if named and not flags.json else line, end="" if flags.table else "\n", flush=True)
+    if not flags.json:
+        for mark in found.marks:
+            print(f"{name}: {mark}" if named else mark, file=sys.stderr)
+        if found.is_blank:
+            print(f"{name}: nothing is written there", file=sys.stderr)
+    if found.error:
+        complain(f"{name}: {found.error}")
 
 
 def _check_table_flags(flags: argparse.Namespace, *, many: bool) -> None:
@@ -159,16 +110,6 @@ def _check_table_flags(flags: argparse.Namespace, *, many: bool) -> None:
     if flags.table and (many or flags.json):
         what = "--json" if flags.json else f"{len(flags.pictures)} names, or a folder"
         raise InvalidInput(f"--table writes the table of one picture; got {what}")
-
-
-def _write_table(picture: str, reading: "Reading", output: str | None) -> None:
-    """The table as comma-separated values, to a file or to standard output; what is doubtful on standard error."""
-    text = reading.table().to_csv()
-    if output:
-        Path(output).write_text(text, encoding="utf-8", newline="")
-    else:
-        print(text, end="")
-    _print_marks(picture, reading, named=False)
 
 
 class _Progress:

@@ -177,6 +177,12 @@ class SettingsKeywords(TypedDict, total=False):
     interceptors: Sequence[Any]
 
 
+class Connection(SettingsKeywords, total=False):
+    """The keywords of a client, its address among them."""
+
+    address: str
+
+
 def host_and_port(address: str, *, in_list: bool = True) -> tuple[str, int]:
     """The two parts of one address, without the brackets of IPv6.
 

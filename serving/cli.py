@@ -16,7 +16,6 @@ from .config.memory import memory_limit, within_memory
 from .config.models import model_names
 from .flags import FlagError, Parsed, ServerConfig
 from .processes import supervisor
-from .processes.gpus import LOG_LEVEL
 from .processes.number import choose
 
 logger = logging.getLogger(__name__)
@@ -73,11 +72,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _tune(arguments: Sequence[str]) -> int:
-    from .monitoring import logs
-
-    os.environ.setdefault(LOG_LEVEL, "2")
-    with logs.stderr_silenced():
-        from .tuning.command import main as tune  # it imports TensorFlow, which prints
+    with worker.tensorflow_import():
+        from .tuning.command import main as tune
     return tune(arguments)
 
 

@@ -28,6 +28,9 @@ if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
 from tests import digit_models as kept
 from tests import quick
 
+# Files of minutes come first, or one worker would be left with them while the others have nothing to do.
+LONG_FIRST = ("tests/train/test_ray.py", "tests/train/", "tests/serving/")
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     quick.add_option(parser)
@@ -52,6 +55,7 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: next((n for n, path in enumerate(LONG_FIRST) if item.nodeid.startswith(path)), 9))
     if config.getoption("--quick"):
         config.hook.pytest_deselected(items=[item for item in items if quick.left_out(item)])
         items[:] = [item for item in items if not quick.left_out(item)]

@@ -36,7 +36,7 @@ cat <<TEXT
 Built into dist/. To publish $version:
   git tag --annotate v$version --message "Inkling $version" && git push origin v$version
   twine upload dist/*.whl
-  IMAGES=registry.example.com/inkling/ k8s/images/build.sh
-  for image in train serving client; do podman push registry.example.com/inkling/\$image:$version; done
+  IMAGES=registry.example.com/inkling/ k8s/images/build.sh train serving client batch
+  for image in train serving client batch; do podman push registry.example.com/inkling/\$image:$version; done
 The images' bills of materials are build/images/*-$version.cdx.json; keep them with the wheels.
 TEXT

@@ -165,6 +165,14 @@ class TrainConfig:
             )
         return size
 
+    def is_plain(self, epoch: Any) -> Any:
+        """Whether examples of these epochs, an integer array or tensor, are taken unaugmented; bool, in its shape.
+
+        Training ends on what the model will be asked: He et al., "Data augmentation revisited: rethinking the
+        distribution gap between clean and augmented data", 2019.
+        """
+        return (epoch >= self.epochs - self.plain_epochs) & (self.plain_epochs > 0)
+
     def check_jit_compile(self, *, num_gpus: int, num_replicas: int) -> None:
         """Raise ValueError if XLA was asked for and cannot compile the step for these devices."""
         if self.jit_compile and not num_gpus:
@@ -200,11 +208,13 @@ class TrainConfig:
 class ReadOptions:
     """How a labelled set is read, where it leaves a choice."""
 
+    channels: Literal[1, 3] | None = None  # 1 makes images grey, 3 keeps colour; if not given, as the images are
     invert: bool = False  # exchange black and white: for dark ink on light paper, of which MNIST is the opposite
     pixel_max: float | None = None  # the pixel value that means white; if not given, judged by the whole set
     test_size: float | None = None  # share of the images to split off for the test set, if the set comes without one
 
     def __post_init__(self) -> None:
+        check(self, "channels", self.channels in (None, 1, 3), "1 for grey or 3 for colour")
         check(self, "pixel_max", self.pixel_max is None or self.pixel_max > 0, "a positive number")
         check(self, "test_size", self.test_size is None or 0 < self.test_size < 1, "a share between 0 and 1")
 

@@ -52,12 +52,16 @@ def corrupt(images: NDArray[np.uint8], name: str, *, dark_on_light: bool = False
     """The images as the corruption `name` leaves them.
 
     Args:
-        images: uint8 [n, height, width], a set's from its beginning.
+        images: uint8 [n, height, width], a set's from its beginning; or [n, height, width, 3] in colour, whose channels
+            are corrupted alike.
         name: of CORRUPTIONS.
         dark_on_light: the images' ink is darker than their paper.
 
-    Returns: uint8 [n, height, width].
+    Returns: uint8, as images.
     """
+    if images.ndim == 4:
+        channels = (corrupt(images[..., channel], name, dark_on_light=dark_on_light) for channel in range(3))
+        return np.stack(list(channels), axis=-1)
     parts = []
     for start in range(0, len(images), 1000):
         ink = images[start : start + 1000].astype(np.float32) / np.float32(255)
@@ -83,7 +87,7 @@ class Robustness:
         """Measure a model on the test set as each corruption leaves it.
 
         Args:
-            predict: probabilities float32 [n, classes] for images uint8 [n, height, width].
+            predict: probabilities float32 [n, classes] for images uint8 as the set's.
             most: take the first so many test images only.
         """
         images, labels = dataset.test_images[:most], dataset.test_labels[:most]

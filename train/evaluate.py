@@ -19,8 +19,9 @@ def make_predict(
 ) -> Any:
     """Compile prediction on all replicas. Returns `predict(images)`.
 
-    `predict` takes images uint8 [n, height, width] and returns probabilities float32 [n, num_classes], in order, every
-    example computed by exactly one replica. All workers must call it together, with the same images.
+    `predict` takes images uint8 [n, height, width] or [n, height, width, 3] and returns probabilities float32 [n,
+    num_classes], in order, every example computed by exactly one replica. All workers must call it together, with the
+    same images.
     """
 
     @tf.function(reduce_retracing=True)

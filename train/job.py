@@ -140,6 +140,7 @@ def _publish(
         accuracy=evaluation.accuracy,
         test_images=dataset.test_images,
         test_probabilities=probabilities,
+        dark_on_light=dataset.is_dark_on_light and dataset.channels == 1,  # light rims of photographs are no paper
     )
     place = publish.publish(
         candidate,

@@ -87,7 +87,11 @@ def train(
     total_steps = order.first_step_after(config.epochs)
     with strategy.scope():
         state = make_state(
-            config, image_size=dataset.image_size, num_classes=len(dataset.class_names), total_steps=total_steps
+            config,
+            image_size=dataset.image_size,
+            num_classes=len(dataset.class_names),
+            total_steps=total_steps,
+            channels=dataset.channels,
         )
     history, metrics = _resume(folder, state, emit)
     check_steps_agree(state, strategy)

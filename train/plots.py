@@ -193,7 +193,7 @@ def contact_sheet(dataset: Dataset, augmentation: Augmentation, *, seed: int, co
     changes = augment.sample_changes(augmentation, seed=seed, epoch=epoch, index=index, image_size=dataset.image_size)
     repeated = np.repeat(originals, columns, axis=0)
     moved = augment.apply_changes(augmentation, repeated, changes, background=dataset.background).numpy()
-    moved = moved.reshape(len(examples), columns, *dataset.image_size)
+    moved = moved.clip(0, 1).reshape(len(examples), columns, *dataset.image_shape)
     figure = Figure(figsize=(0.95 * (columns + 1), 0.95 * len(examples) + 0.9), layout="constrained")
     grid = figure.subplots(len(examples), columns + 1, squeeze=False)
     colours = _colours(dataset)

@@ -21,34 +21,38 @@ BATCH_SIZE = 500
 
 @dataclass(frozen=True, slots=True)
 class Predictor:
-    """A model that takes images of one size."""
+    """A model that takes images of one shape."""
 
     source: str
-    image_size: tuple[int, int]  # height and width, px
-    forward: Callable[[tf.Tensor], tf.Tensor]  # uint8 [n, height, width] -> float32 [n, classes]
+    image_shape: tuple[int, ...]  # (height, width) in pixels, or (height, width, 3) in colour
+    forward: Callable[[tf.Tensor], tf.Tensor]  # uint8 [n, *image_shape] -> float32 [n, classes]
 
     def __call__(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Probabilities float32 [n, classes] for images uint8 [n, height, width].
+        """Probabilities float32 [n, classes] for images uint8 [n, *image_shape].
 
-        Raises: DataError if the images are of another size.
+        Raises: DataError if the images are of another shape.
         """
-        if images.shape[1:] != self.image_size:
+        if images.shape[1:] != self.image_shape:
             raise DataError(
-                f"{self.source} takes images of {self.image_size} px, but these are {images.shape[1:]}; "
+                f"{self.source} takes images of {self.image_shape} px, but these are {images.shape[1:]}; "
                 "give the --data it was trained on"
             )
         return _in_batches(self.forward, images)
 
 
 def predict(model: keras.Model, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Probabilities float32 [n, classes] of `model` for images uint8 [n, height, width]."""
+    """Probabilities float32 [n, classes] of `model` for images uint8 [n, height, width] or [n, height, width, 3]."""
     return _in_batches(_forward_of(model), images)
 
 
 def predictor_of(model: keras.Model) -> Predictor:
     """A model in memory as a predictor: compiled once for all that it is asked."""
-    height, width = model.input_shape[1:3]
-    return Predictor("the model", (height, width), _forward_of(model))
+    return Predictor("the model", _image_shape(model), _forward_of(model))
+
+
+def _image_shape(model: keras.Model) -> tuple[int, ...]:
+    height, width, channels = model.input_shape[1:]
+    return (height, width) if channels == 1 else (height, width, channels)
 
 
 def load_predictor(source: str) -> Predictor:
@@ -82,8 +86,7 @@ def _highest_version(filesystem: pyarrow.fs.FileSystem, path: str) -> str:
 def _load(path: Path, source: str) -> Predictor:
     if path.suffix in (".h5", ".keras") and path.is_file():
         model = keras.models.load_model(path, compile=False)
-        height, width = model.input_shape[1:3]
-        return Predictor(source, (height, width), _forward_of(model))
+        return Predictor(source, _image_shape(model), _forward_of(model))
     if not (path / MARKER).exists():
         raise DataError(f"{source} is not a model: expected a SavedModel folder, a folder of versions, .h5 or .keras")
     signature = tf.saved_model.load(str(path)).signatures.get("serving_default")
@@ -92,8 +95,8 @@ def _load(path: Path, source: str) -> Predictor:
         raise DataError(
             f"{source} has no signature serving_default from `images` to `probabilities`: not Inkling's model"
         )
-    height, width = inputs["images"].shape[1:3]
-    return Predictor(source, (height, width), lambda images: signature(images=images)["probabilities"])
+    image_shape = tuple(inputs["images"].shape[1:])
+    return Predictor(source, image_shape, lambda images: signature(images=images)["probabilities"])
 
 
 def _forward_of(model: keras.Model) -> Callable[[tf.Tensor], tf.Tensor]:

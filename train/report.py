@@ -32,8 +32,13 @@ PACKAGES = ("tensorflow", "keras", "ray", "numpy")
 
 def model_of(run: Run, state: Checkpoint) -> keras.Model:
     """The model with the averaged weights of a checkpoint."""
-    num_classes = len(run.dataset.class_names)
-    model = build_model(run.config, image_size=run.dataset.image_size, num_classes=num_classes)
+    dataset = run.dataset
+    model = build_model(
+        run.config,
+        image_size=dataset.image_size,
+        num_classes=len(dataset.class_names),
+        channels=dataset.channels,
+    )
     for variable in model.weights:
         variable.assign(state.arrays[f"averaged/{variable.path}"])
     return model
@@ -123,9 +128,11 @@ def origin(run: Run) -> dict[str, str]:
 def model_card(run: Run, state: Checkpoint, evaluation: Evaluation, model: keras.Model) -> dict[str, Any]:
     """What a later user of the model must know, as JSON values."""
     dataset = run.dataset
-    ink = "dark ink on light paper" if dataset.is_dark_on_light else "white ink on black"
+    ink = ", dark ink on light paper" if dataset.is_dark_on_light else ", white ink on black"
+    kind = f" image{ink}" if dataset.channels == 1 else " colour image"
     return {
-        "description": f"Reads one handwritten character from a {dataset.image_size} image, {ink}.",
+        "description": f"Reads one handwritten character from a {dataset.image_size}{kind}.",
+        "channels": dataset.channels,
         "polarity": "dark on light" if dataset.is_dark_on_light else "light on dark",
         "background": dataset.background,
         "run": run.folder.name,

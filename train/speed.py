@@ -1,6 +1,6 @@
 """How fast this machine trains, measured in seconds before a run begins, and how many epochs fit a given time.
 
-    python -m inkling.train.speed '{"widths": [32, 32, 64, 64], ...}' HEIGHT WIDTH CLASSES THREADS    prints images/s
+    python -m inkling.train.speed '{"epochs": 6, ...}' HEIGHT WIDTH CHANNELS CLASSES THREADS    prints images/s
 
 It measures in a process of its own: TensorFlow's threads are set once in a process, and the run sets its own.
 """
@@ -27,13 +27,13 @@ def images_per_s(config: TrainConfig, dataset: Dataset, *, num_threads: int) -> 
     """Measure the training step on this machine, with its input pipeline; takes some 20 seconds.
 
     Args:
-        dataset: only its image size and its number of classes count.
+        dataset: only its images' shape and its number of classes count.
         num_threads: CPU threads that the run will have.
 
     Raises: RuntimeError if the measurement fails; its last line says why.
     """
     command = [sys.executable, "-m", f"{__package__}.speed", json.dumps(config.to_json())]
-    numbers = [*dataset.image_size, len(dataset.class_names), num_threads]
+    numbers = [*dataset.image_size, dataset.channels, len(dataset.class_names), num_threads]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     done = subprocess.run([*command, *map(str, numbers)], env=environment, capture_output=True, text=True)
     if done.returncode:
@@ -67,7 +67,7 @@ def fitted(config: TrainConfig, *, minutes: float, speed: float, num_examples: i
     )
 
 
-def _measure(config: TrainConfig, image_size: tuple[int, int], num_classes: int, num_threads: int) -> float:
+def _measure(config: TrainConfig, image_shape: tuple[int, ...], num_classes: int, num_threads: int) -> float:
     import numpy as np
 
     from . import strategy
@@ -77,11 +77,17 @@ def _measure(config: TrainConfig, image_size: tuple[int, int], num_classes: int,
         num_threads=num_threads, cpu_replicas=1, seed=config.seed, deterministic=config.deterministic
     )
     random = np.random.default_rng(0)
-    images = random.integers(0, 256, (IMAGES, *image_size), np.uint8)
+    images = random.integers(0, 256, (IMAGES, *image_shape), np.uint8)
     labels = np.arange(IMAGES) % num_classes
     noise = Dataset(images, labels, images[:1], labels[:1], tuple(map(str, range(num_classes))), "noise")
     with (devices := strategy.make_strategy()).scope():
-        state = TrainState(config, image_size=image_size, num_classes=num_classes, total_steps=10_000)
+        state = TrainState(
+            config,
+            image_size=noise.image_size,
+            num_classes=num_classes,
+            total_steps=10_000,
+            channels=noise.channels,
+        )
     run_steps, at_once = make_steps(config, state, devices, noise)
     run_steps(at_once)  # compiles
     start, steps = time.monotonic(), 0
@@ -94,10 +100,11 @@ def _measure(config: TrainConfig, image_size: tuple[int, int], num_classes: int,
 def main() -> None:
     """Print images/s."""
     settings, *numbers = sys.argv[1:]
-    height, width, num_classes, num_threads = map(int, numbers)
+    height, width, channels, num_classes, num_threads = map(int, numbers)
+    image_shape = (height, width) if channels == 1 else (height, width, channels)
     config = TrainConfig.from_json(json.loads(settings))
     quiet.import_tensorflow(onednn=config.onednn)
-    print(_measure(config, (height, width), num_classes, num_threads))
+    print(_measure(config, image_shape, num_classes, num_threads))
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from .config import TrainConfig
 from .data import Dataset
+from .data.colour import Background
 from .data.on_device import MOST_STEPS, Call, DeviceBatches, batch_of
 from .data.pipeline import training_batches
 from .network.model import build_model, logits_model
@@ -46,9 +47,20 @@ def replica_loss(
 class TrainState:
     """All that a run is, between two steps: weights, their moving average, optimizer slots, step. Make it in scope."""
 
-    def __init__(self, config: TrainConfig, *, image_size: tuple[int, int], num_classes: int, total_steps: int) -> None:
-        self.model = build_model(config, image_size=image_size, num_classes=num_classes, for_training=True)
-        self.averaged = build_model(config, image_size=image_size, num_classes=num_classes)
+    def __init__(
+        self,
+        config: TrainConfig,
+        *,
+        image_size: tuple[int, int],
+        num_classes: int,
+        total_steps: int,
+        channels: int = 1,
+    ) -> None:
+        """Fresh weights for images of `image_size` pixels (height, width) and `channels`, 1 or 3."""
+        build = functools.partial(
+            build_model, config, image_size=image_size, num_classes=num_classes, channels=channels
+        )
+        self.model, self.averaged = build(for_training=True), build()
         self.averaged.set_weights(self.model.get_weights())
         steps_per_epoch = total_steps / config.epochs
         warmup_steps = round(config.warmup_epochs * steps_per_epoch)
@@ -166,14 +178,14 @@ def make_run_steps(
 
 
 def make_device_steps(
-    config: TrainConfig, state: TrainState, strategy: tf.distribute.Strategy, *, background: int
+    config: TrainConfig, state: TrainState, strategy: tf.distribute.Strategy, *, background: Background
 ) -> Callable[[DeviceBatches, int], StepMetrics]:
     """Compile the training step for a set that lies on the devices: one replica's call of many steps is one program.
 
     XLA does not compile what replicas exchange; with several of them the steps are not compiled.
 
     Args:
-        background: the pixel value of empty paper, 0 to 255.
+        background: the pixel value of empty paper, 0 to 255; of each channel in colour.
 
     Returns: `run_steps(batches, num_steps)`, as `make_run_steps` does it, for `batches.steps` steps at most.
     """

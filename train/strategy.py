@@ -126,9 +126,9 @@ def replica_slices(
     """Cut images into slices of one size for all replicas, a batch at a time.
 
     Args:
-        images: uint8 [n, height, width].
+        images: uint8 [n, ...].
 
-    Yields: per-replica images uint8 [b, height, width]; per-replica marks float64 [b], 1 for an image and 0 for what
+    Yields: per-replica images uint8 [b, ...]; per-replica marks float64 [b], 1 for an image and 0 for what
         fills the last slices up; and the number of images in the batch. Replica 0's slice comes first.
     """
     replicas = strategy.num_replicas_in_sync

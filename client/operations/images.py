@@ -12,19 +12,26 @@ FAINTEST = 16  # of 255: scans of 0 to 1, or of 0 to 16 as scikit-learn's digits
 LEAST_INK = 16  # pixels; fewer are specks, at any scale
 INKED_RIM = 0.75  # share of the rim; writing that runs out of the picture takes less
 SMALLEST = 8  # px of a side; in a smaller image nearly all is rim
+RGB = 3  # channels of an image in colour, its last axis
 SHOWN = 5  # numbers of images in a message
 _FAINT = bytes(range(FAINTEST + 1))
+# Inkling's signature for images as MNIST's, of a model that takes dark ink on light paper (train/publishing/export.py)
+LIGHT_ON_DARK = "light_on_dark"
 ANYWAY = "as_is=True sends them all the same"
+
+
+class Inverted(InvalidInput):
+    """Images with their ink around them, which only a model of dark ink on light paper reads."""
 
 
 def as_images(images: Any) -> NDArray[np.uint8]:
     """Images as they are sent.
 
     Args:
-        images: one image or several: an array [n, height, width], [n, height, width, 1] or [height, width], Pillow's
-            greyscale images, or lists of either; integers, 0 (paper) to 255 (ink).
+        images: one image or several: an array [n, height, width], [n, height, width, 1] or [height, width], in colour
+            [n, height, width, 3] or [height, width, 3], Pillow's images, or lists of either; integers, 0 to 255.
 
-    Returns: uint8 [n, height, width].
+    Returns: uint8 [n, height, width], or [n, height, width, 3] in colour.
 
     Raises: InvalidInput if they are not of one size, or hold other values.
     """
@@ -35,16 +42,21 @@ def as_images(images: Any) -> NDArray[np.uint8]:
     _refuse_rows_of_pixels(array.shape)
     if array.dtype != np.uint8:
         array = _whole_grey_values(array)
-    if array.ndim == 2:
+    if array.ndim == 2 or _is_in_colour(array):
         return array[np.newaxis]
     if array.ndim == 4 and array.shape[3] == 1:
         return array[:, :, :, 0]
-    if array.ndim != 3:
+    if array.ndim != 3 and not (array.ndim == 4 and array.shape[3] == RGB):
         raise InvalidInput(
-            f"images of shape {list(array.shape)}; expected [n, 28, 28], or [28, 28] for one; "
-            "read() takes pictures of any size and colour"
+            f"images of shape {list(array.shape)}; expected [n, 28, 28], or [28, 28] for one, and in colour "
+            "[n, height, width, 3]; read() takes pictures of any size and colour"
         )
     return array
+
+
+def _is_in_colour(array: NDArray[Any]) -> bool:
+    """Whether this is one image in colour, and not grey images of three columns, which no model takes."""
+    return array.ndim == 3 and array.shape[2] == RGB and array.shape[1] >= SMALLEST
 
 
 def _refuse_rows_of_pixels(shape: tuple[int, ...]) -> None:
@@ -73,11 +85,16 @@ def refuse_unlike_mnist(images: NDArray[np.uint8]) -> None:
     """Refuse images that a model of MNIST's digits reads wrongly, and with confidence.
 
     Args:
-        images: uint8 [n, height, width].
+        images: uint8 [n, height, width]; in colour, [n, height, width, 3], they are for other models.
 
-    Raises: InvalidInput if the values of all end far below 255, or some images have their ink around them.
+    Raises: InvalidInput if the values of all end far below 255; Inverted if some images have their ink around them.
     """
-    if not images.size or (len(images) == 1 and _is_usual(images)) or min(images.shape[1:]) < SMALLEST:
+    if (
+        not images.size
+        or images.ndim > 3
+        or (len(images) == 1 and _is_usual(images))
+        or min(images.shape[1:]) < SMALLEST
+    ):
         return
     strongest = int(images.max())
     if 0 < strongest <= FAINTEST and _has_writing(images):
@@ -87,9 +104,7 @@ def refuse_unlike_mnist(images: NDArray[np.uint8]) -> None:
         )
     inverted = _with_inked_rim(images)
     if len(inverted):
-        raise InvalidInput(
-            f"{_these(inverted, len(images))} light on a rim of ink; invert these: 255 - images; {ANYWAY}"
-        )
+        raise Inverted(f"{_these(inverted, len(images))} light on a rim of ink; invert these: 255 - images; {ANYWAY}")
 
 
 def _is_usual(image: NDArray[np.uint8]) -> bool:

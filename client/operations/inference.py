@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Unpack
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..errors import InvalidInput, InvalidResponse, VersionNotFound
+from ..errors import AccessDenied, InvalidInput, InvalidResponse, NotSupported, SignatureNotFound, VersionNotFound
 from ..protocol import wire_pb2 as wire
 from ..protocol.inference_messages import (
     classifications_of,
@@ -21,7 +21,7 @@ from ..protocol.status import rows_limit
 from ..results import Classification, Outputs, Prediction
 from ..settings import Settings
 from .effects import Operation, SendAll, Work
-from .images import as_images, refuse_unlike_mnist
+from .images import LIGHT_ON_DARK, Inverted, as_images, refuse_unlike_mnist
 from .models import ModelOperations
 from .options import VersionOptions
 from .signature_check import find_problem
@@ -78,13 +78,48 @@ class Operations(ModelOperations):
     ) -> Operation[Prediction]:
         """See `Client.predict`."""
         array = as_images(images)
-        if not as_is:
-            refuse_unlike_mnist(array)
         spec, deadline = self._asked(model, **options)
-        call = _PredictCall(spec, {"images": array}, (), deadline)
-        several = len(array) > 1  # one image needs no plan for its parts
+        try:
+            if not as_is:
+                refuse_unlike_mnist(array)
+        except Inverted:
+            if not (yield from self._takes_dark_on_light(spec, deadline)):
+                raise
+        return (yield from self._predict(array, spec, deadline, check=check))
+
+    def _predict(
+        self, images: NDArray[np.uint8], spec: wire.ModelSpec, deadline: float | None, *, check: bool | None
+    ) -> Operation[Prediction]:
+        call = _PredictCall(spec, {"images": images}, (), deadline)
+        several = len(images) > 1  # one image needs no plan for its parts
         outputs = yield from self._run(call, batched=several, check=check)
-        return self._parse(prediction_of, outputs, spec, num_images=len(array))
+        return self._parse(prediction_of, outputs, spec, num_images=len(images))
+
+    def _predict_light_on_dark(
+        self, images: NDArray[np.uint8], model: str | None, *, check: bool | None, **options: Unpack[VersionOptions]
+    ) -> Operation[Prediction]:
+        """Of images as MNIST's, whatever the model's own are."""
+        spec, deadline = self._asked(model, **options)
+        if (yield from self._takes_dark_on_light(spec, deadline)):
+            by_signature, _ = self._asked(model, signature=LIGHT_ON_DARK, **options)
+            try:
+                return (yield from self._predict(images, by_signature, deadline, check=check))
+            except SignatureNotFound:  # a newer version takes light on dark
+                pass
+        return (yield from self._predict(images, spec, deadline, check=check))
+
+    def _takes_dark_on_light(self, spec: wire.ModelSpec, deadline: float | None) -> Operation[bool]:
+        """Whether the model takes dark ink on light paper, which Inkling's models tell by a signature for the others.
+
+        Not if the server does not tell a model's signatures, or not to this caller.
+        """
+        metadata = self._metadata.get(spec)
+        try:
+            if metadata is None:
+                metadata = yield from self._fetch_metadata(spec, deadline)
+        except (AccessDenied, NotSupported):
+            return False
+        return LIGHT_ON_DARK in metadata.signatures
 
     def read(
         self,
@@ -114,7 +149,7 @@ class Operations(ModelOperations):
                 raise InvalidResponse(str(error), address=self._settings.server, model=prediction.model_name) from error
 
         while not isinstance(step, Reading):
-            prediction = yield from self.predict(step, model=model, check=check, as_is=True, **options)
+            prediction = yield from self._predict_light_on_dark(step, model, check=check, **options)
             step = yield Work("choose digits", next_step)
         return by_version(step, prediction.version) if prediction else step
 

@@ -1,8 +1,8 @@
-"""Takes printed frames out of a map of ink strength: form boxes and tables, whose lines end within the page.
+"""Takes printed frames out of a map of ink strength: form boxes, tables and combs, whose lines end within the page.
 
 A frame is ink that hangs together, is hollow, and has the outline of a rectangle with other ink in it. Its lines are
-what is straight for as long as its cells; strokes that cross them stay. Lines that run through the whole page are
-`ruled_lines`' to take out.
+what is straight for as long as its cells; strokes that cross them stay. A comb is a level line with upright teeth at
+equal distances, for a digit between each two. Lines that run through the whole page are `ruled_lines`' to take out.
 
 The upright lines are remembered as walls: what stands on two sides of one stands in two cells. The numbers were found
 as those of `ink` were: by hand, by looking at pictures of forms.
@@ -26,6 +26,10 @@ OUTLINE_FILLS = 0.9  # of the smallest rectangle around it
 HOLE_FILLS, LEAST_HOLE = 0.86, 8  # of the smallest rectangle around a cell without writing on its edge; px of its sides
 LONG_ENOUGH = 0.85  # of a cell's side: shorter straight runs are strokes
 ROW_OF_BOXES = 2.2  # width over height from which a frame counts even if every digit in it touches it
+# Of a comb: the share of its width that its line takes, of its height that a tooth has, at least; teeth; the share of
+# the usual distance by which that between two teeth may differ; the share of its ink that is line or tooth.
+COMB_LINE, COMB_TOOTH, LEAST_TEETH, TEETH_DIFFER, COMB_INK = 0.9, 0.6, 4, 0.3, 0.5
+COMB_REACH = 1.2  # distances between teeth, by which what stands in a comb may reach over it
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +59,15 @@ def remove_frames(strength: Floats, *, noise: float, contrast: float) -> tuple[F
         left, top, width, height = (int(value) for value in boxes[number, :4])
         place = (slice(top, top + height), slice(left, left + width))
         own = (labels[place] == number + 1).astype(np.uint8)
-        inside = _others_inside(number, boxes, middles)
-        if not _is_frame(own, holds_ink=inside):
-            continue
-        level, upright = _lines(own)
+        lines = _comb(own)
+        reach = COMB_REACH * width / (len(_walls(lines[1], left=0, top=0)) - 1) if lines else 0.0
+        if lines is None:
+            if not _is_frame(own, holds_ink=_others_inside(number, boxes, middles)):
+                continue
+            lines = _lines(own)
+        level, upright = lines
         strength = _without(strength, place, level, upright)
-        walls += _walls(upright, left=left, top=top)
+        walls += _walls(upright, left=left, top=top, reach=reach)
     return strength, tuple(walls)
 
 
@@ -102,13 +109,34 @@ def _is_frame(own: Mask, *, holds_ink: bool) -> bool:
     return bool(cv2.contourArea(outline) >= OUTLINE_FILLS * max((long - 1) * (short - 1), 1.0))
 
 
+def _comb(own: Mask) -> tuple[Mask, Mask] | None:
+    """The line and the teeth of a comb, a pixel broader than they are; None if it is none."""
+    height, width = own.shape
+    if width < ROW_OF_BOXES * height:
+        return None
+    level, teeth = _runs(own, across=COMB_LINE * width, down=COMB_TOOTH * height)
+    if not level.any():
+        return None
+    places = np.sort([wall.x for wall in _walls(teeth, left=0, top=0)])
+    apart = np.diff(places)
+    if len(places) < LEAST_TEETH or np.abs(apart - np.median(apart)).max() > TEETH_DIFFER * np.median(apart):
+        return None
+    drawn = (own > 0) & (cv2.dilate(level | teeth, np.ones((3, 3), np.uint8)) > 0)
+    return (level, teeth) if drawn.sum() >= COMB_INK * own.sum() else None
+
+
 def _lines(own: Mask) -> tuple[Mask, Mask]:
     """The frame's level and its upright lines, a pixel broader than they are."""
     cell_width, cell_height = _cell(own)
+    return _runs(own, across=LONG_ENOUGH * cell_width, down=LONG_ENOUGH * cell_height)
+
+
+def _runs(own: Mask, *, across: float, down: float) -> tuple[Mask, Mask]:
+    """What runs straight for so many pixels across, and down, a pixel broader than it is."""
     broad = cv2.dilate(own, np.ones((3, 3), np.uint8))  # so that a line that runs a little askew is still one run
-    across = cv2.getStructuringElement(cv2.MORPH_RECT, (max(3, round(LONG_ENOUGH * cell_width)), 1))
-    down = cv2.getStructuringElement(cv2.MORPH_RECT, (1, max(3, round(LONG_ENOUGH * cell_height))))
-    level, upright = (cv2.morphologyEx(broad, cv2.MORPH_OPEN, kernel) for kernel in (across, down))
+    sizes = ((max(3, round(across)), 1), (1, max(3, round(down))))
+    kernels = [cv2.getStructuringElement(cv2.MORPH_RECT, size) for size in sizes]
+    level, upright = (cv2.morphologyEx(broad, cv2.MORPH_OPEN, kernel) for kernel in kernels)
     return level.astype(np.uint8), upright.astype(np.uint8)
 
 
@@ -158,9 +186,10 @@ def _thickness(lines: Mask) -> int:
     return round(float(lines.sum()) / max(starts, 1))
 
 
-def _walls(upright: Mask, *, left: int, top: int) -> list[Wall]:
+def _walls(upright: Mask, *, left: int, top: int, reach: float = 0.0) -> list[Wall]:
+    """The upright lines, which part what stands `reach` over and under them as well."""
     count, _, stats, middles = cv2.connectedComponentsWithStats(upright, connectivity=8)
     return [
-        Wall(left + float(middles[i, 0]), float(top + stats[i, 1]), float(top + stats[i, 1] + stats[i, 3]))
+        Wall(left + float(middles[i, 0]), top + stats[i, 1] - reach, top + stats[i, 1] + stats[i, 3] + reach)
         for i in range(1, count)
     ]

@@ -10,12 +10,29 @@ from dataclasses import replace
 import numpy as np
 
 from .patches import InkPatch
-from .sign_shapes import HALF_INK, SignLine, densest, hole_middles, inked_along, is_first, lean, leans, within
+from .sign_shapes import (
+    BODY,
+    HALF_INK,
+    SignLine,
+    densest,
+    hole_middles,
+    inked_along,
+    is_first,
+    lean,
+    leans,
+    reaches_over,
+    size,
+    within,
+)
 
 SLASH_HEIGHT, SLASH_LEAN = 1.24, 0.15  # at least; more than the hand leans
 LONG_SLASH_HEIGHT, LONG_SLASH_LEAN = 1.45, 0.06
-DATE_SLASH_HEIGHT, DATE_SLASH_LEAN, DATE_SLASHES_DIFFER = 0.95, 0.15, 0.08  # of a pair; radians and heights
+# Further up and down than the digits, each: no 1 of MNIST's writers or of ten fonts reaches so far and leans as well.
+SLASH_REACH, SLASH_REACH_LEAN, SLASH_OVER_DIGITS = 0.06, 0.0, 1.15
+LEAST_LEAN = 0.1  # to the right, whatever the hand's: a bar is none
+DATE_SLASH_HEIGHT, DATE_SLASH_LEAN, DATE_SLASHES_DIFFER = 0.95, 0.1, 0.12  # of a pair; radians and heights
 DOUBTFUL_SLASH_HEIGHT, DOUBTFUL_SLASH_LEAN = 0.95, 0.32  # of what may be a 1 as well
+DOUBTFUL_SLASH_OVER_DIGITS = 1.08  # times as high as the digits, and further than they at both ends: as well
 BOW_HEIGHT, BOW_ASPECT = 1.08, 0.55
 BOW_DEPTH, BOW_OFF = (0.09, 0.4), 0.6  # over its height; stroke widths off a parabola
 CROSS_HEIGHT, CROSS_ASPECT, CROSS_LEVEL = (0.25, 0.82), 1.7, 0.32
@@ -37,22 +54,41 @@ def high_sign(patch: InkPatch, line: SignLine) -> str:
 def _is_slash(patch: InkPatch, line: SignLine) -> bool:
     """Whether it is straight, leans more than the digits, and reaches further than any 1."""
     height = patch.height / line.height
-    return height > SLASH_HEIGHT and leans(patch, line, LONG_SLASH_LEAN if height > LONG_SLASH_HEIGHT else SLASH_LEAN)
+    if height > SLASH_HEIGHT and leans(patch, line, LONG_SLASH_LEAN if height > LONG_SLASH_HEIGHT else SLASH_LEAN):
+        return True
+    return _reaches_over_digits(patch, line, reach=SLASH_REACH, times=SLASH_OVER_DIGITS)
+
+
+def _reaches_over_digits(patch: InkPatch, line: SignLine, *, reach: float, times: float) -> bool:
+    """Whether it leans, and is higher than the digits at both ends."""
+    up, down = reaches_over(patch, line)
+    higher = size(patch)[1] > times * (line.digits_bottom - line.digits_top) * line.height
+    return (
+        higher
+        and min(up, down) > reach
+        and leans(patch, line, SLASH_REACH_LEAN)
+        and lean(patch.ink > HALF_INK) > LEAST_LEAN
+    )
 
 
 def slashes_of_date(patches: Sequence[InkPatch], line: SignLine) -> list[InkPatch]:
-    """Two strokes alike that lean more than the digits, with a day or month before and between, a year behind them."""
-    ordered = sorted(patches, key=lambda patch: patch.centre[0])
+    """Two strokes alike that lean more than the digits, with a day or month before and between, a year behind them.
+
+    Of several pairs the one that leans most: the others are 1s.
+    """
+    ordered = sorted((p for p in patches if p.height >= BODY * line.height), key=lambda patch: patch.centre[0])
     leaning = [
         i
         for i, patch in enumerate(ordered)
         if patch.height > DATE_SLASH_HEIGHT * line.height and leans(patch, line, DATE_SLASH_LEAN)
     ]
-    for first, second in itertools.combinations(leaning, 2):
-        is_date = first in (1, 2) and second - first - 1 in (1, 2) and len(ordered) - second - 1 in (1, 2, 3, 4)
-        if is_date and _are_alike(ordered[first], ordered[second], line):
-            return [ordered[first], ordered[second]]
-    return []
+    pairs = [
+        (ordered[first], ordered[second])
+        for first, second in itertools.combinations(leaning, 2)
+        if first in (1, 2) and second - first - 1 in (1, 2) and len(ordered) - second - 1 in (1, 2, 3, 4)
+        if _are_alike(ordered[first], ordered[second], line)
+    ]
+    return list(max(pairs, key=lambda pair: sum(lean(each.ink > HALF_INK) for each in pair), default=()))
 
 
 def _are_alike(one: InkPatch, other: InkPatch, line: SignLine) -> bool:
@@ -62,7 +98,9 @@ def _are_alike(one: InkPatch, other: InkPatch, line: SignLine) -> bool:
 
 def may_be_slash(patch: InkPatch, line: SignLine) -> bool:
     """Whether it is a slash or a 1 that leans, which only the reader of the number can tell."""
-    return patch.height >= DOUBTFUL_SLASH_HEIGHT * line.height and leans(patch, line, DOUBTFUL_SLASH_LEAN)
+    if patch.height >= DOUBTFUL_SLASH_HEIGHT * line.height and leans(patch, line, DOUBTFUL_SLASH_LEAN):
+        return True
+    return _reaches_over_digits(patch, line, reach=0.0, times=DOUBTFUL_SLASH_OVER_DIGITS)
 
 
 def _bracket(patch: InkPatch, line: SignLine) -> str:

@@ -32,8 +32,10 @@ def notes_on(page: "Page", reading: "Reading", *, mirrored: bool = False) -> tup
     """
     marked = _share([digit.doubtful for digit in reading.digits]) if reading.digits else 1.0
     badly = marked > MUCH_MARKED
-    found = [MIRRORED_NOTE] if mirrored and marked > MOST_MARKED else []
-    if badly and page.edge > BLURRED:
+    blurred = badly and page.edge > BLURRED
+    # Blurred marks are like nothing, either way round.
+    found = [MIRRORED_NOTE] if mirrored and marked > MOST_MARKED and not blurred else []
+    if blurred:
         found.append(BLURRED_NOTE)
     elif badly and float(np.percentile(page.picture[::4, ::4] @ np.array(LUMA), BRIGHTEST)) < DARK:
         found.append(DARK_NOTE)

@@ -4,7 +4,7 @@ Lengths are in the line's digit height, levels count from the line's middle down
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -29,6 +29,8 @@ class SignLine:
     level_at_left: float  # the row at which the middle of its digits would cross the page's left edge
     slant: float  # of its digits: columns to the right for a row upwards
     stroke: float
+    digits_top: float = -0.5  # levels from and to which its digits reach, typically; bars that may be signs apart
+    digits_bottom: float = 0.5
 
     def level(self, x: float, y: float) -> float:
         """How far a point lies below the middle of the line, in its height."""
@@ -41,7 +43,17 @@ def measured(patches: Sequence[InkPatch], height: float, angle: float) -> SignLi
         return None
     levels = [patch.centre[1] - np.tan(angle) * patch.centre[0] for patch in bodies]
     stroke = stroke_width([patch.ink > HALF_INK for patch in bodies])
-    return SignLine(height, angle, float(np.median(levels)), float(np.median([_slant(p.ink) for p in bodies])), stroke)
+    slant = float(np.median([_slant(patch.ink) for patch in bodies]))
+    line = SignLine(height, angle, float(np.median(levels)), slant, stroke)
+    digits = [patch for patch in bodies if spread(patch.ink > HALF_INK)[0] > STRAIGHT * stroke] or bodies
+    ends = [[line.level(p.centre[0], row) for row in (p.top + SOFT_EDGE, p.bottom - SOFT_EDGE)] for p in digits]
+    top, bottom = np.median(ends, axis=0)
+    return replace(line, digits_top=float(top), digits_bottom=float(bottom))
+
+
+def upright(line: SignLine) -> SignLine:
+    """The line as if its hand did not slant."""
+    return replace(line, slant=0.0)
 
 
 def _slant(ink: NDArray[np.float32]) -> float:
@@ -80,6 +92,13 @@ def size(patch: InkPatch) -> tuple[int, int]:
 
 def within(value: float, ends: tuple[float, float]) -> bool:
     return ends[0] <= value <= ends[1]
+
+
+def reaches_over(patch: InkPatch, line: SignLine) -> tuple[float, float]:
+    """By how much it reaches further up and further down than the digits do, in the line's height."""
+    x = patch.centre[0]
+    top, bottom = line.level(x, patch.top + SOFT_EDGE), line.level(x, patch.bottom - SOFT_EDGE)
+    return line.digits_top - top, bottom - line.digits_bottom
 
 
 def leans(patch: InkPatch, line: SignLine, least: float) -> bool:

@@ -16,7 +16,9 @@ from .high_signs import has_crossed_bars, high_sign, is_dollar, may_be_slash, pa
 from .patches import InkPatch, joined
 from .per_cents import per_cents
 from .sign_shapes import SignLine, measured
-from .small_signs import BOTH_SIDES, beside_bodies, pairs, small_sign
+from .small_signs import BOTH_SIDES, beside_bodies, dot_or_comma, may_be_dot, pairs, small_sign
+
+LOST_DOT = "."  # what a patch is like that is no digit, nor surely a sign
 
 
 def marked(patches: Sequence[InkPatch], height: float, angle: float, specks: Sequence[InkPatch] = ()) -> list[InkPatch]:
@@ -42,19 +44,27 @@ def marked(patches: Sequence[InkPatch], height: float, angle: float, specks: Seq
             found.append(replace(joined(list(parts)), sign=sign))
     slashes = slashes_of_date(rest, line)
     for patch in rest:
-        is_dot = any(patch is dot for dot in dots)
-        if is_dot and beside_bodies(patch, patches, line) < BOTH_SIDES:
-            continue
         others = [each for each in rest if each is not patch]
+        if any(patch is dot for dot in dots):
+            told = _dot(patch, others, line, sides=beside_bodies(patch, patches, line))
+            found += [told] if told.sign or told.like else []
+            continue
         sign = small_sign(patch, others, line) or high_sign(patch, line)
         if not sign and is_dollar(patch, others, line):
             sign = "$"
         if any(patch is each for each in slashes):
             sign = "/"
-        if sign or not is_dot:
-            doubtful = "" if sign else _may_be(patch, line)
-            found.append(replace(patch, sign=sign, like=doubtful) if sign or doubtful else patch)
+        told = replace(patch, sign=sign)
+        found.append(replace(told, like=dot_or_comma(told, line) if sign else _may_be(patch, line)))
     return pair_brackets(sorted(found, key=lambda patch: patch.centre[0]))
+
+
+def _dot(patch: InkPatch, others: Sequence[InkPatch], line: SignLine, *, sides: int) -> InkPatch:
+    """A speck: a dot or comma if digits stand on both sides of it, else perhaps; dirt without either."""
+    told = replace(patch, sign=small_sign(patch, others, line) if sides >= BOTH_SIDES else "")
+    if told.sign:
+        return replace(told, like=dot_or_comma(told, line))
+    return replace(told, like=LOST_DOT if may_be_dot(patch, others, line) else "")
 
 
 def _may_be(patch: InkPatch, line: SignLine) -> str:

@@ -8,13 +8,18 @@ from collections.abc import Sequence
 import numpy as np
 
 from .patches import InkPatch
-from .sign_shapes import BODY, HALF_INK, SOFT_EDGE, SignLine, shared_columns, size, spread, within
+from .sign_shapes import BODY, HALF_INK, SignLine, reaches_over, shared_columns, size, spread, upright, within
 
 LEAST_DOT, DOT_REACH, BOTH_SIDES = 0.06, 0.9, 2  # size; to the digits beside it, which a speck has on both sides
 DOT_SIZE, DOT_STROKES, DOT_ASPECT, FILLED = 0.33, 2.2, 2.0, 0.6
+LOST_DOT = 0.12  # size, from which a speck that is not told for a dot may be one all the same
 ON_LINE = 0.18  # the level from which a dot stands on the line
-# At most so high; it reaches down to this level, or is so much higher than wide.
-COMMA_HEIGHT, COMMA_BOTTOM, COMMA_ASPECT = 0.58, 0.6, 1.35
+# At most so high; a speck reaches down to this level at most. A comma is so many times as long as broad, whatever its
+# direction, or a shorter one that hangs so far below the digits. Of 243 by eighty-nine fonts and by lines as
+# `tools.compose_kinds` draws them, 96 in 100 are told by that; the others lie where it may be either.
+COMMA_HEIGHT, COMMA_BOTTOM = 0.58, 0.6
+COMMA_LONG, COMMA_LONG_BELOW, COMMA_BELOW = 1.6, 1.3, 0.1
+MAY_BE_EITHER = (1.4, 1.8)  # times as long as broad, and not below the digits
 DASH_WIDTH, DASH_ASPECT, DASH_LEVEL, DASH_STROKES = (0.17, 1.1), 1.7, (-0.15, 0.3), (0.4, 1.7)
 PAIR_LEVEL = 0.6  # of the two parts of a colon or equals sign
 COLON_ASIDE, COLON_APART = 0.25, (0.2, 0.85)
@@ -37,17 +42,42 @@ def beside_bodies(speck: InkPatch, patches: Sequence[InkPatch], line: SignLine) 
 def small_sign(patch: InkPatch, others: Sequence[InkPatch], line: SignLine) -> str:
     """A full stop, comma or dash; "" if it is none."""
     shared = shared_columns(patch, others, line)
+    clear = min(shared, shared_columns(patch, others, upright(line)))  # of few digits the slant is uncertain
     if not _stands_alone(patch, others, line):
         return ""
     if shared <= DASH_OVER_BODY and _is_dash(patch, line) and within(line.level(*patch.centre), DASH_LEVEL):
         return "-"
-    if line.level(*patch.centre) < ON_LINE or shared > DOT_OVER_BODY:
+    if line.level(*patch.centre) < ON_LINE or clear > DOT_OVER_BODY:
         return ""
     width, height = (side / line.height for side in size(patch))
-    bottom = line.level(patch.centre[0], patch.bottom - SOFT_EDGE)
-    if height <= COMMA_HEIGHT and width <= DOT_SIZE * 1.3 and (bottom > COMMA_BOTTOM or height > COMMA_ASPECT * width):
+    if height <= COMMA_HEIGHT and width <= DOT_SIZE * 1.3 and _is_comma(patch, line):
         return "," if _is_solid(patch, line) else ""
     return "." if _is_dot(patch, line) else ""
+
+
+def may_be_dot(patch: InkPatch, others: Sequence[InkPatch], line: SignLine) -> bool:
+    """Whether a speck is as large as the dots that this pen makes, and no part of a digit over or under it."""
+    large = max(size(patch)) >= LOST_DOT * max(line.height, DOT_STROKES * line.stroke)
+    alone = _stands_alone(patch, others, line) and _is_clear(patch, others, line)
+    return large and alone and _is_dot(patch, line)
+
+
+def dot_or_comma(patch: InkPatch, line: SignLine) -> str:
+    """Of a dot or comma, the other one if it may be that as well."""
+    long, below = _length(patch), reaches_over(patch, line)[1]
+    either = within(long, MAY_BE_EITHER) if below < COMMA_BELOW else long <= COMMA_LONG_BELOW
+    return {".": ",", ",": "."}.get(patch.sign, "") if either else ""
+
+
+def _is_comma(patch: InkPatch, line: SignLine) -> bool:
+    long = _length(patch)
+    return long > COMMA_LONG or (long > COMMA_LONG_BELOW and reaches_over(patch, line)[1] > COMMA_BELOW)
+
+
+def _length(patch: InkPatch) -> float:
+    """How many times as long as broad it is."""
+    across, along = spread(patch.ink > HALF_INK)
+    return along / max(across, HALF_INK)
 
 
 def _stands_alone(patch: InkPatch, others: Sequence[InkPatch], line: SignLine) -> bool:
@@ -61,7 +91,7 @@ def _stands_alone(patch: InkPatch, others: Sequence[InkPatch], line: SignLine) -
 
 def _is_clear(patch: InkPatch, others: Sequence[InkPatch], line: SignLine) -> bool:
     """Whether it does not lie over or under a digit."""
-    return shared_columns(patch, others, line) <= DOT_OVER_BODY
+    return any(shared_columns(patch, others, each) <= DOT_OVER_BODY for each in (line, upright(line)))
 
 
 def _is_dot(patch: InkPatch, line: SignLine) -> bool:

@@ -101,13 +101,14 @@ def find_lines(ink: Ink) -> Lines:
     patches, strays = _without_drawings(components, stroke, ink.grey)
     lines: list[TextLine] = []
     for number in range(ROUNDS):
-        found, left = _sorted_once(patches, specks, stroke, ink.angle)
+        found, left, dots = _sorted_once(patches, specks, stroke, ink.angle)
         if number:
             found, too_small = _large_enough(found, lines[0].height)
             left += too_small
         if not found:
             break
         lines += found
+        strays += [Stray(dot, "a point, or dirt", True) for dot in dots]
         patches = left
     strays += [Stray(patch, "too small or too far off for the lines", False) for patch in patches]
     ordered = sorted(lines, key=lambda line: _level(line.patches, ink.angle))
@@ -116,14 +117,14 @@ def find_lines(ink: Ink) -> Lines:
 
 def _sorted_once(
     patches: list[InkPatch], specks: list[InkPatch], stroke: float, angle: float
-) -> tuple[list[TextLine], list[InkPatch]]:
-    """The lines of the largest writing among the patches, the largest first, and the patches in none of them."""
+) -> tuple[list[TextLine], list[InkPatch], list[InkPatch]]:
+    """The lines of the largest writing among the patches, the largest first; the patches in none; what may be dots."""
     if not patches:
-        return [], []
+        return [], [], []
     height = _digit_height(patches, stroke)
     bodies, fragments = _bodies_and_fragments(patches, height=height)
     if not bodies:
-        return [], patches
+        return [], patches, []
     tiny = [each for each in fragments if _is_tiny(each, stroke)]
     fragments = [each for each in fragments if not _is_tiny(each, stroke)]
     lines, smaller = _of_one_size(_chained(bodies, height=height, angle=angle))
@@ -131,9 +132,13 @@ def _sorted_once(
     heights = [_line_height(line) for line in lines]
     left = [patch for patch in [*single, *fragments] if not _attach(patch, lines, heights, stroke)]
     left += [patch for chain in smaller if len(chain) > 1 for patch in chain]
+    marked = [
+        signs.marked(line, line_height, angle, specks + tiny) for line, line_height in zip(lines, heights, strict=True)
+    ]
+    dots = [patch for line in marked for patch in line if _is_lost_dot(patch)]
     lines = [
-        _with_fragments_joined(signs.marked(line, line_height, angle, specks + tiny), line_height)
-        for line, line_height in zip(lines, heights, strict=True)
+        _with_fragments_joined([patch for patch in line if not _is_lost_dot(patch)], line_height)
+        for line, line_height in zip(marked, heights, strict=True)
     ]
     found = [
         TextLine(
@@ -144,7 +149,11 @@ def _sorted_once(
         )
         for line, line_height in zip(lines, heights, strict=True)
     ]
-    return sorted(found, key=lambda line: -line.height), left
+    return sorted(found, key=lambda line: -line.height), left, dots
+
+
+def _is_lost_dot(patch: InkPatch) -> bool:
+    return not patch.sign and patch.like == signs.LOST_DOT
 
 
 def _of_one_size(chains: list[list[InkPatch]]) -> tuple[list[list[InkPatch]], list[list[InkPatch]]]:

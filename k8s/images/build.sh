@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Builds the three images with podman or docker, whichever is there: `k8s/images/build.sh [train serving client]`.
+# Builds images with podman or docker, whichever is there: `k8s/images/build.sh [train serving client batch]`; without a
+# name the first three.
 #
 # From the environment:
 #   IMAGES       what the images' names begin with; registry.example.com/inkling/ to push them (localhost/inkling/)

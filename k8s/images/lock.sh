@@ -18,3 +18,4 @@ echo setuptools | lock build -
 lock train --extra oci --extra otel train/pyproject.toml
 lock serving --extra otel serving/pyproject.toml
 lock client --extra web --extra otel --no-emit-package inkling-client client/pyproject.toml
+lock batch --extra batch --extra otel --no-emit-package inkling-client client/pyproject.toml

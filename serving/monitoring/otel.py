@@ -43,7 +43,7 @@ SERVER_ERRORS = frozenset({"UNKNOWN", "DEADLINE_EXCEEDED", "UNIMPLEMENTED", "INT
 CODES = {code.value[0]: code.name for code in grpc.StatusCode}
 # https://www.w3.org/TR/trace-context/#traceparent-header, with the lowest bit of its flags not set
 NOT_SAMPLED = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f][02468ace]")
-API_PATH = re.compile(r"/v[12](/|$)")
+API_PATH = re.compile(r"/v[12]([/?]|$)")
 PARTS_OF_PATHS = (  # what differs between requests of one route
     (re.compile(r"/models/[^/:]+"), "/models/{model}"),
     (re.compile(r"/versions/[^/:]+"), "/versions/{version}"),
@@ -80,8 +80,8 @@ class OtelTracing(Tracing):
 
     def http(self, respond: Handler) -> Handler:
         async def traced(request: Any) -> Any:
-            path = request.path
-            if not API_PATH.match(path):
+            raw = request.raw_path  # `path` would be decoded, which takes longer than all else here
+            if not API_PATH.match(raw if raw.startswith("/") else request.path):
                 return await respond(request)
             headers = {key: request.headers[key] for key in self._fields if key in request.headers}
             if self._is_declined(headers):

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import grpc
-from tensorflow_serving.config.model_server_config_pb2 import ModelConfig
+from tensorflow_serving.config.model_server_config_pb2 import ModelConfig, ModelServerConfig
 
 from ..config.models import PLATFORM, model_names
 from ..errors import ServingError, failed_precondition, invalid_argument, not_found
@@ -55,6 +55,10 @@ class Repository:
         self._may_change = may_change
         self._folder = folder
         self._unloaded: dict[str, ModelConfig] = {}
+
+    def take_over(self) -> ModelServerConfig | None:
+        """The models of the processes that serve already, in place of the configured ones; None: there are none."""
+        return None
 
     async def index(self, *, ready_only: bool) -> list[IndexEntry]:
         """Every version of every model, by name and number; `ready_only`: those that serve."""

@@ -22,6 +22,11 @@ HEAD_POD = f"{HEAD} template spec"
 WORKERS = f"{CLUSTER} workerGroupSpecs 0"
 WORKER_POD = f"{WORKERS} template spec"
 WORKER = f"{WORKER_POD} containers 0"
+BATCH = "RayJob/batch-read spec"
+BATCH_HEAD = f"{BATCH} rayClusterSpec headGroupSpec template spec containers 0"
+READER_POD = f"{BATCH} rayClusterSpec workerGroupSpecs 0 template"
+BATCH_ENV = f"{BATCH} submitterPodTemplate spec containers 0 env"
+CANARY_SERVER = "Deployment/serving-canary spec template spec containers 0"
 CANARY_POD = "CronJob/canary spec jobTemplate spec template spec"
 MAKE_FOLDER = f"Job/make-folder-{(ROOT / 'VERSION').read_text().strip().replace('.', '-')}"
 FOLDER_POD = f"{MAKE_FOLDER} spec template spec"
@@ -339,6 +344,7 @@ BROKEN: dict[str, list[Variant]] = {
     "a_retry_goes_on": [
         put(f"{JOB} entrypoint", "", old="--name ${RAY_JOB_SUBMISSION_ID%-*} "),
         put(f"{JOB} submissionMode", "HTTPMode"),
+        put(f"{BATCH} entrypoint", "${OUTPUT}/${RAY_JOB_SUBMISSION_ID}", old="${OUTPUT}", component="batch-read"),
     ],
     "every_pod_is_closed_by_default": [
         put("NetworkPolicy/default-deny spec policyTypes", ["Ingress"]),
@@ -358,6 +364,9 @@ BROKEN: dict[str, list[Variant]] = {
         drop("NetworkPolicy/client-web-ingress spec ingress", component="ingress"),
         drop("NetworkPolicy/serving-gateway spec ingress", component="gateway"),
         drop("NetworkPolicy/canary spec egress", component="canary"),
+        drop("NetworkPolicy/batch-read spec egress", component="batch-read"),
+        drop("NetworkPolicy/batch-read-head spec ingress", component="batch-read"),
+        drop("NetworkPolicy/batch-read-submitter spec egress", component="batch-read"),
         drop("NetworkPolicy/traces-serving spec egress", component="tracing"),
         drop("NetworkPolicy/traces-clients spec egress", component="tracing"),
         put("NetworkPolicy/traces-train spec egress 0 ports 0 port", 4318, component="tracing"),
@@ -369,6 +378,7 @@ BROKEN: dict[str, list[Variant]] = {
         put(f"{JOB} runtimeEnvYAML", ":4318", old=":4317", component="tracing"),
     ],
     "other_flows_are_closed": [
+        put("NetworkPolicy/batch-read spec ingress", [{}], component="batch-read"),
         drop("NetworkPolicy/ray-head spec ingress 0 from"),
         put("NetworkPolicy/ray-head spec egress", [{"ports": [{"protocol": "TCP", "port": 443}]}], overlay="local"),
         put("NetworkPolicy/serving-clients spec egress", [{}]),
@@ -399,6 +409,42 @@ BROKEN: dict[str, list[Variant]] = {
             f"registry.example.com/models/mnist@sha256:{64 * '0'}",
             overlay="production",
         ),
+    ],
+    "batch_flags_exist": [
+        put(f"{BATCH} entrypoint", "--to", old="--server", component="batch-read"),
+        put(f"{BATCH_ENV} 3 value", "--tls_ca=/etc/authority/ca.crt", component="batch-read"),
+    ],
+    "batch_jobs_reach_their_pictures": [
+        put(f"{BATCH_ENV} 1 value", "s3://inkling/pictures", component="batch-read"),
+        put(f"{BATCH_ENV} 0 name", "INPUT", component="batch-read"),
+        drop(f"{BATCH_HEAD} envFrom", component="batch-read"),
+        drop(f"{READER_POD} spec containers 0 envFrom", component="batch-read"),
+    ],
+    "readers_reach_the_servers": [
+        put(f"{BATCH_ENV} 2 value", "dns:///serving:8501/", component="batch-read"),
+        put(f"{BATCH_ENV} 3 value", "--tls-ca=/etc/authority/ca.crt", component="batch-read"),
+        drop(f"{READER_POD} metadata labels inkling/serving-client", component="batch-read"),
+    ],
+    "closed_servers_are_ours": [
+        put(f"{SERVER} command", ["tensorflow_model_server"], component="access"),
+        put(f"{SERVER} command", ["tensorflow_model_server"], component="signed"),
+    ],
+    "administration_takes_another_key": [
+        put(f"{SERVER} args", "--v2=", old="--admin_api_keys_file=", overlay="production"),
+        put(f"{SERVER} args", "/predict.txt", old="/admin.txt", component="access"),
+        put(f"{SERVER} args", "--v2=", old="--audit_log_file=", component="access"),
+    ],
+    "all_servers_are_closed_alike": [
+        put(f"{CANARY_SERVER} args", "--v2=", old="--verify_models=", overlay="production"),
+        put(f"{CANARY_SERVER} args", "--v2=", old="--api_keys_file=", overlay="production"),
+    ],
+    "probes_need_no_key": [
+        put(f"{SERVER} readinessProbe httpGet path", "/v1/models/mnist/metadata", component="access"),
+        put(f"{SERVER} livenessProbe", {"grpc": {"port": 8500}}, component="access"),
+    ],
+    "callers_have_keys": [
+        drop(f"{WEB} env", component="access"),
+        drop("CronJob/canary spec jobTemplate spec template spec containers 0 env", overlay="production"),
     ],
     "queues_exist": [
         put("RayJob/train metadata labels kueue.x-k8s.io/queue-name", "train", component="kueue"),
@@ -434,6 +480,7 @@ BROKEN_COMMANDS = [
     "kubectl -n inkling logs -l app.kubernetes.io/component=server",
     "kubectl delete -k k8s/overlays/local",
     "kubectl apply -k k8s/overlays/laptop",
+    "kubectl apply -f k8s/base/platform/namespaces.yaml",
     "kubectl -n inklings get pods -l app.kubernetes.io/component=serving -o name",
     "kubectl -n inkling get pods -l app.kubernetes.io/component=submitter -o name",
     "kubectl -n inkling get rayjob train -o jsonpath='{.status.clusterName}'",

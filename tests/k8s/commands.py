@@ -117,6 +117,9 @@ def _verb(command: Command, objects: list[Object]) -> Iterator[str]:
         yield from _get(command, rest, objects)
     elif verb == "create" and (source := command.flag("--from")) is not None:
         yield from _exists(source, objects)
+    elif verb == "apply" and (file := command.flag("-f")) is not None:
+        if file != "-" and not (ROOT / file).exists():  # - is what the command before it prints
+            yield f"there is no {file}"
     elif verb not in ("create", "cp", "annotate", "patch", "drain", "uncordon"):
         yield f"no rule for the verb {verb}"
 

@@ -48,7 +48,7 @@ class Engine:
         return result.stdout
 
     def build(self, folder: Path) -> None:
-        """Build the three images by k8s/images/build.sh, from the base image of this machine.
+        """Build the images by k8s/images/build.sh, from the base image of this machine.
 
         Args:
             folder: an empty folder, for pip's settings.
@@ -61,7 +61,7 @@ class Engine:
             if os.geteuid() == 0 and shutil.which("debootstrap"):
                 _run([str(ROOT / "k8s/images/base.sh")], environment)
         environment |= {"BUILD_FLAGS": " ".join(flags), "RUN_FLAGS": " ".join(self.limits())}
-        _run([str(ROOT / "k8s/images/build.sh")], environment)
+        _run([str(ROOT / "k8s/images/build.sh"), "train", "serving", "client", "batch"], environment)
 
     @contextlib.contextmanager
     def running(

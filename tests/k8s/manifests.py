@@ -23,11 +23,13 @@ BASES = sorted(path.name for path in (K8S / "base").iterdir())
 LAST = ("canary", "oci", "retrain")
 # What a component is put on top of, in their order.
 NEEDS = {
+    "access": ("embedded-server", "tls"),
     "canary": ("gateway",),
     "gateway-tls": ("tls", "gateway"),
     "keda": ("monitoring",),
     "queue-time": ("monitoring",),
     "scale-to-zero": ("monitoring", "keda"),
+    "signed": ("embedded-server",),
 }
 
 Object = dict[str, Any]

@@ -170,9 +170,12 @@ def start(servers, api, probe):
     return run
 
 
-def test_a_version_as_good_as_the_one_before_gets_all_calls(serve, start, api):
+def test_a_version_as_good_as_the_one_before_gets_all_calls_once_it_is_there(serve, start, api):
+    serve(1)
+    process = start(f"--wait_s={PATIENCE_S}")
+    assert "both serve version 1; another one may come" in process.stdout.readline()
     serve(GOOD)
-    output, _ = (process := start()).communicate(timeout=PATIENCE_S)
+    output, _ = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 0, output
     assert api.weights == [[99, 1], [90, 10], [50, 50], [0, 100]]
     assert "version 2 has all calls; promote it" in output
@@ -201,7 +204,7 @@ def test_a_job_that_is_stopped_gives_the_calls_back(serve, start, api):
 
 def test_where_both_serve_one_version_nothing_is_moved(serve, start, api):
     serve(1)
-    output, _ = (process := start()).communicate(timeout=PATIENCE_S)
+    output, _ = (process := start("--wait_s=0")).communicate(timeout=PATIENCE_S)
     assert (process.returncode, api.weights) == (0, []), output
     assert "both serve version 1: there is nothing to try" in output
 

@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.process, pytest.mark.release, pytest.mark.timeout(7200
 
 UID = 10001
 VERSION = (manifests.ROOT / "VERSION").read_text().strip()
-IMAGES = ("train", "serving", "client")
+IMAGES = {"train": "train", "serving": "serving", "client": "client", "batch": "client"}  # and the program in each
 EXAMPLES = 20_000  # of MNIST: enough for 96 % after one epoch, in a third of the time
 
 
@@ -75,8 +75,8 @@ def test_an_image_says_what_it_is_and_runs_as_a_number(engine, name):
     assert "PIP_INDEX_URL" not in str(config["Env"])
 
 
-@pytest.mark.parametrize("name", IMAGES)
-def test_an_image_holds_its_own_program_and_no_build_tools(engine, name):
+@pytest.mark.parametrize(("name", "program"), IMAGES.items())
+def test_an_image_holds_its_own_program_and_no_build_tools(engine, name, program):
     code = (
         "import importlib.util, shutil, sys; "
         "print([p for p in ('train', 'serving', 'client') if importlib.util.find_spec(f'inkling.{p}')], "
@@ -84,14 +84,24 @@ def test_an_image_holds_its_own_program_and_no_build_tools(engine, name):
     )
     image = f"localhost/inkling/{name}:{VERSION}"
     output = engine.call("run", "--rm", "--network=none", *engine.limits(), "--entrypoint=python", image, "-c", code)
-    assert output.strip() == f"[{name!r}] None [] /opt/inkling"
+    assert output.strip() == f"[{program!r}] None [] /opt/inkling"
 
 
-@pytest.mark.parametrize("name", IMAGES)
-def test_an_image_comes_with_its_bill_of_materials(engine, name):
+@pytest.mark.parametrize(("name", "program"), IMAGES.items())
+def test_an_image_comes_with_its_bill_of_materials(engine, name, program):
     bill = json.loads((manifests.ROOT / f"build/images/{name}-{VERSION}.cdx.json").read_text())
     found = {component["purl"].partition("@")[0] for component in bill["components"]}
-    assert {f"pkg:pypi/inkling-{name}", "pkg:pypi/numpy", "pkg:deb/debian/libc6"} <= found
+    assert {f"pkg:pypi/inkling-{program}", "pkg:pypi/numpy", "pkg:deb/debian/libc6"} <= found
+
+
+def test_the_batch_image_has_all_that_a_job_on_ray_takes(engine):
+    """With the head's dashboard, by which jobs are submitted; and the flags of KubeRay's own command."""
+    code = "import cv2, pyarrow.fs, ray.data, ray.dashboard.modules.job.sdk, inkling.client.batch.pool; print('all')"
+    image = f"localhost/inkling/batch:{VERSION}"
+    options = ["--rm", "--network=none", "--read-only", "--tmpfs=/tmp", *engine.limits()]
+    assert engine.call("run", *options, "--entrypoint=python", image, "-c", code).endswith("all\n")
+    assert "--object-store-memory" in engine.call("run", *options, "--entrypoint=ray", image, "start", "--help")
+    assert "PICTURES OUTPUT" in engine.call("run", *options, image, "--help")
 
 
 def test_the_train_image_and_the_serving_image_share_tensorflow(engine):

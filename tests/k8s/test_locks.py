@@ -16,7 +16,12 @@ from tests.k8s.manifests import K8S, ROOT
 
 LOCKS = sorted((K8S / "images/locks").glob("*.txt"))
 PIN = re.compile(r"^([\w.-]+)==([^ ;\n\\]+)", re.MULTILINE)
-PROJECTS = {"train": ["oci", "otel"], "serving": ["otel"], "client": ["web", "image", "otel"]}
+PROJECTS = {  # each lock's folder, and its extras
+    "train": ("train", ["oci", "otel"]),
+    "serving": ("serving", ["otel"]),
+    "client": ("client", ["web", "image", "otel"]),
+    "batch": ("client", ["batch", "image", "otel"]),
+}
 
 
 def _pins(path: Path) -> set[tuple[str, str]]:
@@ -30,10 +35,11 @@ def test_a_lock_has_the_versions_of_the_constraints_each_with_hashes(path):
     assert [entry for entry in entries if "--hash=sha256:" not in entry] == []
 
 
-@pytest.mark.parametrize(("name", "extras"), PROJECTS.items(), ids=PROJECTS)
-def test_a_lock_has_all_that_its_project_needs(name, extras):
+@pytest.mark.parametrize(("name", "needs"), PROJECTS.items(), ids=PROJECTS)
+def test_a_lock_has_all_that_its_project_needs(name, needs):
     """Down to the last dependency, as the packages of this environment name theirs."""
-    project = tomllib.loads((ROOT / name / "pyproject.toml").read_text())["project"]
+    folder, extras = needs
+    project = tomllib.loads((ROOT / folder / "pyproject.toml").read_text())["project"]
     lines = [*project["dependencies"]]
     for extra in extras:
         lines += [line for line in project["optional-dependencies"][extra] if not line.startswith("inkling-")]

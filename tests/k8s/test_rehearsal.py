@@ -1,7 +1,12 @@
 """A dress rehearsal without a cluster: what each documented command would find among the rendered objects."""
 
+import os
 import re
+import shlex
+import subprocess
+import sys
 import tempfile
+import tomllib
 from functools import cache
 from pathlib import Path
 
@@ -10,6 +15,7 @@ import yaml
 from google.protobuf import text_format
 from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
 
+from inkling.client import cli
 from inkling.serving import rollout, version_labels
 from tests.k8s import commands, manifests
 from tests.k8s.broken import BROKEN_COMMANDS, HEAD, put
@@ -18,6 +24,7 @@ from tests.k8s.rules import network
 pytestmark = pytest.mark.process
 
 TEXT = commands.README.read_text()
+ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join([str(manifests.ROOT), *filter(None, sys.path)])}
 
 
 @cache
@@ -54,6 +61,52 @@ def test_a_service_of_kuberays_that_selects_no_head_is_found(tmp_path):
 def test_commands_inside_commands_are_found():
     text = "for pod in $(kubectl get pods -o name | head -1); do\n  kubectl logs $pod > /dev/null &\ndone"
     assert list(commands.kubectl_words(text)) == [("get", "pods", "-o", "name"), ("logs", "$pod")]
+
+
+def _lines(pattern: str) -> list[str]:
+    """The commands of the README's blocks that begin so, whole and without what follows a pipe."""
+    blocks = [text.replace("\\\n", " ") for text in re.findall(r"```sh\n(.*?)```", TEXT, re.DOTALL)]
+    found = re.findall(rf"^ *({pattern}[^|;>\n]*)", "\n".join(blocks), re.MULTILINE)
+    return [line.partition(" #")[0].strip() for line in found]
+
+
+@pytest.mark.parametrize("line", sorted({*_lines("inkling ")}))
+def test_a_command_of_the_clients_is_understood(line):
+    words = shlex.split(line.replace("$version", "1"))[1:]
+    assert cli.make_parser().parse_args(words).command
+
+
+PROGRAMS = {
+    ("inkling.serving", "keys"): ["keys", "new"],
+    ("train", "publish"): ["publish"],
+    ("tools.compose_page", "-o"): [],
+}
+
+
+@pytest.mark.parametrize(("program", "words"), PROGRAMS.items(), ids=" ".join)
+def test_a_command_of_our_other_programs_has_the_flags_that_it_is_given(program, words):
+    lines = _lines("python -m " + " ".join(program))
+    command = [sys.executable, "-m", program[0], *words, "--help"]
+    text = subprocess.run(command, capture_output=True, text=True, check=True, env=ENVIRONMENT).stdout
+    flags = {word for line in lines for word in shlex.split(line)[4:] if word.startswith("--")}
+    assert lines and {flag for flag in flags if not re.search(rf"{flag}\b", text)} == set()
+
+
+def test_all_programs_of_the_readme_are_among_those():
+    found = {tuple(line.split()[2:4]) for line in _lines("python -m ")}
+    assert found - {("inkling.serving", "promote"), ("inkling.serving", "rollback")} == PROGRAMS.keys()
+
+
+@pytest.mark.parametrize("line", sorted({*_lines("pip install ")}))
+def test_what_pip_is_to_install_is_there_with_its_extras(line):
+    folder, _, extras = shlex.split(line)[-1].rstrip("]").partition("[")
+    project = tomllib.loads((manifests.ROOT / folder / "pyproject.toml").read_text())["project"]
+    assert {*filter(None, extras.split(","))} <= project["optional-dependencies"].keys()
+
+
+@pytest.mark.parametrize("names", re.findall(r"k8s/images/build.sh (.*)$", TEXT, re.MULTILINE))
+def test_the_images_that_are_built_by_name_have_dockerfiles(names):
+    assert [name for name in names.split() if not (manifests.K8S / f"images/{name}.Dockerfile").exists()] == []
 
 
 def test_the_images_that_are_loaded_into_a_node_are_those_that_run_there():

@@ -330,7 +330,7 @@ def write_keras(folder: Path) -> None:
     import keras
 
     keras.utils.set_random_seed(1)
-    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, activation="softmax")])
+    model = keras.Sequential([keras.Input((4,), name="keras_tensor"), keras.layers.Dense(3, activation="softmax")])
     model.export(str(folder), verbose=False)
 
 

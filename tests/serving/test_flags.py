@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -210,17 +211,39 @@ def test_a_bad_config_file_is_named_as_tensorflow_serving_names_it(content, tmp_
         assert "Error parsing text-format tensorflow.serving.ModelServerConfig" in error
 
 
+@pytest.fixture(scope="module")
+def server(repository):
+    flags_ = ["--model_name=scale", f"--model_base_path={repository / 'scale'}", "--skip_initialize_tpu", "--nope"]
+    with ServerProcess(*flags_) as process:
+        yield process
+
+
 @pytest.mark.process
-def test_a_port_in_use_ends_the_start(repository):
-    with ServerProcess("--model_name=scale", f"--model_base_path={repository / 'scale'}") as server:
-        for taken in (f"--port={server.port}", f"--rest_api_port={server.rest_port}"):
-            port = free_port()
-            other = f"--port={port}" if "rest" in taken else f"--rest_api_port={port}"
-            model = ["--model_name=scale", f"--model_base_path={repository / 'scale'}"]
-            with ServerProcess(*model, taken, other, ready=False, ports=False) as second:
-                assert second.process.wait(PATIENCE_S) == 255
-                assert "Failed to start server. Error: " in second.log_text()
-                assert "in use" in second.log_text()
+@pytest.mark.parametrize("flag", ["port", "rest_api_port"])
+def test_a_port_in_use_ends_the_start(flag, server, repository):
+    taken, port = (server.port, "rest_api_port") if flag == "port" else (server.rest_port, "port")
+    flags_ = ["--model_name=scale", f"--model_base_path={repository / 'scale'}", f"--{port}={free_port()}"]
+    with ServerProcess(*flags_, f"--{flag}={taken}", ready=False, ports=False) as second:
+        assert second.process.wait(PATIENCE_S) == 255
+        assert "Failed to start server. Error: " in second.log_text()
+        assert "in use" in second.log_text()
+
+
+@pytest.mark.process
+def test_flags_without_effect_are_named(server):
+    assert "accepted without effect here: --skip_initialize_tpu" in server.log_text()
+    assert "unknown argument: --nope, passed over" in server.log_text()
+    assert "--ssl_config_file=" not in server.log_text()  # the list of all flags would bury it
+    assert f"Running gRPC ModelServer at 0.0.0.0:{server.port} ..." in server.log_text()
+    assert f"Exporting HTTP/REST API at:localhost:{server.rest_port} ..." in server.log_text()
+
+
+@pytest.mark.process
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="needs /proc")
+def test_a_server_does_without_keras(server):
+    maps = Path(f"/proc/{server.process.pid}/maps").read_text()
+    assert "/tensorflow/" in maps
+    assert not any(f"/{package}/" in maps for package in ("optree", "pandas", "matplotlib"))  # which Keras imports
 
 
 @pytest.mark.process
@@ -235,17 +258,6 @@ def test_without_model_flags_and_models_there_is_one_clear_line(tmp_path, capsys
     monkeypatch.chdir(tmp_path)
     assert cli.main([]) == 255
     assert "There is nothing to serve: " in capsys.readouterr().err
-
-
-@pytest.mark.process
-def test_flags_without_effect_are_named(repository):
-    flags_ = ["--model_name=scale", f"--model_base_path={repository / 'scale'}", "--skip_initialize_tpu", "--nope"]
-    with ServerProcess(*flags_) as server:
-        assert "accepted without effect here: --skip_initialize_tpu" in server.log_text()
-        assert "unknown argument: --nope, passed over" in server.log_text()
-        assert "--ssl_config_file=" not in server.log_text()  # the list of all flags would bury it
-        assert f"Running gRPC ModelServer at 0.0.0.0:{server.port} ..." in server.log_text()
-        assert f"Exporting HTTP/REST API at:localhost:{server.rest_port} ..." in server.log_text()
 
 
 def test_config_files_are_read(tmp_path):

@@ -1,11 +1,12 @@
 """Whatever is sent, the server answers, blames the sender, and answers the next good request.
 
-3,500 requests, the same ones every time; the tests marked `fuzz`, for `make fuzz`, send 100,000 at random.
+3,600 requests, the same ones every time; the tests marked `fuzz`, for `make fuzz`, send 100,000 at random.
 """
 
 import base64
 import gzip
 import http.client
+import importlib.util
 import json
 import socket
 from collections.abc import Callable
@@ -26,6 +27,7 @@ from tensorflow_serving.apis import (
     regression_pb2,
 )
 
+from inkling.serving.access.keys import line_of, make_key
 from inkling.serving.proto import open_inference_pb2 as v2
 from tests.server_process import ServerProcess
 
@@ -35,7 +37,8 @@ FEW, MANY = 3_500, 100_000
 TIMEOUT_S = 20
 PREDICTION = "/tensorflow.serving.PredictionService/"
 V2 = "/inference.GRPCInferenceService/"
-# All but HandleReloadConfigRequest: by chance that would take the models away.
+RELOAD = "/tensorflow.serving.ModelService/HandleReloadConfigRequest"
+# All but RELOAD: by chance that would take the models away.
 METHODS = {
     f"{PREDICTION}Predict": predict_pb2.PredictRequest,
     f"{PREDICTION}Classify": classification_pb2.ClassificationRequest,
@@ -84,8 +87,34 @@ def asked(predict, server, channel):
     return Asked(server, channel, good)
 
 
-def fuzz(part, **strategies):
-    """Make a test of what checks one request: it sends `part` of all requests, few or, marked so, many."""
+@pytest.fixture(scope="module")
+def guarded(repository, tmp_path_factory):
+    """A server that takes keys and tokens, and asks for its good request with a key."""
+    folder, key = tmp_path_factory.mktemp("keys"), make_key("alice")
+    (folder / "keys.txt").write_text(line_of(key))
+    (folder / "admins.txt").write_text(line_of(make_key("root")))
+    flags = [f"--api_keys_file={folder / 'keys.txt'}", f"--admin_api_keys_file={folder / 'admins.txt'}"]
+    if importlib.util.find_spec("jwt") is not None:
+        from tests.serving.access.issuer import AUDIENCE, ISSUER, Issuer
+
+        (folder / "jwks.json").write_text(Issuer().jwks())
+        flags += [f"--jwt_jwks={folder / 'jwks.json'}", f"--jwt_issuer={ISSUER}", f"--jwt_audience={AUDIENCE}"]
+    flags += ["--model_name=scale", f"--model_base_path={repository / 'scale'}", "--allow_model_control"]
+    with ServerProcess(*flags) as server, grpc.insecure_channel(server.address) as channel:
+
+        def good():
+            path, body = "/v1/models/scale:predict", b'{"instances": [2.0]}'
+            assert post(server, path, body, {"X-Api-Key": key}) == (200, b'{\n    "predictions": [4.0\n    ]\n}')
+            assert server.process.poll() is None
+
+        yield Asked(server, channel, good)
+
+
+def fuzz(part, *, of="asked", **strategies):
+    """Make a test of what checks one request: it sends `part` of all requests, few or, marked so, many.
+
+    `of` is the fixture that is asked.
+    """
 
     def decorate(check):
         @pytest.mark.parametrize(
@@ -95,7 +124,9 @@ def fuzz(part, **strategies):
                 pytest.param(MANY, id="many", marks=[pytest.mark.fuzz, pytest.mark.timeout(3600)]),
             ],
         )
-        def test(asked, total):
+        def test(request, total):
+            asked = request.getfixturevalue(of)
+
             @settings(
                 max_examples=int(total * part),
                 deadline=None,
@@ -453,6 +484,62 @@ def test_bytes_that_are_no_http(asked, data):
         connection.shutdown(socket.SHUT_WR)
         while connection.recv(65536):
             pass
+
+
+made_up = st.one_of(
+    st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=40),
+    st.builds("ink_{}_{}".format, st.sampled_from(["alice", "root", ""]), st.text("abc_-XYZ019", max_size=50)),
+    st.builds("{}.{}.{}".format, *[st.binary(max_size=60).map(lambda b: base64.urlsafe_b64encode(b).decode())] * 3),
+    st.sampled_from(['{"alg":"none"}', '{"alg":"HS256","kid":"RS256"}']).map(
+        lambda header: f"{base64.urlsafe_b64encode(header.encode()).decode().rstrip('=')}.eyJzdWIiOiJhIn0."
+    ),
+)
+credentials = st.one_of(
+    st.just({}),
+    made_up.map(lambda key: {"x-api-key": key}),
+    made_up.map(lambda key: {"authorization": f"Bearer {key}"}),
+    made_up.map(lambda key: {"authorization": key}),
+)
+
+
+@fuzz(
+    0.015,
+    of="guarded",
+    method=st.sampled_from(sorted({*METHODS, RELOAD, "/tensorflow.ProfilerService/Profile"} - {f"{V2}ModelReady"})),
+    body=st.one_of(st.binary(max_size=40), predict_requests().map(lambda request: request.SerializeToString())),
+    shown=credentials,
+)
+def test_no_rpc_is_let_in_by_what_is_no_key(guarded, method, body, shown):
+    with pytest.raises(grpc.RpcError) as caught:
+        guarded.channel.unary_unary(method)(body, timeout=TIMEOUT_S, metadata=tuple(shown.items()))
+    assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED, (method, shown)
+
+
+@fuzz(
+    0.015,
+    of="guarded",
+    method=st.sampled_from(["GET", "POST", "PUT", "HEAD"]),
+    path=st.sampled_from(
+        [
+            "/v1/models/scale:predict",
+            "/v1/models/scale",
+            "/v2",
+            "/v2/models/scale/infer",
+            "/v2/repository/index",
+            "/v2/repository/models/scale/unload",
+            "//v2/models/scale/ready",
+            "/v2/models/scale/ready/../infer",
+            "/healthz/../v1/models/scale",
+            "/%68ealthz",
+        ]
+    ),
+    end=st.sampled_from(["", "", "/", "?x=/healthz", "%2fready", ";/healthz"]),
+    body=st.binary(max_size=40),
+    shown=credentials,
+)
+def test_no_http_request_is_let_in_by_what_is_no_key(guarded, method, path, end, body, shown):
+    status, answer = post(guarded.server, path + end, body, shown, method)
+    assert status == 401, (method, path + end, shown, answer)
 
 
 @pytest.mark.parametrize("opening", ["[", '{"a":', '{"instances":['])

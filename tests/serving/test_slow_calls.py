@@ -47,18 +47,6 @@ def is_idle(server):
     return psutil.Process(server.process.pid).cpu_percent(interval=1) < 100 * IDLE_CPU_S
 
 
-def test_others_are_computed_meanwhile(server, predict):
-    slow = [slow_call(predict, 60, model) for model in COUNTERS for _ in range(2 * psutil.cpu_count())]
-    wait_until(lambda: not is_idle(server))
-    words = predict(predict_request("table", {"words": np.array([b"two"])}), timeout=PATIENCE_S)
-    counted = predict(predict_request("counter", {"steps": np.int64([3])}), timeout=PATIENCE_S)
-    assert list(words.outputs["ids"].int64_val) == [2]
-    assert list(counted.outputs["counted"].int64_val) == [3]
-    assert not any(call.done() for call in slow)
-    for call in slow:
-        call.cancel()
-
-
 def test_a_run_ends_when_its_callers_have_given_up(server, predict):
     calls = [slow_call(predict, 1) for _ in range(4)]
     assert {call.code() for call in calls} == {grpc.StatusCode.DEADLINE_EXCEEDED}
@@ -70,3 +58,15 @@ def test_over_rest_too(server):
     with pytest.raises(urllib.error.HTTPError, match="504"):
         urllib.request.urlopen(f"{server.rest_url}/v1/models/counter:predict", body, timeout=PATIENCE_S)
     wait_until(lambda: is_idle(server))
+
+
+def test_others_are_computed_meanwhile(server, predict):
+    slow = [slow_call(predict, 60, model) for model in COUNTERS for _ in range(2 * psutil.cpu_count())]
+    wait_until(lambda: not is_idle(server))
+    words = predict(predict_request("table", {"words": np.array([b"two"])}), timeout=PATIENCE_S)
+    counted = predict(predict_request("counter", {"steps": np.int64([3])}), timeout=PATIENCE_S)
+    assert list(words.outputs["ids"].int64_val) == [2]
+    assert list(counted.outputs["counted"].int64_val) == [3]
+    assert not any(call.done() for call in slow)
+    for call in slow:
+        call.cancel()

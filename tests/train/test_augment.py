@@ -116,6 +116,17 @@ def test_the_last_epochs_take_the_images_as_they_are(digits, small_config):
         np.testing.assert_array_equal(distance < 1e-5, epoch >= 2)
 
 
+@pytest.mark.parametrize("elastic_px", [0.0, 1.0], ids=["affine", "elastic"])
+def test_the_channels_of_a_colour_move_together_over_their_paper(digits, elastic_px):
+    augmentation = dataclasses.replace(POLICIES["digits"], elastic_px=elastic_px)
+    channels = [digits.train_images[INDEX], digits.train_images[INDEX + 40], 255 - digits.train_images[INDEX]]
+    changes = augment.sample_changes(augmentation, seed=0, epoch=EPOCH, index=INDEX, image_size=SIZE)
+    colour = augment.apply_changes(augmentation, np.stack(channels, axis=-1), changes, background=(0, 30, 255))
+    for number, paper in enumerate((0, 30, 255)):
+        alone = augment.apply_changes(augmentation, channels[number], changes, background=paper)[..., 0]
+        np.testing.assert_allclose(colour[..., number], alone, atol=1e-6)
+
+
 def test_what_comes_in_from_outside_is_the_sets_paper(digits):
     images = 255 - digits.train_images[:8]
     index = np.arange(8)

@@ -17,8 +17,12 @@ import keras
 import numpy as np
 import pytest
 
+from inkling.client import Client
 from inkling.train.cli import main
-from tests.patience import PATIENCE_S
+from inkling.train.publishing import signing
+from tests.patience import PATIENCE_S, wait_until
+from tests.server_process import ServerProcess
+from tests.signing_keys import write_key_pair
 
 pytestmark = pytest.mark.process
 
@@ -141,6 +145,51 @@ def test_publish_takes_an_earlier_run_and_keeps_its_bar(trained):
     assert re.fullmatch(rf"{place}:1@sha256:[0-9a-f]{{64}}", done.stdout.strip())
 
 
+@pytest.mark.slow
+def test_a_server_takes_signed_versions_and_keeps_the_one_before_when_others_come(trained, digits, tmp_path):
+    model_signing = pytest.importorskip(
+        "model_signing", reason="model-signing is not installed: pip install 'inkling-train[sign]'"
+    )
+    folder, (private, public), base = trained[0], write_key_pair(tmp_path, "ours"), tmp_path / "models" / "mnist"
+    inkling_here("publish", "small", "--model-dir", base.parent, "--sign", private, cwd=folder, check=0)
+    inkling_here("verify", base / "1", "--key", public, cwd=folder, check=0)
+    libraries = {"PYTHONPATH": os.pathsep.join([str(ROOT), str(Path(model_signing.__file__).parents[1])])}
+    flags = [f"--model_base_path={base}", f"--verify_models={public}", "--max_num_load_retries=0", "--drain_seconds=1"]
+    with (
+        ServerProcess("--model_name=mnist", *flags, environment=libraries) as server,
+        Client(server.address) as client,
+    ):
+        expected = client.predict(digits.test_images).probabilities
+
+        def come(version, source, change=lambda path: None):
+            """What is said of a version that comes, once it serves or is refused."""
+            shutil.copytree(source, tmp_path / "coming")
+            change(tmp_path / "coming")
+            (tmp_path / "coming").rename(base / str(version))
+            wait_until(lambda: ended(version), server.log_text)
+            return ended(version)[0].error
+
+        def ended(version):
+            found = [each for each in client.status().versions if each.version == version]
+            return [each for each in found if each.state in ("AVAILABLE", "END")]
+
+        assert "2 is not loaded: it has no model.sig" in come(2, folder / "models/mnist/1")
+        assert re.search("3 is not loaded: .*Hash mismatch for 'variables/", come(3, base / "1", change_a_weight))
+        stranger = write_key_pair(tmp_path, "stranger")[0]
+        foreign = come(4, base / "1", lambda path: signing.sign(path, stranger))
+        assert "4 is not loaded: its signature does not hold for the key of --verify_models" in foreign
+        again = client.predict(digits.test_images)
+        assert again.version == 1 and np.array_equal(again.probabilities, expected)
+        assert come(5, base / "1") == "" and client.predict(digits.test_images).version == 5
+
+
+def change_a_weight(version):
+    file = next((version / "variables").glob("*.data-*"))
+    content = bytearray(file.read_bytes())
+    content[100] ^= 1
+    file.write_bytes(content)
+
+
 def test_a_complete_run_is_not_trained_again(trained, digits_file):
     folder, _ = trained
     done = inkling("--in-process", *SMALL, "--data", digits_file, "--name", "small", cwd=folder, check=1)
@@ -258,17 +307,19 @@ def test_help_teaches(tmp_path):
         assert word in done.stdout
 
 
-def test_data_of_another_size_and_number_of_classes_trains_and_publishes(tmp_path):
+def test_data_of_another_size_in_colour_and_with_other_classes_trains_and_publishes(tmp_path):
     random = np.random.default_rng(0)
     labels = np.arange(600) % 3
-    images = random.integers(0, 40, (600, 16, 20), dtype=np.uint8)
-    images[np.arange(600), 4 + 4 * labels] = 255  # a bright row tells the class
+    images = random.integers(0, 40, (600, 16, 20, 3), dtype=np.uint8)
+    images[np.arange(600), 4:12, 4:12, labels] = 255  # a colour tells the class
     np.savez(tmp_path / "rows.npz", x_train=images, y_train=labels, x_test=images[:60], y_test=labels[:60])
     done = inkling(
         "--in-process", *SMALL, "--policy", "none", "--data", "rows.npz", "--model-name", "rows", "--name", "r",
         cwd=tmp_path, check=0,
     )  # fmt: skip
-    assert "test accuracy   100.00% (60 images)" in done.stdout
+    assert "test accuracy   100.00% (60 images)" in done.stdout and "--channels 1 makes them grey" in done.stderr
+    card = json.loads((tmp_path / "models/rows/1/model_card.json").read_text())
+    assert card["channels"] == 3 and "(16, 20) colour image" in card["description"]
     done = inkling_here("evaluate", "models/rows", "--data", "rows.npz", cwd=tmp_path, check=0)
     assert "accuracy                    100.00%" in done.stdout
     wrong = inkling_here("evaluate", "models/rows", cwd=tmp_path, check=2)

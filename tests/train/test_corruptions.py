@@ -39,6 +39,14 @@ def test_images_of_any_size_are_corrupted(size):
     assert all(corrupt(images, name).shape == (3, *size) for name in CORRUPTIONS)
 
 
+def test_the_channels_of_a_colour_are_corrupted_alike():
+    colour = np.random.default_rng(0).integers(0, 256, (3, 20, 20, 3), np.uint8)
+    for name in CORRUPTIONS:
+        changed = corrupt(colour, name)
+        assert changed.shape == colour.shape
+        np.testing.assert_array_equal(changed[..., 1], corrupt(colour[..., 1], name))
+
+
 def test_a_rotation_turns_and_a_translation_moves():
     bar = np.zeros((40, 28, 28), np.uint8)
     bar[:, 4:24, 13:15] = 255

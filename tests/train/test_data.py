@@ -385,6 +385,65 @@ def test_a_folder_without_a_test_set_is_split_in_the_natural_order_of_its_classe
     assert dataset.checksum() == again.checksum() and "4 of 20 images were split off" in " ".join(dataset.notes)
 
 
+def in_colour():
+    """The small arrays with three channels that differ."""
+    arrays = small_arrays()
+    of = {name: arrays[name] for name in ("x_train", "x_test")}
+    return arrays | {name: np.stack([array, array // 2, array // 3], axis=-1) for name, array in of.items()}
+
+
+def channels_first(folder, arrays):
+    return as_npz(
+        folder, {name: array.transpose(0, 3, 1, 2) / 255 if name[0] == "x" else array for name, array in arrays.items()}
+    )
+
+
+@pytest.mark.parametrize(
+    ("make", "how"),
+    [
+        pytest.param(as_npz, {}, id="npz"),
+        pytest.param(channels_first, {}, id="channels first, 0 to 1"),
+        pytest.param(as_idx, {}, id="IDX"),
+        pytest.param(as_parquet, {}, id="Parquet"),
+        pytest.param(as_classes, {"test_size": 0.25}, id="images"),
+    ],
+)
+@pytest.mark.parametrize("on_disk", [False, True], ids=["memory", "disk"])
+def test_channels_follow_the_data(tmp_path, make, how, on_disk):
+    path = make(tmp_path, in_colour())
+    dataset = data.load(path, ReadOptions(**how), on_disk=on_disk)
+    assert (dataset.channels, dataset.image_shape, dataset.image_size) == (3, (10, 9, 3), (10, 9))
+    assert dataset.background == (0, 0, 0) and "--channels 1 makes them grey" in " ".join(dataset.notes)
+    expected = {image.tobytes() for image in in_colour()["x_train"]}
+    assert {np.ascontiguousarray(image).tobytes() for image in dataset.train_images} <= expected
+    grey = data.load(path, ReadOptions(**how, channels=1), on_disk=on_disk)
+    as_pillow = [
+        np.asarray(Image.fromarray(np.ascontiguousarray(image)).convert("L")) for image in dataset.train_images
+    ]
+    np.testing.assert_array_equal(grey.train_images, np.stack(as_pillow))
+    assert "grey, which drops their colour" in " ".join(grey.notes)
+
+
+@pytest.mark.parametrize("on_disk", [False, True], ids=["memory", "disk"])
+def test_grey_in_three_channels_is_grey_unless_told(tmp_path, on_disk):
+    arrays = small_arrays()
+    path = as_npz(tmp_path, arrays | {name: np.stack([arrays[name]] * 3, axis=-1) for name in ("x_train", "x_test")})
+    dataset = data.load(path, on_disk=on_disk)
+    np.testing.assert_array_equal(dataset.train_images, arrays["x_train"])
+    assert "read as grey; --channels 3 keeps the three" in dataset.notes[0]
+    kept = data.load(as_npz(tmp_path, arrays), ReadOptions(channels=3), on_disk=on_disk)
+    assert kept.channels == 3 and kept.train_images.shape == (12, 10, 9, 3) and not kept.notes
+
+
+def test_a_colour_set_is_inverted_channel_by_channel(tmp_path):
+    path = as_npz(tmp_path, {n: 255 - a if n[0] == "x" else a for n, a in in_colour().items()})
+    dataset = data.load(path)
+    assert dataset.is_dark_on_light and dataset.background == (255, 255, 255)
+    turned = data.load(path, ReadOptions(invert=True))
+    np.testing.assert_array_equal(turned.train_images, in_colour()["x_train"])
+    assert turned.background == (0, 0, 0)
+
+
 def test_photographs_are_turned_upright_and_their_colour_is_dropped_with_a_word(tmp_path):
     def photographs(folder):
         exif = Image.Exif()
@@ -393,7 +452,7 @@ def test_photographs_are_turned_upright_and_their_colour_is_dropped_with_a_word(
         picture.paste((0, 0, 0), (0, 0, 9, 3))
         picture.save(folder / "train/a/1.png", exif=exif)
 
-    dataset = data.load(image_folder(photographs)(tmp_path))
+    dataset = data.load(image_folder(photographs)(tmp_path), ReadOptions(channels=1))
     image = dataset.train_images[0]
     assert image[:, -3:].max() == 0 and image[:, :6].min() > 50
     notes = " ".join(dataset.notes)

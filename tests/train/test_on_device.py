@@ -53,6 +53,21 @@ def test_a_device_makes_the_hosts_batches(small_config, digits, two_replicas, po
                     np.testing.assert_allclose(one, other, atol=2e-5)
 
 
+def test_a_device_makes_the_hosts_batches_in_colour(small_config, digits, one_replica):
+    config = dataclasses.replace(small_config, augmentation=POLICIES["robust"])
+    images = digits.train_images
+    colour = dataclasses.replace(
+        digits, train_images=np.stack([images, images // 2, 255 - images], axis=-1), background=(0, 0, 255)
+    )
+    call = DeviceBatches(config, colour, one_replica, most_steps=2).call(5, 2)
+    made_by = tf.function(functools.partial(batch_of, config, background=colour.background))
+    made = one_replica.run(made_by, args=(call, tf.constant(0)))
+    host = next(iter(training_batches(config, colour, one_replica, first_step=5)))
+    assert made[0].shape == (48, 28, 28, 3)
+    for ours, theirs in zip(made, host, strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=2e-5)
+
+
 def test_xla_makes_the_same_batches(small_config, digits, one_replica):
     config = dataclasses.replace(small_config, augmentation=POLICIES["robust"])
 
@@ -73,6 +88,7 @@ def steps(config, dataset, strategy, *, on_device):
     return np.concatenate([run_steps(count).loss for count in (8, 3, 8)])
 
 
+@pytest.mark.slow
 def test_steps_of_two_replicas_on_their_devices_are_the_hosts(small_config, digits, two_replicas):
     config = dataclasses.replace(small_config, augmentation=POLICIES["robust"], learning_rate=3e-4)
     on_host = steps(config, digits, two_replicas, on_device=False)

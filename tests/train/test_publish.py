@@ -89,6 +89,33 @@ def test_the_signatures_are_those_of_the_design(savedmodel):
     assert graph.signature_def["serving_default"].method_name == "tensorflow/serving/predict"
 
 
+def test_a_model_of_images_in_colour_has_the_same_signatures_with_three_channels(small_config, tmp_path):
+    model = build_model(small_config, image_size=(12, 16), num_classes=3, channels=3)
+    images = np.random.default_rng(0).integers(0, 256, (40, 12, 16, 3), np.uint8)
+    export.save_savedmodel(model, tmp_path / "1", class_names=("a", "b", "c"), model_name="hues", samples=images[:32])
+    verify(tmp_path / "1", images, predict(model, images))
+    signatures = tf.saved_model.load(str(tmp_path / "1")).signatures
+    spec = signatures["serving_default"].structured_input_signature[1]["images"]
+    assert spec.shape.as_list() == [None, 12, 16, 3]
+    assert load_predictor(str(tmp_path / "1")).image_shape == (12, 16, 3)
+    statistics = publish.reference_statistics(images, predict(model, images))
+    assert set(statistics["features"]) == {"confidence", "class"}
+
+
+def test_a_model_of_dark_ink_takes_light_ink_by_a_signature_of_its_own(model, digits, tmp_path):
+    dark = 255 - digits.test_images
+    expected = predict(model, dark)
+    names = tuple("abcdefghij")
+    export.save_savedmodel(
+        model, tmp_path / "1", class_names=names, model_name="m", samples=dark[:8], dark_on_light=True
+    )
+    verify(tmp_path / "1", dark, expected)
+    signatures = tf.saved_model.load(str(tmp_path / "1")).signatures
+    assert set(signatures) == {"serving_default", "image_bytes", "classify", "light_on_dark"}
+    found = signatures["light_on_dark"](images=tf.constant(digits.test_images))["probabilities"]
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
 def test_image_bytes_takes_jpeg_of_any_size_and_colour(savedmodel, digits):
     large = np.repeat(np.repeat(np.stack([digits.test_images[0]] * 3, axis=2), 4, axis=0), 4, axis=1)
     jpeg = tf.io.encode_jpeg(large, quality=100)

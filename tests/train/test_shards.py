@@ -52,6 +52,24 @@ def test_what_is_written_is_what_is_read(digits, target):
     shards.check_training_part(dataset)
 
 
+def test_images_in_colour_are_written_and_read_with_their_copies(digits, tmp_path):
+    images = digits.train_images[:100]
+    colour = dataclasses.replace(
+        digits,
+        train_images=np.stack([images, images // 2, images // 4 + 9], axis=-1),
+        train_labels=digits.train_labels[:100],
+        test_images=np.stack([digits.test_images] * 3, axis=-1),
+        background=(0, 0, 9),
+    )
+    dataset = write(colour, tmp_path / "set", WITH_COPIES)
+    assert (dataset.image_shape, dataset.channels, dataset.background) == ((28, 28, 3), 3, (0, 0, 9))
+    rows = dataset.train_images[np.arange(300)]
+    np.testing.assert_array_equal(rows[:100], colour.train_images)
+    assert (rows[100:, 0, 0] == (0, 0, 9)).all(axis=1).mean() > 0.8
+    with pytest.raises(DataError, match="the same --channels"):
+        writing.write_set([colour, digits], writing.folder_of(str(tmp_path / "both")), SMALL)
+
+
 def test_rows_come_in_the_order_that_they_are_asked_for(digits, target):
     rows = write(digits, target).train_images
     index = np.random.default_rng(0).integers(0, 1000, 500)

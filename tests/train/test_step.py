@@ -78,6 +78,7 @@ def test_two_replicas_take_the_same_steps_as_one(small_config, digits, one_repli
     check_replicas_agree(two, two_replicas)
 
 
+@pytest.mark.slow
 def test_a_step_that_xla_compiled_is_the_same(small_config, digits, one_replica):
     config = dataclasses.replace(small_config, learning_rate=3e-4, deterministic=False)
     plain, plain_metrics = train_steps(config, digits, one_replica)

@@ -12,7 +12,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from ..config import Augmentation
-from .dataset import WHITE
+from .colour import Background, is_light
 from .example_order import AUGMENTATION, uniform_numbers
 from .looks import look_numbers, looked
 from .pixels import to_model_input
@@ -57,8 +57,7 @@ def sample_changes(
     transforms = affine_maps(augmentation, affine.astype(np.float64), image_size, np).astype(np.float32)
     if not first.size:
         return Changes(transforms, np.zeros((len(index), 0), np.float32), looks)
-    normals = np.sqrt(-2 * np.log1p(-first)) * np.cos(2 * np.pi * second)  # Box and Muller, 1958
-    displacements = augmentation.elastic_px * normals.astype(np.float32)
+    displacements = elastic_displacements(augmentation, first, second, np)
     return Changes(transforms, displacements.reshape(-1, 2, ELASTIC_GRID, ELASTIC_GRID), looks)
 
 
@@ -66,6 +65,19 @@ def number_counts(augmentation: Augmentation) -> tuple[int, int, int, int]:
     """How many random numbers an example takes: for its affine map, twice for its elastic distortion, for its look."""
     elastic = 2 * ELASTIC_GRID**2 if augmentation.elastic_px else 0
     return AFFINE_NUMBERS, elastic, elastic, look_numbers(augmentation)
+
+
+def elastic_displacements(augmentation: Augmentation, first: Any, second: Any, ops: Any) -> Any:
+    """Displacements of the coarse grid's nodes, normally distributed: by the formula of Box and Muller, 1958.
+
+    Args:
+        first: float32 [n, count], uniform in [0, 1).
+        second: likewise, others.
+        ops: the module that computes, `numpy` on the host and `tensorflow.math` on a device.
+
+    Returns: float32 [n, count], in pixels.
+    """
+    return augmentation.elastic_px * (ops.sqrt(-2 * ops.log1p(-first)) * ops.cos(2 * math.pi * second))
 
 
 def affine_maps(augmentation: Augmentation, numbers: Any, image_size: tuple[int, int], ops: Any) -> Any:
@@ -99,22 +111,39 @@ def affine_maps(augmentation: Augmentation, numbers: Any, image_size: tuple[int,
 
 
 def apply_changes(
-    augmentation: Augmentation, images: tf.Tensor, changes: Changes, *, background: int = 0, compiled: bool = False
+    augmentation: Augmentation,
+    images: tf.Tensor,
+    changes: Changes,
+    *,
+    background: Background = 0,
+    compiled: bool = False,
 ) -> tf.Tensor:
     """Change images by what was sampled for them.
 
     Args:
-        images: uint8 [n, height, width].
-        background: the pixel value that comes in from outside an image, 0 to 255.
+        images: uint8 [n, height, width], or [n, height, width, 3] in colour.
+        background: the pixel value that comes in from outside an image, 0 to 255; of each channel in colour.
         compiled: only by operations that XLA compiles; ImageProjectiveTransformV3 is not one.
 
-    Returns: float32 [n, height, width, 1], 0 to 1.
+    Returns: float32 [n, height, width, 1] or [n, height, width, 3], 0 to 1.
     """
-    transforms, displacements, looks = changes
-    height, width = images.shape[1:]
-    pixels, fill = to_model_input(images), background / 255
+    pixels = to_model_input(images)
+    if isinstance(background, tuple):  # what comes in from outside has one value for all channels: nothing
+        paper = tf.constant(background, tf.float32) / 255
+        moved = _moved(pixels - paper, changes, fill=0.0, compiled=compiled) + paper
+    else:
+        moved = _moved(pixels, changes, fill=background / 255, compiled=compiled)
+    if not look_numbers(augmentation):
+        return moved
+    return looked(augmentation, moved, changes.looks, dark_on_light=is_light(background))
+
+
+def _moved(pixels: tf.Tensor, changes: Changes, *, fill: float, compiled: bool) -> tf.Tensor:
+    """Images after their transforms and displacements: float32 [n, height, width, channels], as pixels."""
+    transforms, displacements, _ = changes
+    height, width, channels = pixels.shape[1:]
     if len(displacements.shape) == 2 and not compiled:
-        moved = tf.raw_ops.ImageProjectiveTransformV3(
+        return tf.raw_ops.ImageProjectiveTransformV3(
             images=pixels,
             transforms=transforms,
             output_shape=[height, width],
@@ -122,12 +151,11 @@ def apply_changes(
             interpolation="BILINEAR",
             fill_mode="CONSTANT",
         )
-    else:
-        field = None if len(displacements.shape) == 2 else _smooth_field(displacements, height, width)
-        moved = _warp(pixels, *_sources(transforms, field, height, width), fill=fill)
-    if not look_numbers(augmentation):
-        return moved
-    return looked(augmentation, moved, looks, dark_on_light=background > WHITE // 2)
+    field = None if len(displacements.shape) == 2 else _smooth_field(displacements, height, width)
+    x, y = _sources(transforms, field, height, width)
+    if channels == 1:
+        return _warp(pixels, x, y, fill=fill)
+    return tf.concat([_warp(channel, x, y, fill=fill) for channel in tf.split(pixels, channels, axis=-1)], axis=-1)
 
 
 def _smooth_field(displacements: tf.Tensor, height: int, width: int) -> tf.Tensor:

@@ -8,6 +8,7 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
+from .colour import Background, channels_of, is_light
 from .errors import DataError
 from .example_order import held_out
 from .memory import pieces, transformed
@@ -20,13 +21,13 @@ WHITE = 255
 class Dataset:
     """A labelled image set, in its two parts: arrays, but that the training part may lie in shards on a disk."""
 
-    train_images: Rows  # uint8 [n, height, width], 0 to 255
+    train_images: Rows  # uint8 [n, height, width], or [n, height, width, 3] in colour; 0 to 255
     train_labels: Rows  # int64 [n], 0 to len(class_names) - 1
     test_images: NDArray[np.uint8]  # as the training images
     test_labels: NDArray[np.int64]
     class_names: tuple[str, ...]
     source: str  # what it was read from
-    background: int = 0  # the pixel value of empty paper, 0 to 255
+    background: Background = 0  # the pixel value of empty paper, 0 to 255; of each channel in colour
     notes: tuple[str, ...] = ()  # what was left out, converted or assumed when it was read, as sentences
     copies: int = 0  # augmented versions of each training image; all originals come first, then all first copies, ...
     window: int | None = None  # training examples that an epoch mixes with each other; None: all
@@ -40,13 +41,23 @@ class Dataset:
     @property
     def image_size(self) -> tuple[int, int]:
         """(height, width) in pixels."""
-        height, width = self.train_images.shape[1:]
+        height, width = self.train_images.shape[1:3]
         return height, width
+
+    @property
+    def image_shape(self) -> tuple[int, ...]:
+        """(height, width), or (height, width, 3) of images in colour."""
+        return self.train_images.shape[1:]
+
+    @property
+    def channels(self) -> int:
+        """1 of grey images, 3 of images in colour."""
+        return channels_of(self.image_shape)
 
     @property
     def is_dark_on_light(self) -> bool:
         """Whether ink is darker than paper, unlike MNIST's."""
-        return self.background > WHITE // 2
+        return is_light(self.background)
 
     def inverted(self, *, on_disk: bool = False) -> "Dataset":
         """The set, whose images are arrays, with black for white and white for black."""
@@ -54,7 +65,7 @@ class Dataset:
             self,
             train_images=transformed(self.train_images, _inverse, on_disk=on_disk),
             test_images=transformed(self.test_images, _inverse, on_disk=on_disk),
-            background=WHITE - self.background,
+            background=_inverse_of(self.background),
         )
 
     def checksum(self) -> str:
@@ -72,7 +83,7 @@ class Dataset:
         return digest.hexdigest()
 
     def some_originals(self, most: int) -> NDArray[np.uint8]:
-        """Training images that nothing has augmented, uint8 [n, height, width]: `most`, taken evenly, or all."""
+        """Training images that nothing has augmented, uint8 [n, ...]: `most`, taken evenly, or all."""
         count = min(most, self.originals)
         images: NDArray[np.uint8] = self.train_images[np.arange(count) * self.originals // count]
         return images
@@ -92,7 +103,7 @@ class Dataset:
     def hold_out(self, size: int, seed: int) -> tuple["Dataset", NDArray[np.uint8], NDArray[np.int64]]:
         """Take `size` random originals away, for choices that must not see the test set; their copies leave as well.
 
-        Returns: the dataset without them; their images, uint8 [size, height, width]; their labels, int64 [size].
+        Returns: the dataset without them; their images, uint8 [size, ...]; their labels, int64 [size].
 
         Raises: DataError if nothing would be left.
         """
@@ -105,6 +116,10 @@ class Dataset:
         if isinstance(rows, np.ndarray):
             return rows[np.delete(np.arange(len(rows)), held)]
         return Kept(cast(StoredRows, rows), held, self.originals)
+
+
+def _inverse_of(background: Background) -> Background:
+    return tuple(WHITE - value for value in background) if isinstance(background, tuple) else WHITE - background
 
 
 def _inverse(images: NDArray[np.generic]) -> NDArray[np.uint8]:

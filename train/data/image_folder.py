@@ -1,14 +1,17 @@
 """Sets as folders of images: `train/<class>/<image>` and `test/<class>/<image>`, or `<class>/<image>` to be split."""
 
 import re
+import unicodedata
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .colour import CHANNELS
 from .errors import DataError
 from .example_order import held_out
 from .memory import allocate, check_fits, taken
@@ -18,41 +21,59 @@ if TYPE_CHECKING:
 
 SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 PARTS = ("train", "test")
+VALIDATION = ("val", "valid", "validation")
 # A test set is split off once and for all, whatever the run's seed: two runs on one set are measured on one test set.
 SPLIT_SEED = 0
+LOOKED_AT = 500  # images, whether a set is in colour
+COLOURED_SHARE = 0.01  # of these; a set with fewer is a grey one with strays
 
 
 def read_parts(
-    path: Path, *, on_disk: bool = False
+    path: Path, *, channels: int | None = None, on_disk: bool = False
 ) -> tuple[dict[str, NDArray[np.generic]], tuple[str, ...], list[str]]:
     """A folder with `train/` and `test/`.
 
     Args:
+        channels: 1 for grey images, 3 for colour; None: as they are.
         on_disk: put the images into a file that the system pages, and not into memory.
 
     Returns:
-        `x_train`, `y_train`, `x_test`, `y_test`: images uint8 [n, height, width] and labels int64 [n].
+        `x_train`, `y_train`, `x_test`, `y_test`: images uint8 [n, height, width], or [n, height, width, 3] in colour,
+            and labels int64 [n].
         the class names: the folders' names in natural order, 2 before 10.
         what was left out or converted, as sentences.
 
     Raises: DataError.
     """
-    if not (path / "test").is_dir():
-        raise DataError(f"{path} has train/ but no test/; put held-out images in {path / 'test'}/<class>/")
-    names, notes = _class_names(path / "train")
-    unknown = [name for name in _class_names(path / "test")[0] if name not in names]
+    folders = find_parts(path)
+    if "test" not in folders:
+        others = sorted(entry.name for entry in path.iterdir() if entry.name.lower() in VALIDATION)
+        instead = f" (or rename {others[0]}/, if that is to be the test set)" if others else ""
+        raise DataError(f"{path} has train/ but no test/; put held-out images in {path / 'test'}/<class>/{instead}")
+    names, notes = _class_names(folders["train"])
+    unknown = [name for name in _class_names(folders["test"])[0] if name not in names]
     if unknown:
-        raise DataError(f"{path / 'test' / unknown[0]} is a class that {path / 'train'} does not have")
+        raise DataError(f"{folders['test'] / unknown[0]} is a class that {folders['train']} does not have")
+    files = {part: _files(folders[part], names) for part in PARTS}
+    if channels is None:
+        channels = _channels_of([file for part in PARTS for file, _ in files[part]])
     arrays: dict[str, NDArray[np.generic]] = {}
     converted: Counter[str] = Counter()
     for part in PARTS:
-        images, labels = _read_classes(path / part, names, converted, on_disk=on_disk)
+        images, labels = _read_files(folders[part], files[part], converted, channels=channels, on_disk=on_disk)
         arrays |= {f"x_{part}": images, f"y_{part}": labels}
-    return arrays, names, notes + told(converted)
+    left = [f"{entry}/ was left out" for entry in sorted(path.iterdir()) if entry.name.lower() in VALIDATION]
+    return arrays, names, notes + left + told(converted)
+
+
+def find_parts(path: Path) -> dict[str, Path]:
+    """The folders `train/` and `test/` in `path`, as far as they are there; also Train, training, testing."""
+    folders = sorted(entry for entry in path.iterdir() if entry.is_dir())
+    return {part: folder for part in PARTS for folder in folders if folder.name.lower() in (part, f"{part}ing")}
 
 
 def read_flat(
-    path: Path, test_size: float, *, on_disk: bool = False
+    path: Path, test_size: float, *, channels: int | None = None, on_disk: bool = False
 ) -> tuple[dict[str, NDArray[np.generic]], tuple[str, ...], list[str]]:
     """A folder of class folders, of whose images the share `test_size`, 0 to 1, is split off for the test set.
 
@@ -62,7 +83,9 @@ def read_flat(
     """
     names, notes = _class_names(path)
     converted: Counter[str] = Counter()
-    images, labels = _read_classes(path, names, converted, on_disk=on_disk)
+    files = _files(path, names)
+    channels = channels or _channels_of([file for file, _ in files])
+    images, labels = _read_files(path, files, converted, channels=channels, on_disk=on_disk)
     number = round(test_size * len(labels))
     test = held_out(SPLIT_SEED, len(labels), number)
     train = np.setdiff1d(np.arange(len(labels)), test)
@@ -81,8 +104,15 @@ def is_flat(path: Path) -> bool:
 
 
 def _class_names(path: Path) -> tuple[tuple[str, ...], list[str]]:
+    """The classes in natural order, their names as Unicode composes them: disks differ in that."""
     folders = [entry for entry in path.iterdir() if entry.is_dir()]
-    names = tuple(sorted((entry.name for entry in folders if not _is_hidden(entry)), key=_natural))
+    counts = Counter(_composed(entry.name) for entry in folders if not _is_hidden(entry))
+    if twice := [name for name, count in counts.items() if count > 1]:
+        raise DataError(
+            f"{path} has the class {twice[0]!r} twice, its name in two ways of writing the same letters in Unicode; "
+            "put the images of both into one folder"
+        )
+    names = tuple(sorted(counts, key=natural))
     if len(names) < 2:
         raise DataError(f"{path} has {len(names)} class folders, expected one for each class")
     hidden = sorted(entry.name for entry in folders if _is_hidden(entry))
@@ -98,48 +128,92 @@ def _is_image(path: Path) -> bool:
     return path.suffix.lower() in SUFFIXES and not _is_hidden(path) and not path.is_dir()
 
 
-def _natural(name: str) -> list[tuple[int, int, str]]:
+def _composed(name: str) -> str:
+    return unicodedata.normalize("NFC", name)
+
+
+def natural(name: str) -> list[tuple[int, int, str]]:
     """A key that sorts 2 before 10."""
     parts = re.findall(r"\d+|\D+", name)
     return [(0, int(part), part) if part.isdecimal() else (1, 0, part) for part in parts]
 
 
-def _read_classes(
-    path: Path, names: Iterable[str], converted: Counter[str], *, on_disk: bool
-) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    folders = [path / name for name in names]
-    files = [
+def _files(path: Path, names: Iterable[str]) -> list[tuple[Path, int]]:
+    """The image files in the class folders of `path`, each with its class number."""
+    folders = {_composed(entry.name): entry for entry in path.iterdir() if entry.is_dir()}
+    return [
         (file, label)
-        for label, folder in enumerate(folders)
-        if folder.is_dir()
-        for file in sorted(folder.iterdir(), key=lambda entry: _natural(entry.name))
+        for label, name in enumerate(names)
+        if name in folders
+        for file in sorted(folders[name].iterdir(), key=lambda entry: natural(entry.name))
         if _is_image(file)
     ]
+
+
+def _channels_of(files: Sequence[Path]) -> int:
+    """3 if more than a few of the images have colour, otherwise 1; judged by some of them, taken evenly."""
+    count = min(LOOKED_AT, len(files))
+    some = (files[number * len(files) // count] for number in range(count))
+    return channels_of((file, file) for file in some)
+
+
+def channels_of(images: Iterable[tuple[Path | BinaryIO, object]]) -> int:
+    """3 if more than a few of the encoded images, each with its name, have colour, otherwise 1."""
+    coloured = [_shows_colour(source, name) for source, name in images]
+    return CHANNELS if coloured and sum(coloured) >= max(1, COLOURED_SHARE * len(coloured)) else 1
+
+
+def _shows_colour(source: Path | BinaryIO, name: object) -> bool:
+    with _opened(source, name) as image:
+        return _is_coloured(image)
+
+
+def _read_files(
+    path: Path, files: Sequence[tuple[Path, int]], converted: Counter[str], *, channels: int, on_disk: bool
+) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     if not files:
         return np.empty((0, 0, 0), np.uint8), np.empty(0, np.int64)
-    first = read_image(files[0][0], files[0][0], Counter())
+    first = read_image(files[0][0], files[0][0], Counter(), channels=channels)
     if not on_disk:
         check_fits(path, len(files) * first.size)
     images = allocate((len(files), *first.shape), on_disk=on_disk)
     for number, (file, _) in enumerate(files):
-        image = read_image(file, file, converted)
+        image = read_image(file, file, converted, channels=channels)
         if image.shape != first.shape:
             raise DataError(
-                f"the images in {path} are of different sizes ({files[0][0].name} has {first.shape}, {file} has "
-                f"{image.shape}: height and width); resize them to one height and width"
+                f"the images in {path} are of different sizes ({files[0][0].name} has {first.shape[:2]}, {file} has "
+                f"{image.shape[:2]}: height and width); resize them to one height and width"
             )
         images[number] = image
     return images, np.array([label for _, label in files], np.int64)
 
 
-def read_image(source: Path | BinaryIO, name: object, converted: Counter[str]) -> NDArray[np.uint8]:
-    """An encoded image as grey, uint8 [height, width]; raises DataError.
+def read_image(
+    source: Path | BinaryIO, name: object, converted: Counter[str], *, channels: int = 1
+) -> NDArray[np.uint8]:
+    """An encoded image in grey, uint8 [height, width], or in colour, uint8 [height, width, 3]; raises DataError.
 
     Args:
         name: of the image, for messages.
         converted: counts what was changed.
+        channels: 1 for grey, 3 for colour.
     """
-    from PIL import Image, ImageOps, UnidentifiedImageError  # a cluster's nodes, which get arrays, need not have it
+    from PIL import ImageOps  # a cluster's nodes, which get arrays, need not have it
+
+    with _opened(source, name) as image:
+        upright = ImageOps.exif_transpose(image)
+        converted["turned upright as their EXIF data say"] += image.getexif().get(0x0112, 1) != 1
+        if upright.has_transparency_data and np.asarray(upright.convert("RGBA"))[..., 3].min() < 255:
+            raise DataError(f"{name} is transparent in places; put it on a background, such as black")
+        if channels == 1:
+            converted["made grey, which drops their colour (--channels 3 keeps it)"] += _is_coloured(upright)
+        return np.asarray(upright.convert("L" if channels == 1 else "RGB"))
+
+
+@contextmanager
+def _opened(source: Path | BinaryIO, name: object) -> "Iterator[Image.Image]":
+    """An encoded image of one page and 8 bits a channel, opened with Pillow; its troubles are DataErrors."""
+    from PIL import Image, UnidentifiedImageError
 
     try:
         with Image.open(source) as image:
@@ -147,15 +221,13 @@ def read_image(source: Path | BinaryIO, name: object, converted: Counter[str]) -
                 raise DataError(f"{name} has more than 8 bits a channel (mode {image.mode}); convert it to 8")
             if (frames := getattr(image, "n_frames", 1)) > 1:
                 raise DataError(f"{name} has {frames} pages or frames; save the one that counts by itself")
-            upright = ImageOps.exif_transpose(image)
-            converted["turned upright as their EXIF data say"] += image.getexif().get(0x0112, 1) != 1
-            if upright.has_transparency_data and np.asarray(upright.convert("RGBA"))[..., 3].min() < 255:
-                raise DataError(f"{name} is transparent in places; put it on a background, such as black")
-            grey = np.asarray(upright.convert("L"))
-            converted["made grey, which drops their colour"] += _is_coloured(upright)
-            return grey
-    except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
-        raise DataError(f"{name} is not a readable image ({error}); replace or remove it") from error
+            yield image
+    except DataError:
+        raise
+    except (OSError, ValueError, SyntaxError, UnidentifiedImageError, Image.DecompressionBombError) as error:
+        empty = isinstance(source, Path) and source.exists() and not source.stat().st_size
+        what = "it is empty, of 0 bytes" if empty else error
+        raise DataError(f"{name} is not a readable image ({what}); replace or remove it") from error
 
 
 def _is_coloured(image: "Image.Image") -> bool:

@@ -28,7 +28,7 @@ def looked(
     """Images as other pens, light and cameras would have left them.
 
     Args:
-        pixels: float32 [n, height, width, 1], 0 to 1.
+        pixels: float32 [n, height, width, 1 or 3], 0 to 1.
         numbers: float32 [n, LOOK_NUMBERS], uniform in [0, 1); 1 throughout leaves the example as it is.
         dark_on_light: ink is darker than paper.
 
@@ -117,7 +117,7 @@ def _covered(
 
 def _normals(ink: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
     """About normally distributed numbers for each pixel: sums of the four 16-bit parts of a counter-based number."""
-    count = ink.shape[1] * ink.shape[2]
+    count = ink.shape[1] * ink.shape[2] * ink.shape[3]
     bits = counted_bits(tf.cast(seed[:, 0, 0] * WHOLE, tf.uint64), count)
     parts = [tf.bitwise.right_shift(bits, tf.constant(shift, tf.uint64)) for shift in (0, 16, 32, 48)]
     low = [

@@ -56,10 +56,14 @@ def taken(array: NDArray[np.uint8], index: NDArray[np.int64], *, on_disk: bool) 
 
 
 def transformed(
-    array: Any, function: Callable[[NDArray[Any]], NDArray[np.uint8]], *, on_disk: bool
+    array: Any,
+    function: Callable[[NDArray[Any]], NDArray[np.uint8]],
+    *,
+    on_disk: bool,
+    row_shape: tuple[int, ...] | None = None,
 ) -> NDArray[np.uint8]:
-    """What `function` makes of an array's rows, uint8 of its shape, a piece at a time."""
-    made = allocate(array.shape, on_disk=on_disk)
+    """What `function` makes of an array's rows, a piece at a time: uint8, of `row_shape` each, or of the array's."""
+    made = allocate(array.shape if row_shape is None else (len(array), *row_shape), on_disk=on_disk)
     for piece in pieces(array):
         made[piece] = function(array[piece])
     return made

@@ -15,7 +15,16 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from ..config import TrainConfig
-from .augment import ELASTIC_GRID, IDENTITY, Changes, affine_maps, apply_changes, number_counts
+from .augment import (
+    ELASTIC_GRID,
+    IDENTITY,
+    Changes,
+    affine_maps,
+    apply_changes,
+    elastic_displacements,
+    number_counts,
+)
+from .colour import Background
 from .dataset import Dataset
 from .device_numbers import uniform_numbers
 from .example_order import AUGMENTATION, ExampleOrder, example_key, step_seed
@@ -31,7 +40,7 @@ MOST_STEPS = 256  # of a call: some tens of milliseconds of a fast GPU, which a 
 class Call(NamedTuple):
     """What one call of steps needs, as each replica has it; b is the per-replica batch size."""
 
-    images: Any  # uint8 [n, height, width]: the whole set, or only what the call takes of it
+    images: Any  # uint8 [n, height, width] or [n, height, width, 3]: the whole set, or only what the call takes of it
     labels: Any  # int64 [n]
     rows: Any  # int32 [num steps, b]: where in `images` the examples are
     changes: Any  # Changes of [num steps, b] examples; empty if augmentation changes nothing
@@ -127,15 +136,16 @@ def _whole(rows: Any) -> NDArray[Any]:
 
 
 def batch_of(
-    config: TrainConfig, call: Call, number: tf.Tensor, *, background: int
+    config: TrainConfig, call: Call, number: tf.Tensor, *, background: Background
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """The batch of a call's step, in replica context; XLA compiles it.
 
     Args:
         number: int32 [], of the step in the call.
-        background: the pixel value that comes in from outside an image, 0 to 255.
+        background: the pixel value that comes in from outside an image, 0 to 255; of each channel in colour.
 
-    Returns: images float32 [b, height, width, 1], labels int64 [b], seed int32 [], as `training_batches` yields them.
+    Returns: images float32 [b, height, width, channels], labels int64 [b], seed int32 [], as `training_batches` yields
+        them.
     """
     rows = call.rows[number]
     images, labels = tf.gather(call.images, rows), tf.gather(call.labels, rows)
@@ -184,11 +194,10 @@ def _changes(config: TrainConfig, numbers: tf.Tensor, epoch: tf.Tensor, image_si
     """`sample_changes` from its numbers float32 [n, count], and none for examples of the last, plain epochs."""
     affine, first, second, looks = tf.split(numbers, number_counts(config.augmentation), axis=1)
     transforms = affine_maps(config.augmentation, affine, image_size, tf)
-    plain = ((epoch >= config.epochs - config.plain_epochs) & (config.plain_epochs > 0))[:, tf.newaxis]
+    plain = config.is_plain(epoch)[:, tf.newaxis]
     transforms = tf.where(plain, tf.constant(IDENTITY, tf.float32), transforms)
     looks = tf.where(plain, 1.0, looks)
     if not first.shape[1]:
         return Changes(transforms, first, looks)
-    normals = tf.sqrt(-2 * tf.math.log1p(-first)) * tf.cos(2 * np.pi * second)  # Box and Muller, 1958
-    displacements = tf.where(plain, 0.0, config.augmentation.elastic_px * normals)
+    displacements = tf.where(plain, 0.0, elastic_displacements(config.augmentation, first, second, tf.math))
     return Changes(transforms, tf.reshape(displacements, [-1, 2, ELASTIC_GRID, ELASTIC_GRID]), looks)

@@ -1,11 +1,12 @@
 """Sets in Parquet files, as Hugging Face keeps them: `train-*.parquet` and `test-*.parquet`, encoded images, labels."""
 
 import io
+import itertools
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import pyarrow
@@ -13,7 +14,7 @@ import pyarrow.parquet
 from numpy.typing import NDArray
 
 from .errors import DataError
-from .image_folder import PARTS, read_image, told
+from .image_folder import LOOKED_AT, PARTS, channels_of, read_image, told
 from .memory import allocate, check_fits
 
 IMAGES, LABELS = ("image", "img"), ("label", "labels")  # names of columns
@@ -30,11 +31,12 @@ def find_parquet(folder: Path) -> dict[str, list[Path]]:
 
 
 def read_parquet(
-    files: Mapping[str, Sequence[Path]], *, on_disk: bool = False
+    files: Mapping[str, Sequence[Path]], *, channels: int | None = None, on_disk: bool = False
 ) -> tuple[dict[str, NDArray[np.generic]], tuple[str, ...], list[str]]:
     """The set in the files of its parts.
 
     Args:
+        channels: 1 for grey images, 3 for colour; None: as they are.
         on_disk: put the images into a file that the system pages, and not into memory.
 
     Returns: as `image_folder.read_parts`; no class names if the files do not tell them.
@@ -43,31 +45,39 @@ def read_parquet(
     """
     arrays: dict[str, NDArray[np.generic]] = {}
     converted: Counter[str] = Counter()
+    channels = channels or channels_of(itertools.chain.from_iterable(map(_first_rows, files.values())))
     for part, paths in files.items():
-        arrays[f"x_{part}"], arrays[f"y_{part}"] = _read_part(paths, converted, on_disk=on_disk)
+        arrays[f"x_{part}"], arrays[f"y_{part}"] = _read_part(paths, converted, channels=channels, on_disk=on_disk)
     return arrays, _class_names(files["train"][0]), told(converted)
 
 
 def _read_part(
-    paths: Sequence[Path], converted: Counter[str], *, on_disk: bool
+    paths: Sequence[Path], converted: Counter[str], *, channels: int, on_disk: bool
 ) -> tuple[NDArray[np.uint8], NDArray[np.generic]]:
     opened = [_open(path) for path in paths]
     count = sum(file.metadata.num_rows for file in opened)
     images, labels = np.empty((0, 0, 0), np.uint8), []
     for number, (name, content, label) in enumerate(_rows(paths, opened)):
-        image = read_image(io.BytesIO(content), name, converted)
+        image = read_image(io.BytesIO(content), name, converted, channels=channels)
         if not number:
             if not on_disk:
                 check_fits(paths[0].parent, count * image.size)
             images = allocate((count, *image.shape), on_disk=on_disk)
         if image.shape != images.shape[1:]:
             raise DataError(
-                f"the images in {paths[0].parent} are of different sizes ({images.shape[1:]} at first, {name} has "
-                f"{image.shape}: height and width); resize them to one height and width"
+                f"the images in {paths[0].parent} are of different sizes ({images.shape[1:3]} at first, {name} has "
+                f"{image.shape[:2]}: height and width); resize them to one height and width"
             )
         images[number] = image
         labels.append(label)
     return images, np.array(labels)
+
+
+def _first_rows(paths: Sequence[Path]) -> Iterator[tuple[BinaryIO, str]]:
+    """Some encoded images from the beginning of each file, each with a name for messages."""
+    for path in paths:
+        rows = itertools.islice(_rows([path], [_open(path)]), -(-LOOKED_AT // len(paths)))
+        yield from ((io.BytesIO(content), name) for name, content, _ in rows)
 
 
 def _open(path: Path) -> Any:

@@ -20,8 +20,8 @@ def training_batches(
 ) -> tf.distribute.DistributedDataset:
     """The batches of step `first_step` and all after it, without end, for `strategy.run`.
 
-    Returns: for each replica (images float32 [b, height, width, 1], labels int64 [b], seed int32 []), where b is the
-        per-replica batch size and the seed is the step's, the same on all replicas.
+    Returns: for each replica (images float32 [b, height, width, channels], labels int64 [b], seed int32 []), where b is
+        the per-replica batch size and the seed is the step's, the same on all replicas.
     """
     num_replicas = strategy.num_replicas_in_sync
     # A GPU's step leaves all of the worker's CPUs to the input; on CPUs it would only take them from the step.
@@ -52,7 +52,6 @@ def replica_batches(
     rows = dataset.train_images
     read_ahead = None if isinstance(rows, np.ndarray) else ReadAhead(order, cast(StoredRows, rows))
     size = config.per_replica_batch_size(num_replicas)
-    height, width = dataset.image_size
     elastic = [2, ELASTIC_GRID, ELASTIC_GRID] if config.augmentation.elastic_px else [0]
 
     def examples_of(step: NDArray[np.int64], replica: NDArray[np.int64]) -> tuple[Any, ...]:
@@ -62,9 +61,7 @@ def replica_batches(
         transforms, displacements, looks = sample_changes(
             config.augmentation, seed=config.seed, epoch=epoch, index=index, image_size=dataset.image_size
         )
-        # Training ends on what the model will be asked: He et al., "Data augmentation revisited: rethinking the
-        # distribution gap between clean and augmented data", 2019.
-        plain = (epoch >= config.epochs - config.plain_epochs) & (config.plain_epochs > 0)
+        plain = config.is_plain(epoch)
         transforms[plain], displacements[plain], looks[plain] = IDENTITY, 0, 1
         seed = np.int32(step_seed(config.seed, int(step)))
         return dataset.train_images[index], dataset.train_labels[index], transforms, displacements, looks, seed
@@ -74,7 +71,7 @@ def replica_batches(
         images, labels, transforms, displacements, looks, seed = tf.numpy_function(
             examples_of, [step, replica], types, stateful=False
         )
-        images = tf.ensure_shape(images, [size, height, width])
+        images = tf.ensure_shape(images, [size, *dataset.image_shape])
         labels = tf.ensure_shape(labels, [size])
         seed = tf.ensure_shape(seed, [])
         if config.augmentation.is_identity:

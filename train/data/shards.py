@@ -1,8 +1,9 @@
 """Sets that lie on a disk or in a bucket as shards, and are read from there while a run trains on them.
 
 `python -m train shard` writes them. A set is a folder: `manifest.json`, and for each shard two NumPy arrays,
-`<part>-<number>.images.npy` (uint8 [n, height, width]) and `.labels.npy` (int64 [n]). The manifest is written last, and
-has the checksum of every array: without it there is no set, and no array is trained on that does not match.
+`<part>-<number>.images.npy` (uint8 [n, height, width], or [n, height, width, 3] in colour) and `.labels.npy` (int64
+[n]). The manifest is written last, and has the checksum of every array: without it there is no set, and no array is
+trained on that does not match.
 
 Rows are read by `pread` and not by a memory map: a file that is cut short meanwhile is an error with its name where a
 map ends the process, and what was read does not count as this process's memory.
@@ -228,10 +229,12 @@ def _read_manifest(filesystem: pyarrow.fs.FileSystem, path: str, shown: str) -> 
 
 
 def _dataset(place: Place, manifest: Mapping[str, Any]) -> Dataset:
-    size = tuple(manifest["image_size"])
+    channels = manifest.get("channels", 1)  # of a set that version 0.1 wrote, or one in grey
+    shape = (*manifest["image_size"], *([channels] if channels > 1 else []))
+    background = manifest["background"]
     images, labels = {}, {}
     for part, shards in manifest["shards"].items():
-        images[part] = ShardedRows(place, [ArrayFile(**shard["images"]) for shard in shards], "|u1", size)
+        images[part] = ShardedRows(place, [ArrayFile(**shard["images"]) for shard in shards], "|u1", shape)
         labels[part] = ShardedRows(place, [ArrayFile(**shard["labels"]) for shard in shards], "<i8", ())
     check((images["test"], labels["test"]))
     copies, originals = manifest["copies"], len(labels["train"]) // (manifest["copies"] + 1)
@@ -246,7 +249,7 @@ def _dataset(place: Place, manifest: Mapping[str, Any]) -> Dataset:
         np.asarray(labels["test"]),
         tuple(manifest["class_names"]),
         place.root,
-        manifest["background"],
+        tuple(background) if isinstance(background, list) else background,
         (*manifest["notes"], *notes),
         copies=copies,
         window=WINDOW,

@@ -4,6 +4,7 @@
 """
 
 import dataclasses
+import math
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -17,10 +18,11 @@ from numpy.typing import NDArray
 from ..config import ReadOptions
 from ..storage import open_storage
 from .archive import ARRAYS, find_archives, read_archives, read_npz
+from .colour import CHANNELS, Background, channels_of, shows_colour, with_channels
 from .dataset import Dataset
 from .errors import DataError
 from .idx import FILES, find_idx, read_idx
-from .image_folder import is_flat, read_flat, read_parts
+from .image_folder import find_parts, is_flat, read_flat, read_parts
 from .memory import pieces
 from .parquet import find_parquet, read_parquet
 from .pixel_range import judge, to_bytes
@@ -102,9 +104,9 @@ def _read(path: Path, how: ReadOptions, *, on_disk: bool) -> _Raw:
             return _read_idx(found, path.parent, f"{path.name}-", on_disk=on_disk)
         raise DataError(f"no data at {path}; --data takes a folder of IDX files, an .npz or a folder of images")
     if parquet := find_parquet(path):
-        return _of_files(read_parquet(parquet, on_disk=on_disk))
-    if (path / "train").is_dir():
-        return _of_files(read_parts(path, on_disk=on_disk))
+        return _of_files(read_parquet(parquet, channels=how.channels, on_disk=on_disk))
+    if "train" in find_parts(path):
+        return _of_files(read_parts(path, channels=how.channels, on_disk=on_disk))
     if len(files := find_archives(path)) == len(ARRAYS):
         return _Raw(read_archives(files))
     if found := find_idx(path):
@@ -118,7 +120,7 @@ def _read(path: Path, how: ReadOptions, *, on_disk: bool) -> _Raw:
             f"{path} holds classes of images, but no test set: give --test-size 0.2 to split a fifth of the images "
             "off for it, or make train/ and test/ with the classes in each"
         )
-    return _of_files(read_flat(path, how.test_size, on_disk=on_disk))
+    return _of_files(read_flat(path, how.test_size, channels=how.channels, on_disk=on_disk))
 
 
 def _of_files(read: tuple[dict[str, NDArray[np.generic]], tuple[str, ...], list[str]]) -> _Raw:
@@ -179,8 +181,8 @@ def _checked(raw: _Raw, source: str, how: ReadOptions, *, on_disk: bool) -> Data
             fail(f"{len(found[part])} {part} images but {len(labels[part])} {part} labels; they must pair up")
         if not len(found[part]):
             fail(f"the {part} set is empty")
-    if found["train"].shape[1:] != found["test"].shape[1:]:
-        fail(f"train images are {found['train'].shape[1:]} but test images {found['test'].shape[1:]}; resize one")
+    if found["train"].shape[1:3] != found["test"].shape[1:3]:
+        fail(f"train images are {found['train'].shape[1:3]} but test images {found['test'].shape[1:3]}; resize one")
     class_names = raw.class_names or tuple(map(str, range(int(labels["train"].max()) + 1)))
     _check_classes(labels, class_names, fail)
     try:
@@ -189,9 +191,10 @@ def _checked(raw: _Raw, source: str, how: ReadOptions, *, on_disk: bool) -> Data
     except DataError as error:
         fail(str(error))
     images = {part: to_bytes(array, scale, on_disk=on_disk) for part, array in found.items()}
+    images, of_colour = _in_channels(images, how.channels, on_disk=on_disk)
     dataset = Dataset(
         images["train"], labels["train"], images["test"], labels["test"], class_names, source,
-        _background(images["train"]), (*raw.notes, *scale.notes),
+        _background(images["train"]), (*raw.notes, *scale.notes, *of_colour),
     )  # fmt: skip
     return _of_polarity(dataset, invert=how.invert, on_disk=on_disk)
 
@@ -210,38 +213,75 @@ def _check_classes(
         fail(f"class {name} is empty: no training image has it; add some, or number the labels without gaps")
 
 
-def _background(images: NDArray[np.uint8]) -> int:
+def _in_channels(
+    images: Mapping[str, NDArray[np.uint8]], wanted: int | None, *, on_disk: bool
+) -> tuple[dict[str, NDArray[np.uint8]], list[str]]:
+    """Both parts in grey or in colour, as `wanted` or else as they are, and what a person must know of it."""
+    found = CHANNELS if any(map(shows_colour, images.values())) else 1
+    channels = wanted or found
+    notes = []
+    if channels == CHANNELS and not wanted:
+        notes.append("the images are in colour, and the model will take them so; --channels 1 makes them grey")
+    elif channels < found:
+        notes.append("the images were made grey, which drops their colour (--channels 1)")
+    elif not wanted and any(channels_of(array.shape[1:]) > channels for array in images.values()):
+        notes.append("red, green and blue are equal everywhere: read as grey; --channels 3 keeps the three")
+    return {part: with_channels(array, channels, on_disk=on_disk) for part, array in images.items()}, notes
+
+
+def _background(images: NDArray[np.uint8]) -> Background:
     """The median of the pixels along the images' rims, where there is paper and hardly ever ink."""
     some = images[:: max(1, len(images) // 10_000)]
     rims = [some[:, 0], some[:, -1], some[:, 1:-1, 0], some[:, 1:-1, -1]]
-    return int(np.median(np.concatenate([rim.ravel() for rim in rims])))
+    if images.ndim == 3:
+        return int(np.median(np.concatenate([rim.ravel() for rim in rims])))
+    medians = np.median(np.concatenate([rim.reshape(-1, CHANNELS) for rim in rims]), axis=0)
+    return tuple(int(median) for median in medians)
 
 
 def _of_polarity(dataset: Dataset, *, invert: bool, on_disk: bool) -> Dataset:
     if invert:
         turned = dataset.inverted(on_disk=on_disk)
         return dataclasses.replace(turned, notes=(*turned.notes, "black and white were exchanged (--invert)"))
-    if not dataset.is_dark_on_light:
+    if not dataset.is_dark_on_light or dataset.channels > 1:  # light rims of photographs are no paper
         return dataset
     note = (
         f"the images are dark on light (the value {dataset.background} along their rims): the model will expect such "
-        "images, and Inkling's client sends light ink on dark; --invert trains on light ink on dark"
+        "images, and take light ink on dark, as MNIST has it, by its signature light_on_dark; --invert trains on that"
     )
     return dataclasses.replace(dataset, notes=(*dataset.notes, note))
 
 
 def _checked_images(array: NDArray[np.generic], name: str, fail: Callable[[str], NoReturn]) -> NDArray[np.generic]:
+    array = _channels_last(array)
     if array.ndim == 4 and array.shape[3] == 1:
         array = array[..., 0]
-    if array.ndim != 3:
-        fail(f"{name} has shape {array.shape}, expected [n, height, width] or [n, height, width, 1]")
-    if len(array) and min(array.shape[1:]) < SMALLEST_SIDE:
-        fail(f"{name} holds images of {array.shape[1:]} px, expected at least {SMALLEST_SIDE} x {SMALLEST_SIDE}")
+    if array.ndim != 3 and not (array.ndim == 4 and array.shape[3] == CHANNELS):
+        fail(
+            f"{name} has shape {array.shape}, expected [n, height, width] or [n, height, width, 1 or 3]"
+            f"{_reshaped(array.shape)}"
+        )
+    if len(array) and min(array.shape[1:3]) < SMALLEST_SIDE:
+        fail(f"{name} holds images of {array.shape[1:3]} px, expected at least {SMALLEST_SIDE} x {SMALLEST_SIDE}")
     if array.dtype.kind not in "buif":
         fail(f"{name} is {array.dtype}, expected uint8 or numbers from 0 to 255 or 0 to 1")
     if array.dtype.kind == "f" and not all(np.isfinite(array[piece]).all() for piece in pieces(array)):
         fail(f"{name} has NaN or infinity, first in image {int(np.argwhere(~np.isfinite(array))[0][0])}; repair it")
     return array
+
+
+def _channels_last(array: NDArray[np.generic]) -> NDArray[np.generic]:
+    """[n, channels, height, width], as PyTorch has images, with the channels last; no image is so narrow."""
+    is_first = array.ndim == 4 and array.shape[1] in (1, CHANNELS) and array.shape[3] not in (1, CHANNELS)
+    return np.moveaxis(array, 1, -1) if is_first else array
+
+
+def _reshaped(shape: tuple[int, ...]) -> str:
+    """Advice for images that are rows of numbers."""
+    side = math.isqrt(shape[-1])
+    if len(shape) != 2 or side * side != shape[-1]:
+        return ""
+    return f": images.reshape(-1, {side}, {side}) makes images of rows"
 
 
 def _checked_labels(array: NDArray[np.generic], name: str, fail: Callable[[str], NoReturn]) -> NDArray[np.int64]:

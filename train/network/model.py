@@ -11,17 +11,23 @@ BATCH_NORM_MOMENTUM = 0.9
 
 
 def build_model(
-    config: TrainConfig, *, image_size: tuple[int, int], num_classes: int, for_training: bool = False
+    config: TrainConfig,
+    *,
+    image_size: tuple[int, int],
+    num_classes: int,
+    channels: int = 1,
+    for_training: bool = False,
 ) -> keras.Model:
     """Build the network with fresh weights drawn from `config.seed`.
 
     Args:
         image_size: (height, width) in pixels.
+        channels: 1 for grey images, 3 for images in colour.
         for_training: with the config's precision, dropout seeds and replicas that share their batch statistics.
             Without, a plain float32 model of the same variables, for evaluation and export.
 
-    Returns: a model from float32 [n, height, width, 1], 0 to 1, to probabilities float32 [n, num_classes]. Its layer
-        `logits` holds what goes into the softmax.
+    Returns: a model from float32 [n, height, width, channels], 0 to 1, to probabilities float32 [n, num_classes]. Its
+        layer `logits` holds what goes into the softmax.
     """
     dtype = _POLICY[config.precision] if for_training else "float32"
     normalization = BatchNormalization if for_training else keras.layers.BatchNormalization
@@ -63,7 +69,7 @@ def build_model(
         ),
         keras.layers.Softmax(dtype="float32", name="probabilities"),
     ]
-    images = outputs = keras.Input((*image_size, 1), name="images")
+    images = outputs = keras.Input((*image_size, channels), name="images")
     for layer in layers:
         outputs = layer(outputs)
     return keras.Model(images, outputs, name="inkling")

@@ -24,7 +24,7 @@ NUM_IMAGES_BETWEEN = 1000  # for a learning curve: the loss moves by a thousandt
 def make_recalibrate(model: keras.Model, strategy: tf.distribute.Strategy) -> Callable[[NDArray[np.uint8], int], None]:
     """Compile the measurement. Returns `recalibrate(images, num_images)`.
 
-    `recalibrate` takes images uint8 [n, height, width] and sets each batch norm's moving mean and variance to those of
+    `recalibrate` takes images uint8 [n, ...] and sets each batch norm's moving mean and variance to those of
     its inputs over `num_images` of the images, taken evenly since they may be sorted by class, or over all if there
     are fewer. Layers are measured one after the other, each on what the ones before it, measured already, pass on; so
     the result does not depend on batches, on the number of replicas, up to rounding, or on what was measured before.

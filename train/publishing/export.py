@@ -1,11 +1,15 @@
 """Write a trained model out: `mnist.h5` for Keras, and the SavedModel that TensorFlow Serving serves.
 
-The SavedModel has three signatures:
+The SavedModel has three signatures, and a model of dark ink on light paper a fourth one:
 
     serving_default  images uint8 [n, height, width] -> probabilities float32 [n, classes], classes int64 [n]
+                     (in colour: uint8 [n, height, width, 3], red, green, blue)
     image_bytes      image_bytes string [n], PNG or JPEG -> the same
     classify         inputs string [n], serialized tf.Example with `image/encoded` -> the Classify API's
                      classes string [n, classes] and scores float32 [n, classes]
+    light_on_dark    as serving_default, for images of light ink on dark; there if the others take dark ink on light
+
+That signatures have names, dtypes and shapes only, is why the last one is there: by it a client knows what to send.
 
 A picture's size is read before the picture is decoded, by the graph itself, so that TensorFlow Serving is protected
 too: a few kilobytes of PNG or JPEG may stand for gigabytes of pixels.
@@ -27,6 +31,8 @@ from ..data.pixels import to_model_input
 WARMUP_FILE = "assets.extra/tf_serving_warmup_requests"
 WARMUP_BATCH_SIZES = (1, 8, 32)
 CLASSIFY = "classify"
+LIGHT_ON_DARK = "light_on_dark"  # client/operations/inference.py looks for it
+WHITE = 255
 MAX_PIXELS = 1 << 22  # of a picture of one digit; decoding and shrinking that many takes about 30 MB
 MAX_SCANS = 64  # of a JPEG; a progressive one has about ten, and each goes over all pixels, be it of a few bytes
 JPEG_START = b"\xff\xd8\xff"
@@ -37,7 +43,7 @@ PNG_START = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"
 class InklingModule(tf.Module):
     """A classifier and its signatures, as they are saved."""
 
-    def __init__(self, model: keras.Model, class_names: tuple[str, ...]) -> None:
+    def __init__(self, model: keras.Model, class_names: tuple[str, ...], *, dark_on_light: bool = False) -> None:
         super().__init__(name="inkling")
         # Not tracked as a Keras model: that saves a second copy of each variable and restores only that one, so that a
         # session, such as TensorFlow Serving's, finds the signatures' own variables empty:
@@ -45,22 +51,30 @@ class InklingModule(tf.Module):
         self.variables_of_model = [variable.value for variable in model.variables]
         self._probabilities = functools.partial(model, training=False)
         self.class_names = tf.constant(class_names)
-        self.height, self.width = model.input_shape[1:3]
+        self.dark_on_light = dark_on_light
+        self.height, self.width, self.channels = model.input_shape[1:]
+        self.image_shape = [self.height, self.width] if self.channels == 1 else [self.height, self.width, self.channels]
 
     def signatures(self) -> dict[str, tf.types.experimental.ConcreteFunction]:
         """The traced signatures by name."""
-        images = tf.TensorSpec([None, self.height, self.width], tf.uint8, name="images")
+        images = tf.TensorSpec([None, *self.image_shape], tf.uint8, name="images")
         encoded = tf.TensorSpec([None], tf.string, name="image_bytes")
         examples = tf.TensorSpec([None], tf.string, name="inputs")
-        return {
+        signatures = {
             "serving_default": tf.function(self.predict).get_concrete_function(images),
             "image_bytes": tf.function(self.predict_image_bytes).get_concrete_function(encoded),
             CLASSIFY: tf.function(self.classify).get_concrete_function(examples),
         }
+        if self.dark_on_light:
+            signatures[LIGHT_ON_DARK] = tf.function(self.predict_light_on_dark).get_concrete_function(images)
+        return signatures
 
     def predict(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
         probabilities = self._probabilities(to_model_input(images))
         return {"probabilities": probabilities, "classes": tf.argmax(probabilities, axis=1)}
+
+    def predict_light_on_dark(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
+        return self.predict(WHITE - images)
 
     def predict_image_bytes(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
         # One picture at a time: a request may have many.
@@ -75,9 +89,10 @@ class InklingModule(tf.Module):
     def _decode(self, content: tf.Tensor) -> tf.Tensor:
         with tf.control_dependencies(_checks(content)):
             content = tf.identity(content)
-        image = tf.io.decode_image(content, channels=1, expand_animations=False)
+        image = tf.io.decode_image(content, channels=self.channels, expand_animations=False)
         resized = tf.image.resize(image, [self.height, self.width], method="area")
-        return tf.ensure_shape(tf.cast(tf.round(resized[..., 0]), tf.uint8), [self.height, self.width])
+        pixels = resized[..., 0] if self.channels == 1 else resized
+        return tf.ensure_shape(tf.cast(tf.round(pixels), tf.uint8), self.image_shape)
 
 
 def _checks(content: tf.Tensor) -> list[tf.Operation]:
@@ -121,17 +136,24 @@ def save_h5(model: keras.Model, path: Path) -> None:
 
 
 def save_savedmodel(
-    model: keras.Model, folder: Path, *, class_names: tuple[str, ...], model_name: str, samples: NDArray[np.uint8]
+    model: keras.Model,
+    folder: Path,
+    *,
+    class_names: tuple[str, ...],
+    model_name: str,
+    samples: NDArray[np.uint8],
+    dark_on_light: bool = False,
 ) -> None:
     """Write `model` as a SavedModel with its signatures and warm-up requests into `folder`.
 
     Args:
-        samples: uint8 [n, height, width], images for the warm-up requests.
+        samples: uint8 [n, height, width] or [n, height, width, 3], images for the warm-up requests.
+        dark_on_light: the model takes dark ink on light paper.
     """
-    module = InklingModule(model, class_names)
+    module = InklingModule(model, class_names, dark_on_light=dark_on_light)
     tf.saved_model.save(module, str(folder), signatures=module.signatures())
     _mark_as_classify(folder)
-    _write_warmup(folder, model_name, samples)
+    _write_warmup(folder, model_name, samples, dark_on_light=dark_on_light)
 
 
 def _mark_as_classify(folder: Path) -> None:
@@ -142,13 +164,21 @@ def _mark_as_classify(folder: Path) -> None:
     updater.save()
 
 
-def _write_warmup(folder: Path, model_name: str, samples: NDArray[np.uint8]) -> None:
+def png_of(image: NDArray[np.uint8]) -> bytes:
+    """An image, uint8 [height, width] or [height, width, 3], as a PNG file's content."""
+    content: bytes = tf.io.encode_png(image if image.ndim == 3 else image[..., np.newaxis]).numpy()
+    return content
+
+
+def _write_warmup(folder: Path, model_name: str, samples: NDArray[np.uint8], *, dark_on_light: bool) -> None:
     """One request of each signature and a few batch sizes, as TensorFlow Serving replays them after loading."""
-    png = tf.io.encode_png(samples[0][..., np.newaxis]).numpy()
+    png = png_of(samples[0])
     logs = []
     for size in WARMUP_BATCH_SIZES:
         images = np.resize(samples, (size, *samples.shape[1:]))
         logs.append(_predict_log(model_name, "serving_default", "images", images))
+    if dark_on_light:
+        logs.append(_predict_log(model_name, LIGHT_ON_DARK, "images", WHITE - samples[:1]))
     logs.append(_predict_log(model_name, "image_bytes", "image_bytes", np.array([png])))
     feature = tf.train.Feature(bytes_list=tf.train.BytesList(value=[png]))
     example = tf.train.Example(features=tf.train.Features(feature={"image/encoded": feature}))

@@ -50,8 +50,9 @@ class Candidate:
     class_names: tuple[str, ...]
     card: dict[str, Any]  # what to write as `model_card.json`; the version and the reference statistics are added
     accuracy: float  # on the test set, 0 to 1
-    test_images: NDArray[np.uint8]  # [n, height, width]
+    test_images: NDArray[np.uint8]  # [n, height, width], or [n, height, width, 3] in colour
     test_probabilities: NDArray[np.float32]  # [n, classes], of `model`; what the SavedModel must give too
+    dark_on_light: bool = False  # the images are dark ink on light paper
 
 
 Sign = Callable[[Path], None]
@@ -63,7 +64,7 @@ def verify_in_fresh_process(folder: Path, images: NDArray[np.uint8], probabiliti
 
     Args:
         folder: the SavedModel's.
-        images: uint8 [n, height, width].
+        images: uint8 [n, height, width] or [n, height, width, 3].
         probabilities: float32 [n, classes], what it must give for them.
 
     Raises: PublishRefused.
@@ -127,6 +128,7 @@ def publish(
             class_names=candidate.class_names,
             model_name=model_name,
             samples=candidate.test_images[:32],
+            dark_on_light=candidate.dark_on_light,
         )
         statistics = reference_statistics(
             candidate.test_images[:REFERENCE_IMAGES], candidate.test_probabilities[:REFERENCE_IMAGES]

@@ -3,7 +3,8 @@
 For each feature of images and predictions a histogram over images that the model was not trained with. The features of
 an image are its ink (the mean value), that of its rim, the shares of rows and columns that the writing takes, and how
 sharp it is; those of a prediction are its class and how sure it is. The server computes the same
-(serving/monitoring/drift.py), from requests, and the tests hold both together.
+(serving/monitoring/drift.py), from requests, and the tests hold both together. Of images in colour there are only those
+of the predictions.
 """
 
 from typing import Any
@@ -20,13 +21,14 @@ def reference_statistics(images: NDArray[np.uint8], probabilities: NDArray[np.fl
     """The statistics, as JSON values.
 
     Args:
-        images: uint8 [n, height, width].
+        images: uint8 [n, height, width], or [n, height, width, 3] in colour.
         probabilities: [n, classes], the model's for them.
 
     Returns: `examples`, their number, and `features`: by name `edges`, `counts` of the bins between them (bin i holds
         values above edge i - 1, up to and with edge i), and `ordered`, whether the values have an order.
     """
-    features = {name: _histogram(values, _deciles(values)) for name, values in image_features(images).items()}
+    of_images = image_features(images) if images.ndim == 3 else {}
+    features = {name: _histogram(values, _deciles(values)) for name, values in of_images.items()}
     features["confidence"] = _histogram(probabilities.max(axis=1), np.array(CONFIDENCES))
     classes = probabilities.argmax(axis=1)
     features["class"] = _histogram(classes, np.arange(probabilities.shape[1] - 1) + 0.5, ordered=False)

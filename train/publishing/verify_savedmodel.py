@@ -12,6 +12,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from ..strategy import compute_in_full_float32
+from .export import LIGHT_ON_DARK, WHITE, png_of
 
 TOLERANCE = 1e-4  # between two float32 runs of the same graph, compiled differently
 ENCODED_IMAGES = 20  # of them are sent as PNG through the other two signatures
@@ -22,12 +23,12 @@ def verify(folder: Path, images: NDArray[np.uint8], probabilities: NDArray[np.fl
 
     Args:
         folder: the SavedModel's.
-        images: uint8 [n, height, width].
+        images: uint8 [n, height, width] or [n, height, width, 3].
         probabilities: float32 [n, classes], of the model for these images.
 
     Raises: ValueError if they differ.
     """
-    encoded = [tf.io.encode_png(image[..., np.newaxis]).numpy() for image in images[:ENCODED_IMAGES]]
+    encoded = [png_of(image) for image in images[:ENCODED_IMAGES]]
     features = [tf.train.Feature(bytes_list=tf.train.BytesList(value=[png])) for png in encoded]
     examples = [tf.train.Example(features=tf.train.Features(feature={"image/encoded": f})) for f in features]
     # A session, as in TensorFlow Serving: tf.saved_model.load restores more than a session does (see `InklingModule`).
@@ -44,6 +45,9 @@ def verify(folder: Path, images: NDArray[np.uint8], probabilities: NDArray[np.fl
         _compare("serving_default", result["probabilities"], probabilities)
         if not np.array_equal(result["classes"], result["probabilities"].argmax(axis=1)):
             raise ValueError("serving_default: classes are not the most probable ones")
+        if LIGHT_ON_DARK in signatures:
+            result = run(LIGHT_ON_DARK, "images", WHITE - images)
+            _compare(LIGHT_ON_DARK, result["probabilities"], probabilities)
         result = run("image_bytes", "image_bytes", encoded)
         _compare("image_bytes", result["probabilities"], probabilities[:ENCODED_IMAGES])
         result = run("classify", "inputs", [example.SerializeToString() for example in examples])

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..config import Augmentation
+from ..data.colour import Background
 from ..data.shards import UNFINISHED
 from ..storage import RunFolder
 
@@ -20,7 +21,7 @@ AT_ONCE = 1000  # images that are moved together
 class Chunk:
     """Neighbouring examples of a source, as they were found."""
 
-    images: NDArray[np.uint8]  # [n, height, width]
+    images: NDArray[np.uint8]  # [n, height, width], or [n, height, width, 3] in colour
     labels: NDArray[np.int64]  # [n]
 
 
@@ -42,7 +43,7 @@ class Settings:
     job: str  # checksum of all that the set follows from
     augmentation: Augmentation
     seed: int
-    background: int
+    background: Background
 
 
 def make_shard(chunk: Chunk, shard: Shard, settings: Settings) -> dict[str, Any]:
@@ -66,9 +67,9 @@ def augmented(images: NDArray[np.uint8], shard: Shard, settings: Settings) -> ND
     """One augmented version of each image: a function of (seed, example, copy).
 
     Args:
-        images: uint8 [n, height, width], the originals from `shard.first` on.
+        images: uint8 [n, ...], the originals from `shard.first` on.
 
-    Returns: uint8 [n, height, width].
+    Returns: uint8, as images.
     """
     import tensorflow as tf  # where shards are made; seconds that nobody else need wait for
 
@@ -85,13 +86,14 @@ def augmented(images: NDArray[np.uint8], shard: Shard, settings: Settings) -> ND
             seed=settings.seed,
             epoch=copy,
             index=index,
-            image_size=images.shape[1:],
+            image_size=images.shape[1:3],
             purpose=COPY,
         )
         pixels = apply_changes(
             settings.augmentation, tf.constant(piece), changes, background=settings.background
         ).numpy()
-        moved[start : start + AT_ONCE] = np.clip(np.rint(pixels[..., 0] * 255), 0, 255).astype(np.uint8)
+        pixels = pixels.reshape(piece.shape)
+        moved[start : start + AT_ONCE] = np.clip(np.rint(pixels * 255), 0, 255).astype(np.uint8)
     return moved
 
 

@@ -100,6 +100,7 @@ def write_set(
         "job": job,
         "sources": [source.source for source in sources],
         "image_size": list(sources[0].image_size),
+        "channels": sources[0].channels,
         "class_names": list(sources[0].class_names),
         "counts": {part: _counts(sources, part, copies[part]) for part in PARTS},
         "background": sources[0].background,
@@ -132,11 +133,11 @@ def _job(sources: Sequence[Dataset], config: ShardConfig) -> dict[str, Any]:
     for other in sources:
         if other.copies:
             raise DataError(f"{other.source} has augmented versions in it; write a set from what that was written from")
-        if (other.image_size, other.class_names) != (first.image_size, first.class_names):
+        if (other.image_shape, other.class_names) != (first.image_shape, first.class_names):
             raise DataError(
-                f"{other.source} has images of {other.image_size} px in {len(other.class_names)} classes, "
-                f"{first.source} {first.image_size} px in {len(first.class_names)}, or classes of other names; one set "
-                "needs one size and the same classes"
+                f"{other.source} has images of {other.image_shape} px in {len(other.class_names)} classes, "
+                f"{first.source} {first.image_shape} px in {len(first.class_names)}, or classes of other names; one "
+                "set needs one size, the same --channels and the same classes"
             )
         if other.is_dark_on_light != first.is_dark_on_light:
             raise DataError(
@@ -184,7 +185,7 @@ def _short(value: Any) -> str:
 
 
 def _runs(sources: Sequence[Dataset], part: str, shard_mb: float) -> Iterator[Run]:
-    rows = max(1, int(shard_mb * MB) // int(np.prod(sources[0].image_size)))
+    rows = max(1, int(shard_mb * MB) // int(np.prod(sources[0].image_shape)))
     first = 0
     for number, source in enumerate(sources):
         count = len(_labels(source, part))

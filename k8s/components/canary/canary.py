@@ -8,6 +8,7 @@ worse than its limits, and whatever ends this program before its last step, send
 
 import argparse
 import json
+import os
 import signal
 import ssl
 import sys
@@ -26,6 +27,7 @@ from inkling.client import TLS, Client, InklingError
 
 ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 API_TIMEOUT_S = 30
+LOOK_S = 2.0  # between two looks for another version
 BLANK = np.zeros((28, 28), np.uint8)  # asks for no more than the version that answers
 DONE, WORSE = 0, 1
 
@@ -166,14 +168,28 @@ def advance(routes: Routes, stable: Client, canary: Client, flags: argparse.Name
     return reasons
 
 
+def _versions(stable: Client, canary: Client, *, wait_s: float) -> list[int]:
+    """The versions that both serve; where it is one, a version just published may still be on its way."""
+    end, is_told = time.monotonic() + wait_s, False
+    while True:
+        versions = [client.predict(BLANK, timeout_s=60).version for client in (stable, canary)]
+        if versions[0] != versions[1] or time.monotonic() >= end:
+            return versions
+        if not is_told:
+            _say(f"both serve version {versions[0]}; another one may come within {wait_s:g} s")
+            is_told = True
+        time.sleep(LOOK_S)
+
+
 def main(arguments: Sequence[str]) -> int:
     """Run the command line; returns 0 once the canary has all calls, 1 where it was worse."""
     flags = _parse(arguments)
     signal.signal(signal.SIGTERM, _stop)
     routes = Routes(flags.route, flags.api, flags.namespace)
     tls = TLS(ca=flags.tls_ca) if flags.tls_ca and flags.tls_ca.exists() else None
-    with Client(flags.stable, tls=tls) as stable, Client(flags.canary, tls=tls) as canary:
-        old, new = (client.predict(BLANK, timeout_s=60).version for client in (stable, canary))
+    key = os.environ.get("INKLING_API_KEY") or None
+    with Client(flags.stable, tls=tls, api_key=key) as stable, Client(flags.canary, tls=tls, api_key=key) as canary:
+        old, new = _versions(stable, canary, wait_s=flags.wait_s)
         if old == new:
             _say(f"both serve version {new}: there is nothing to try")
             return DONE
@@ -199,6 +215,9 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--canary", default="serving-canary:8500", help="the servers of the new one")
     parser.add_argument("--steps", type=int, nargs="+", default=[1, 10, 50, 100], help="shares of the calls, in %%")
     parser.add_argument("--hold_s", type=float, default=120, help="length of a step")
+    parser.add_argument(
+        "--wait_s", type=float, default=60, help="for another version than the others', if there is none"
+    )
     parser.add_argument("--probe", type=Path, default=Path(__file__).parent / "probe.npz", help="images and labels")
     parser.add_argument("--images_per_call", type=int, default=4)
     parser.add_argument(

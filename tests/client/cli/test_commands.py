@@ -10,6 +10,7 @@ from pathlib import Path
 
 import grpc
 import numpy as np
+import psutil
 import pytest
 from PIL import Image
 
@@ -78,6 +79,29 @@ def test_read_takes_folders_and_names_each_picture(server, digit, tmp_path, caps
     assert "\r" not in errors  # progress is for terminals
     status, output, _ = run(capsys, "read", str(folder), "--json")
     assert [json.loads(line)["text"] for line in output.splitlines()] == ["7"] * 3
+
+
+@pytest.mark.process
+def test_several_jobs_read_as_one_does_and_end_when_they_are_told(server, digit, tmp_path, capsys):
+    folder = tmp_path / "scans"
+    folder.mkdir()
+    for number in range(4):
+        (folder / f"{number}.png").write_bytes(Path(digit).read_bytes())
+    (folder / "2.png").write_bytes(b"no picture")
+    alone = run(capsys, "read", str(folder), "--draw", str(tmp_path / "drawn"))
+    assert run(capsys, "read", str(folder), "--draw", str(tmp_path / "drawn_too"), "--jobs", "2") == alone
+    assert alone[0] == 1 and alone[1] == "".join(f"{folder}/{number}.png:7\n" for number in (0, 1, 3))
+    assert sorted(os.listdir(tmp_path / "drawn_too")) == ["0.png", "1.png", "3.png"]
+
+    asked, answered = threading.Event(), threading.Event()
+    server.behaviours["Predict"] = lambda request, context: (asked.set(), answered.wait(PATIENCE_S))[1]
+    child = process("read", str(folder), "--jobs", "2", "--timeout", str(PATIENCE_S))
+    assert asked.wait(PATIENCE_S)
+    readers = psutil.Process(child.pid).children(recursive=True)
+    child.kill()
+    child.communicate(timeout=PATIENCE_S)
+    answered.set()
+    assert psutil.wait_procs(readers, timeout=PATIENCE_S)[1] == []
 
 
 def test_one_bad_picture_does_not_stop_the_others(server, digit, tmp_path, capsys):

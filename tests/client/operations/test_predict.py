@@ -1,5 +1,6 @@
 """`predict`: images in many forms, and what comes back; `read` with numbers that are none."""
 
+import grpc
 import ml_dtypes
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from inkling.client.protocol import wire_pb2 as wire
 from inkling.client.protocol.tensors import to_tensor
 from inkling.train import data
 from tests.client.both import SIX_IMAGES
-from tests.client.stub_server import predict_response
+from tests.client.stub_server import metadata_response, predict, predict_response
 
 
 def test_predict_gives_classes_and_probabilities(start, make_client):
@@ -44,17 +45,31 @@ def test_images_come_in_many_forms(start, make_client, images):
     assert server.requests[0].inputs["images"] == to_tensor(SIX_IMAGES[1:2])
 
 
+COLOUR = np.random.default_rng(0).integers(0, 256, (1, 20, 24, 3), np.uint8)
+
+
+@pytest.mark.parametrize(
+    "images",
+    [COLOUR, COLOUR[0], COLOUR.astype(int), Image.fromarray(COLOUR[0]), [Image.fromarray(COLOUR[0])]],
+    ids=["several", "one", "int64", "pillow", "list of pillow"],
+)
+def test_images_in_colour_are_sent_as_they_are(start, make_client, images):
+    server = start()
+    make_client(server).predict(images)
+    assert server.requests[0].inputs["images"] == to_tensor(COLOUR)
+
+
 @pytest.mark.parametrize(
     ("images", "message"),
     [
         (SIX_IMAGES / 255, r"dtype float64; expected uint8, 0 \(paper\) to 255 \(ink\)"),
         (SIX_IMAGES > 0, "dtype bool; expected uint8"),
         (SIX_IMAGES.astype(int) - 1, "values from -1 to 254"),
-        (np.zeros((2, 28, 28, 3), np.uint8), r"shape \[2, 28, 28, 3\]; expected \[n, 28, 28\]"),
+        (np.zeros((2, 28, 28, 4), np.uint8), r"shape \[2, 28, 28, 4\]; expected \[n, 28, 28\]"),
         (np.zeros(784, np.uint8), r"shape \[784\]"),
         ([SIX_IMAGES[0], SIX_IMAGES[0, 1:]], "not all of one size"),
     ],
-    ids=["float", "bool", "negative", "colour", "flat", "uneven"],
+    ids=["float", "bool", "negative", "transparent", "flat", "uneven"],
 )
 def test_what_is_no_image_is_refused_before_sending(start, make_client, images, message):
     server = start()
@@ -100,8 +115,49 @@ def test_images_unlike_mnist_are_refused_unless_told(start, make_client, images,
     client = make_client(server)
     with pytest.raises(InvalidInput, match=message):
         client.predict(images)
-    assert not server.requests
+    assert not any(isinstance(request, wire.PredictRequest) for request in server.requests)
     assert len(client.predict(images, as_is=True)) == len(images)
+
+
+IMAGES_IN = {"inputs": {"images": (wire.DT_UINT8, (-1, 28, 28))}, "outputs": {}}
+
+
+def of_dark_ink(request, context):
+    """The metadata of a model that was trained on dark ink on light paper."""
+    return metadata_response(request, serving_default=IMAGES_IN, light_on_dark=IMAGES_IN)
+
+
+def test_a_model_of_dark_ink_gets_images_of_dark_ink(start, make_client):
+    server = start(GetModelMetadata=of_dark_ink)
+    assert len(make_client(server).predict(255 - ONE)) == 1
+    assert server.requests[-1].inputs["images"] == to_tensor(255 - ONE)
+
+
+def test_a_picture_is_read_by_the_signature_that_takes_light_ink(start, make_client):
+    server = start(GetModelMetadata=of_dark_ink)
+    client = make_client(server)
+    client.read(ONE[0])
+    asked = [request for request in server.requests if isinstance(request, wire.PredictRequest)]
+    assert asked and {request.model_spec.signature_name for request in asked} == {"light_on_dark"}
+
+
+def test_a_picture_is_read_after_the_model_was_exchanged_for_one_of_light_ink(start, make_client):
+    def behave(request, context):
+        if request.model_spec.signature_name:
+            context.abort(grpc.StatusCode.FAILED_PRECONDITION, 'Serving signature key "light_on_dark" not found.')
+        return predict(request, context)
+
+    server = start(GetModelMetadata=of_dark_ink, Predict=behave)
+    assert make_client(server).read(ONE[0])
+
+
+@pytest.mark.parametrize("status", [grpc.StatusCode.UNIMPLEMENTED, grpc.StatusCode.PERMISSION_DENIED])
+def test_a_server_that_tells_no_signatures_reads_and_refuses_as_for_mnist(start, make_client, status):
+    server = start(GetModelMetadata=lambda request, context: context.abort(status, "no"))
+    client = make_client(server)
+    assert client.read(ONE[0])
+    with pytest.raises(InvalidInput, match="light on a rim of ink"):
+        client.predict(255 - ONE)
 
 
 @pytest.mark.parametrize(

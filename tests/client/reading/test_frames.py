@@ -62,3 +62,33 @@ def test_a_form_is_read_cell_by_cell():
     picture = np.repeat((250 - page)[..., None], 3, axis=2).astype(np.uint8)
     (line,) = find_digits(picture).lines
     assert len(line.cuts) == 6 and len(line.walls) == 7
+
+
+def comb(fields, *, cell=50, tooth=20, left=40, top=80):
+    """A comb for so many digits, an upright stroke over each field, float32 [h, w]; and the strokes alone."""
+    drawn, strokes = (np.zeros((top + 60, 2 * left + fields * cell), np.float32) for _ in range(2))
+    cv2.line(drawn, (left, top), (left + fields * cell, top), CONTRAST, 2)
+    for number in range(fields + 1):
+        cv2.line(drawn, (left + number * cell, top - tooth), (left + number * cell, top), CONTRAST, 2)
+    for number in range(fields):
+        middle = left + number * cell + cell // 2
+        strokes[top - 45 : top - 8, middle - 3 : middle + 3] = CONTRAST
+    return np.maximum(drawn, strokes), strokes
+
+
+@pytest.mark.parametrize("fields", [3, 8])
+def test_a_comb_goes_and_its_teeth_part_what_stands_over_them(fields):
+    page, strokes = comb(fields)
+    left, walls = remove_frames(page, noise=1.0, contrast=CONTRAST)
+    assert (left[strokes > 0] == CONTRAST).all() and left[strokes == 0].max() == 0
+    assert len(walls) == fields + 1
+    assert all(wall.top < 40 and wall.bottom > 80 for wall in walls)
+
+
+def test_a_line_with_strokes_at_random_is_no_comb():
+    page = np.zeros((140, 500), np.float32)
+    cv2.line(page, (40, 80), (460, 80), CONTRAST, 2)
+    for x in (45, 70, 150, 290, 455):
+        cv2.line(page, (x, 60), (x, 80), CONTRAST, 2)
+    left, walls = remove_frames(page, noise=1.0, contrast=CONTRAST)
+    assert walls == () and (left == page).all()

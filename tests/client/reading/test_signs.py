@@ -114,3 +114,39 @@ def test_a_cross_as_high_as_the_digits_may_be_a_plus_sign():
 
 def test_parts_of_a_broken_stroke_over_each_other_are_no_signs():
     assert not any(signs_of(line_with([[(0.05, 1.0), (0.06, 1.0)], [(0.0, 0.62), (0.3, 0.62)]])))
+
+
+@pytest.mark.parametrize("slant", [0.0, 0.3])
+def test_a_leaning_stroke_that_reaches_over_the_digits_at_both_ends_is_a_slash(slant):
+    ink = line_with([[(0.3 + slant / 2, -0.12), (0.0 - slant / 4, 1.12)]], slant=slant)
+    (line,) = find_lines(ink).lines
+    assert line.patches[2].sign == "/"
+
+
+def test_a_stroke_as_high_as_the_digits_is_no_slash_by_its_reach():
+    assert not any(signs_of(line_with([[(0.25, 0.0), (0.0, 1.0)]])))
+
+
+@pytest.mark.parametrize(
+    ("strokes", "sign", "like"),
+    [
+        (SIGNS["."], ".", ""),
+        (SIGNS[","], ",", ""),
+        ([[(0.05, 0.93), (0.06, 1.0)]], ".", ","),
+        ([[(0.05, 1.15), (0.06, 1.15)]], ".", ","),
+    ],
+    ids=["dot", "comma", "long dot", "low dot"],
+)
+def test_a_dot_that_may_be_a_comma_is_both(strokes, sign, like):
+    (line,) = find_lines(line_with(strokes)).lines
+    assert [(each.sign, each.like) for each in line.patches if each.sign] == [(sign, like)]
+
+
+def test_a_dot_before_a_number_is_left_out_and_may_be_one():
+    ink = np.zeros((140, 400), np.uint8)
+    for left in (100, 150, 200):
+        cv2.line(ink, (left, 40), (left, 100), 255, PEN)
+    cv2.circle(ink, (76, 97), 4, 255, -1)
+    amount = ink.astype(np.float32) / 255
+    found = find_lines(Ink(amount, amount > 0.5, 1.0, 0.0))
+    assert [(stray.why, stray.may_be_digit) for stray in found.strays] == [("a point, or dirt", True)]

@@ -6,9 +6,9 @@
 from collections.abc import Callable
 
 from tests.k8s.manifests import Object
-from tests.k8s.rules import applied, canary, flags, network, pods, queues, ray, references, scaling
+from tests.k8s.rules import access, applied, batch, canary, flags, network, pods, queues, ray, references, scaling
 
 Rule = Callable[[list[Object]], list[str]]
 
-MODULES = (pods, references, scaling, flags, ray, network, applied, queues, canary)
+MODULES = (pods, references, scaling, flags, ray, network, applied, queues, canary, batch, access)
 RULES: dict[str, Rule] = {rule.__name__: rule for module in MODULES for rule in module.RULES}

@@ -9,6 +9,7 @@ from functools import cache
 from inkling.serving.flags import ServerConfig
 from tests.k8s.manifests import K8S, ROOT, Object, containers, every_container, find, of_kind, pod_templates
 
+STDOUT = "/dev/stdout"  # of the container's user, as runc and crun have it
 # Polled by the servers that mount them, so an edit must not be a new name.
 POLLED = {"serving-models", "serving-canary-models"}
 SERVER_FLAGS = {field.name for field in dataclasses.fields(ServerConfig)}
@@ -34,7 +35,7 @@ def words_point_at_mounted_files(objects: list[Object]) -> list[str]:
     for name, template, container in every_container(objects):
         for word in [*container.get("command", []), *container.get("args", [])]:
             path = word.partition("=")[2] if word.startswith("--") else word
-            if path.startswith("/") and not _is_mounted(objects, template, container, path):
+            if path.startswith("/") and path != STDOUT and not _is_mounted(objects, template, container, path):
                 found.append(f"{name}: {word}, where nothing is mounted")
     return found
 
@@ -49,10 +50,11 @@ def _is_mounted(objects: list[Object], template: Object, container: Object, path
 
 def _has(objects: list[Object], template: Object, volume: Object, file: str) -> bool:
     """Whether a volume has a file: by name where it lists them, by somebody who writes where it begins empty."""
+    listed = volume.get("secret", volume.get("configMap", {})).get("items")
+    if listed or "secret" in volume:
+        return file in [item["path"] for item in listed or []]
     if "configMap" in volume:
         return file in find(objects, "ConfigMap", volume["configMap"]["name"])["data"]
-    if "secret" in volume:
-        return file in [item["path"] for item in volume["secret"].get("items", [])]
     if "emptyDir" in volume:
         mounts = [mount for container in containers(template) for mount in container.get("volumeMounts", [])]
         return any(mount["name"] == volume["name"] and not mount.get("readOnly") for mount in mounts)
@@ -119,9 +121,14 @@ def train_flags() -> frozenset[str]:
     return frozenset(re.findall(r"--[a-z0-9-]+", text))
 
 
+def trainings(objects: list[Object]) -> list[Object]:
+    """The RayJobs that train."""
+    return [item for item in of_kind(objects, "RayJob") if "inkling.train" in item["spec"]["entrypoint"]]
+
+
 def train_flags_exist(objects: list[Object]) -> list[str]:
     """Every flag in an entrypoint is one of the training job's."""
-    entrypoints = [item["spec"]["entrypoint"] for item in of_kind(objects, "RayJob")]
+    entrypoints = [item["spec"]["entrypoint"] for item in trainings(objects)]
     return [
         f"entrypoint: the training has no flag {flag}"
         for entrypoint in entrypoints
@@ -133,7 +140,7 @@ def train_flags_exist(objects: list[Object]) -> list[str]:
 def train_writes_into_mounts(objects: list[Object]) -> list[str]:
     """The folders of runs and models are volumes of head and workers, or in a store whose credentials they have."""
     found = []
-    for item in of_kind(objects, "RayJob"):
+    for item in trainings(objects):
         [submitter] = containers(item["spec"]["submitterPodTemplate"])
         folders = {entry["name"]: entry["value"] for entry in submitter.get("env", [])}
         for name, template in pod_templates(item):

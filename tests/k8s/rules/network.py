@@ -42,6 +42,9 @@ Flow = tuple[Pod, Pod, int]
 HEAD = pod("Ray head", component="train", node="head")
 WORKER = pod("Ray worker", component="train", node="worker")
 SUBMITTER = pod("submitter", component="train-submitter")
+BATCH_HEAD = pod("batch-read's head", component="batch-read", node="head")
+READER = pod("batch-read's reader", component="batch-read", node="worker", client="true")
+BATCH_SUBMITTER = pod("batch-read's submitter", component="batch-read-submitter")
 SERVING = pod("serving", component="serving")
 KSERVE = pod("the pods of the InferenceService", component="serving-kserve")
 WEB = pod("client-web", component="client-web", client="true")
@@ -75,6 +78,7 @@ FLOWS: dict[str, list[Flow]] = {
         (CLIENT, SERVING, 8500),
         (TEAM, SERVING, 8500),
         *((source, DNS, 53) for source in (HEAD, WORKER, SUBMITTER, SERVING, WEB, CLIENT)),
+        *((source, DNS, 53) for source in (BATCH_HEAD, READER, BATCH_SUBMITTER)),
     ],
     "plaintext": [(source, SERVING, 8501) for source in (WEB, CLIENT, TEAM)],
     "scaled": [(HEAD, API, 443), (HEAD, API, 6443)],
@@ -82,6 +86,12 @@ FLOWS: dict[str, list[Flow]] = {
     "ingress": [(INGRESS, WEB, 8000)],
     "gateway": [(GATEWAY, WEB, 8000), (GATEWAY, SERVING, 8500)],
     "kserve": [(source, KSERVE, port) for source in (CLIENT, TEAM) for port in (8500, 8501)],
+    "batch-read": [  # to the servers the readers' label opens the way
+        *((source, target, ANY_PORT) for source in (BATCH_HEAD, READER) for target in (BATCH_HEAD, READER)),
+        *((source, STORE, port) for source in (BATCH_HEAD, READER) for port in (443, 9000)),
+        (BATCH_SUBMITTER, BATCH_HEAD, 8265),
+        (OPERATOR, BATCH_HEAD, 8265),
+    ],
     "canary": [(CANARY, API, 443), (CANARY, API, 6443)],  # to the servers its label opens the way
     "object-store/runs": [(source, STORE, port) for source in (HEAD, WORKER) for port in (443, 9000)],
     "object-store": [(SERVING, STORE, port) for port in (443, 9000)],
@@ -95,6 +105,11 @@ ALWAYS_CLOSED: list[Flow] = [
     (WEB, HEAD, 8265),
     (CLIENT, HEAD, 8265),
     (SERVING, HEAD, 8265),
+    (STRANGER, BATCH_HEAD, 8265),
+    (CLIENT, BATCH_HEAD, 8265),
+    (WORKER, BATCH_HEAD, 6379),
+    (READER, HEAD, 6379),
+    (BATCH_HEAD, SERVING, 8500),
     (WORKER, SERVING, 8500),
     (STRANGER, SERVING, 8500),
     (STRANGER, SERVING, 8501),
@@ -125,6 +140,7 @@ def _reasons(objects: list[Object]) -> set[str]:
         "kserve": "serving-kserve" in policies,
         "ingress": of_kind(objects, "Ingress"),
         "gateway": of_kind(objects, "GRPCRoute"),
+        "batch-read": "batch-read" in policies,
         "canary": of_kind(objects, "CronJob"),
         "object-store/runs": not of_kind(objects, "PersistentVolumeClaim"),
         "object-store": "object-store-serving" in policies,

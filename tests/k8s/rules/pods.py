@@ -11,7 +11,7 @@ from tests.k8s.rules.quantities import amount
 FOLDER = "/var/lib/inkling"
 FOLDER_CAPABILITIES = {"CHOWN", "DAC_OVERRIDE", "FOWNER"}
 DIGEST = re.compile(r"@sha256:[0-9a-f]{64}$")
-OWN_IMAGE = re.compile(r"(?:^|/)inkling/(train|serving|client)$")
+OWN_IMAGE = re.compile(r"(?:^|/)inkling/(train|serving|client|batch)$")
 LABELS = ("app.kubernetes.io/name", "app.kubernetes.io/component", "app.kubernetes.io/part-of")
 
 

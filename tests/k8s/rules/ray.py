@@ -237,12 +237,16 @@ def only_who_asks_kubernetes_has_a_token(objects: list[Object]) -> list[str]:
 
 
 def a_retry_goes_on(objects: list[Object]) -> list[str]:
-    """The run's name is the RayJob's, the same for each try and another for each RayJob."""
-    return [
-        f"{name}: the run's name must be ${{RAY_JOB_SUBMISSION_ID%-*}}, so that a retry resumes"
-        for name, spec in _jobs(objects)
-        if "--name ${RAY_JOB_SUBMISSION_ID%-*} " not in spec["entrypoint"] or spec.get("submissionMode") != "K8sJobMode"
-    ]
+    """A run's name is the RayJob's, the same for each try and another for each RayJob; a batch job knows no tries."""
+    found = []
+    for name, spec in _jobs(objects):
+        if spec.get("submissionMode") != "K8sJobMode":
+            found.append(f"{name}: without the submitter's shell nobody fills its variables in")
+        if "inkling.train" in spec["entrypoint"] and "--name ${RAY_JOB_SUBMISSION_ID%-*} " not in spec["entrypoint"]:
+            found.append(f"{name}: the run's name must be ${{RAY_JOB_SUBMISSION_ID%-*}}, so that a retry resumes")
+        if "inkling.client.batch" in spec["entrypoint"] and "RAY_JOB_SUBMISSION_ID" in spec["entrypoint"]:
+            found.append(f"{name}: each try would begin in a place of its own")
+    return found
 
 
 RULES = (

@@ -6,7 +6,13 @@ from collections.abc import Iterator
 from tests.k8s.manifests import Object, containers, every_container, label, of_kind, pod_templates, services
 
 # Made by people; a Certificate names its own, which cert-manager makes.
-FOREIGN_SECRETS = {"object-store", "registry"}
+FOREIGN = {
+    "ConfigMap/signing",
+    "Secret/object-store",
+    "Secret/registry",
+    "Secret/serving-callers",
+    "Secret/serving-keys",
+}
 
 
 def _pods(objects: list[Object]) -> Iterator[tuple[str, Object]]:
@@ -100,7 +106,7 @@ def named_objects_exist(objects: list[Object]) -> list[str]:
     """Claims, ConfigMaps, Secrets, ServiceAccounts and scale targets that pods and objects name."""
     known = {label(item) for item in objects}
     known |= {f"Secret/{item['spec']['secretName']}" for item in of_kind(objects, "Certificate")}
-    known |= {f"Secret/{name}" for name in FOREIGN_SECRETS}
+    known |= FOREIGN
     wanted: list[tuple[str, str]] = []
     for name, template in (pair for item in objects for pair in pod_templates(item)):
         wanted += [(name, reference) for reference in _references(template)]
@@ -167,8 +173,9 @@ def _references(template: Object) -> Iterator[str]:
             if "secretRef" in source:
                 yield f"Secret/{source['secretRef']['name']}"
         for variable in container.get("env", []):
-            if "secretKeyRef" in variable.get("valueFrom", {}):
-                yield f"Secret/{variable['valueFrom']['secretKeyRef']['name']}"
+            source = variable.get("valueFrom", {}).get("secretKeyRef", {"optional": True})
+            if not source.get("optional"):
+                yield f"Secret/{source['name']}"
 
 
 def monitors_scrape_named_ports(objects: list[Object]) -> list[str]:

@@ -12,12 +12,16 @@ import grpc
 import numpy as np
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from tensorflow_serving.apis import (
+    classification_pb2,
     get_model_metadata_pb2,
     get_model_status_pb2,
+    inference_pb2,
     model_management_pb2,
     model_service_pb2_grpc,
     prediction_service_pb2_grpc,
+    regression_pb2,
 )
 
 from inkling.serving.access.keys import line_of, make_key
@@ -32,6 +36,7 @@ pytestmark = pytest.mark.process
 PAGE = (Path(__file__).parents[3] / "docs" / "serving.md").read_text()
 CALLERS = ("nobody", "wrong key", "expired token", "predictor", "administrator")
 REFUSALS = {"UNAUTHENTICATED": "401", "PERMISSION_DENIED": "403"}
+LET_IN = ("OK", "NOT_FOUND", "INVALID_ARGUMENT", "UNIMPLEMENTED", "400")  # what the server says to what makes no sense
 
 
 def tables():
@@ -73,6 +78,40 @@ def rpc(call, request, token=None):
 def v2_call(channel, name):
     return channel.unary_unary(
         f"/inference.GRPCInferenceService/{name}", request_serializer=lambda message: message.SerializeToString()
+    )
+
+
+def raw(channel, method):
+    """An RPC of bytes."""
+    return channel.unary_unary(method)
+
+
+def first_of(stream):
+    """The status of a stream, of which the first message is enough."""
+    try:
+        next(stream)
+    except grpc.RpcError as error:
+        return error.code().name
+    finally:
+        stream.cancel()
+    return "OK"
+
+
+def reflected(channel, token):
+    """The status of a question to gRPC's reflection."""
+    metadata = (("x-api-key", token),) if token else ()
+    ask = reflection_pb2_grpc.ServerReflectionStub(channel).ServerReflectionInfo
+    question = reflection_pb2.ServerReflectionRequest(list_services="")
+    return first_of(ask(iter([question]), timeout=PATIENCE_S, metadata=metadata))
+
+
+def watched(channel, token):
+    """The status of a watch of the server's health."""
+    metadata = (("x-api-key", token),) if token else ()
+    return first_of(
+        health_pb2_grpc.HealthStub(channel).Watch(
+            health_pb2.HealthCheckRequest(), timeout=PATIENCE_S, metadata=metadata
+        )
     )
 
 
@@ -124,6 +163,18 @@ def calls_of(server, channel, config):
             http("GET", "/v1/models/scale"),
             http("POST", "/v2/repository/index"),
         ],
+        "`Classify`, `Regress`, `MultiInference`, their routes": [
+            grpc_(predictions.Classify, classification_pb2.ClassificationRequest()),
+            grpc_(predictions.Regress, regression_pb2.RegressionRequest()),
+            grpc_(predictions.MultiInference, inference_pb2.MultiInferenceRequest()),
+            http("POST", "/v1/models/scale:classify", {}),
+            http("POST", "/v1/models/scale:regress", {}),
+        ],
+        "`ServerMetadata`, `GET /v2`, `grpc.reflection`": [
+            grpc_(v2_call(channel, "ServerMetadata"), v2.ServerMetadataRequest()),
+            http("GET", "/v2"),
+            lambda token: reflected(channel, token),
+        ],
         "`HandleReloadConfigRequest`": [grpc_(models.HandleReloadConfigRequest, reload)],
         "`RepositoryModelUnload`, `POST …/unload`": [
             grpc_(v2_call(channel, "RepositoryModelUnload"), unload),
@@ -134,12 +185,31 @@ def calls_of(server, channel, config):
             grpc_(v2_call(channel, "RepositoryModelLoad"), v2.RepositoryModelLoadRequest(model_name="half_plus_two")),
             http("POST", f"{repository}/load"),
         ],
-        "`ProfilerService.Profile`": [grpc_(profile, profiler_pb2.ProfileRequest(duration_ms=1))],
+        "`ProfilerService`": [
+            grpc_(profile, profiler_pb2.ProfileRequest(duration_ms=1)),
+            grpc_(raw(channel, "/tensorflow.ProfilerService/Terminate"), b""),
+            grpc_(raw(channel, "/tensorflow.ProfilerService/Monitor"), b""),
+        ],
+        "`grpc.channelz`, other RPCs": [
+            grpc_(raw(channel, "/grpc.channelz.v1.Channelz/GetServers"), b""),
+            grpc_(raw(channel, "/tensorflow.serving.SessionService/SessionRun"), b""),
+            grpc_(raw(channel, "/no.Such/Thing"), b""),
+        ],
+        "`/v1/…`, `/v2/…` and others that there are not": [
+            http("GET", "/v1/nothing"),
+            http("POST", "/v2/trace/setting"),
+            http("GET", "/debug/pprof"),
+        ],
+        "`OPTIONS`": [http("OPTIONS", "/v1/models/scale:predict"), http("OPTIONS", "/v2/repository/models/scale/load")],
         "probes: `grpc.health.v1`, `/healthz`, `/readyz`, V2's": [
             grpc_(health_pb2_grpc.HealthStub(channel).Check, health_pb2.HealthCheckRequest(service="scale")),
+            lambda token: watched(channel, token),
+            grpc_(v2_call(channel, "ServerLive"), v2.ServerLiveRequest()),
+            grpc_(v2_call(channel, "ServerReady"), v2.ServerReadyRequest()),
             grpc_(v2_call(channel, "ModelReady"), v2.ModelReadyRequest(name="scale")),
             http("GET", "/healthz"),
             http("GET", "/readyz"),
+            http("GET", "/v2/health/live"),
             http("GET", "/v2/health/ready"),
             http("GET", "/v2/models/scale/ready"),
         ],
@@ -207,7 +277,7 @@ def case(request, repository, tmp_path_factory):
 
 
 def outcome(status):
-    return REFUSALS.get(status, "yes" if status in ("OK", "NOT_FOUND") else status)
+    return REFUSALS.get(status, "yes" if status in LET_IN else status)
 
 
 @pytest.mark.parametrize("caller", CALLERS)

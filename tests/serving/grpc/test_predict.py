@@ -352,6 +352,7 @@ def test_a_sparse_output_keeps_no_other_signature_from_being_served(tmp_path):
         )
 
 
+@pytest.mark.slow
 def test_operations_of_tensorflow_text_are_there_where_it_is_installed(tmp_path):
     pytest.importorskip("tensorflow_text")
     saved_models.write_words(tmp_path / "1")

@@ -171,7 +171,8 @@ def test_the_callers_decision_holds_for_samplers_that_ask_for_it(sampler, tracep
     exporter, provider = InMemorySpanExporter(), TracerProvider(sampler=sampler)
     provider.add_span_processor(SimpleSpanProcessor(exporter))
     headers = {"traceparent": traceparent} if traceparent else {}
-    request = SimpleNamespace(path="/v1/models/m:predict", method="POST", scheme="http", headers=headers)
+    path = "/v1/models/m:predict"
+    request = SimpleNamespace(raw_path=path, path=path, method="POST", scheme="http", headers=headers)
     context = (
         NoMetadata()
         if not headers

@@ -1,6 +1,7 @@
 """Signed, unsigned, changed and foreign versions: which are loaded, and that the one before goes on."""
 
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -124,6 +125,13 @@ def test_versions_in_a_store_are_refused_rather_than_trusted(keys):
         check_signature("gs://models/scale/1", str(keys["ours"][1]))
 
 
+REFUSED = [
+    ("ours", unsign, "it has no model.sig"),
+    ("ours", change_a_file, "Hash mismatch for .*saved_model.pb"),
+    ("stranger", lambda folder: None, "its signature does not hold for the key of --verify_models"),
+]
+
+
 @pytest.mark.parametrize("content", [None, "no key"], ids=["no file", "no key"])
 def test_a_key_that_is_none_ends_the_start(content, tmp_path, capsys):
     if content:
@@ -133,7 +141,7 @@ def test_a_key_that_is_none_ends_the_start(content, tmp_path, capsys):
 
 
 @pytest.mark.process
-def test_the_version_before_serves_on_when_a_new_one_is_not_signed(signed, keys, tmp_path):
+def test_the_version_before_serves_on_when_a_new_one_is_not_as_it_must_be(signed, keys, tmp_path):
     base = tmp_path / "scale"
     shutil.copytree(signed, base / "1")
     libraries = {str(Path(module.__file__).parents[1]) for module in (model_signing,)}
@@ -143,13 +151,15 @@ def test_the_version_before_serves_on_when_a_new_one_is_not_signed(signed, keys,
         ServerProcess("--model_name=scale", f"--model_base_path={base}", *flags, environment=environment) as server,
         grpc.insecure_channel(server.address) as channel,
     ):
-        write_signed(tmp_path / "foreign", 5.0, keys["stranger"][0])
-        os.rename(tmp_path / "foreign", base / "2")
-        wait_until(lambda: error_of(channel, 2), server.log_text)
-        assert "its signature does not hold for the key of --verify_models" in error_of(channel, 2)
-        assert predict(channel) == [6.0]
+        for version, (key, change, text) in enumerate(REFUSED, 2):
+            write_signed(tmp_path / "coming", 5.0, keys[key][0])
+            change(tmp_path / "coming")
+            os.rename(tmp_path / "coming", base / str(version))
+            wait_until(lambda version=version: error_of(channel, version), server.log_text)
+            assert re.search(f"/{version} is not loaded: .*{text}", error_of(channel, version))
+            assert predict(channel) == [6.0]
         write_signed(tmp_path / "next", 5.0, keys["ours"][0])
-        os.rename(tmp_path / "next", base / "3")
+        os.rename(tmp_path / "next", base / "9")
         wait_until(lambda: predict(channel) == [15.0], server.log_text)
 
 
