@@ -200,7 +200,7 @@ def make_parser() -> argparse.ArgumentParser:
     bench.add_argument("--concurrency", type=positive(int), default=16, help="calls under way at once (%(default)s)")
     bench.add_argument("--batch-size", type=positive(int), default=1, help="images in each call (%(default)s)")
     bench.add_argument("--duration", type=positive(float), default=10.0, help="seconds to measure (%(default)s)")
-    bench.add_argument("--warmup", type=float, default=1.0, help="seconds of load before that (%(default)s)")
+    bench.add_argument("--warmup", type=_not_negative, default=1.0, help="seconds of load before that (%(default)s)")
     bench.add_argument("--images", metavar="ARRAY", help=".npy file to take images from; noise by default")
     bench.add_argument("--json", action="store_true", help="one JSON object")
     add_model(bench)
@@ -208,7 +208,7 @@ def make_parser() -> argparse.ArgumentParser:
     web = add("web", commands.web, "draw in the browser")
     web.set_defaults(timeout=5.0)
     web.add_argument("--host", default="127.0.0.1", help="listen here; 0.0.0.0 for other machines too (%(default)s)")
-    web.add_argument("--port", type=int, default=8600, help="(%(default)s)")
+    web.add_argument("--port", type=_port, default=8600, help="(%(default)s)")
     return parser
 
 
@@ -263,6 +263,19 @@ def _api_key(file: str | None) -> str | None:
             return opened.read(MAX_KEY_LENGTH) or " "  # an empty one is refused, and not passed over
     except OSError as error:
         raise InvalidInput(f"--api-key-file {file} cannot be read: {error.strerror}") from error
+
+
+def _not_negative(text: str) -> float:
+    value = float(text)
+    if not 0 <= value < math.inf:
+        raise argparse.ArgumentTypeError(f"expected a finite number, 0 or more, got {text}")
+    return value
+
+
+def _port(text: str) -> int:
+    if not (text.isdecimal() and 0 < int(text) < 1 << 16):
+        raise argparse.ArgumentTypeError(f"expected a port from 1 to 65535, got {text}")
+    return int(text)
 
 
 def positive(kind: type[int] | type[float]) -> Callable[[str], float]:

@@ -11,7 +11,7 @@ import zipfile
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -83,19 +83,25 @@ def _name(picture: str) -> str:
     return "stdin" if picture == STDIN else picture
 
 
+def _shown(name: str, stream: TextIO) -> str:
+    """A picture's name in its own bytes, or with its control characters escaped where a terminal would obey them."""
+    return printable(name) if stream.isatty() else name
+
+
 def _print_found(name: str, found: Found, flags: argparse.Namespace, *, named: bool) -> None:
     """What was read on standard output, what is doubtful or wrong on standard error."""
     if found.text is not None and flags.output:
         Path(flags.output).write_text(found.text, encoding="utf-8", newline="")
     elif found.text is not None:
-        lines = found.text.split("\n") if named and not flags.json else [found.text]
-        for line in lines:
-            print(f"{name}:{line}" if named and not flags.json else line, end="" if flags.table else "\n", flush=True)
+        before = f"{_shown(name, sys.stdout)}:" if named and not flags.json else ""
+        for line in found.text.split("\n") if before else [found.text]:
+            print(f"{before}{line}", end="" if flags.table else "\n", flush=True)
+    about = f"{_shown(name, sys.stderr)}: "
     if not flags.json:
         for mark in found.marks:
-            print(f"{name}: {mark}" if named else mark, file=sys.stderr)
+            print(f"{about if named else ''}{mark}", file=sys.stderr)
         if found.is_blank:
-            print(f"{name}: nothing is written there", file=sys.stderr)
+            print(f"{about}nothing is written there", file=sys.stderr)
     if found.error:
         complain(f"{name}: {found.error}")
 

@@ -157,10 +157,16 @@ def read_picture(client: Client, picture: Picture, wanted: Wanted) -> Found:
     except (*SERVER_ERRORS, ImportError):
         raise
     except (InklingError, OSError, ValueError) as error:
-        return Found(error=str(error))
+        return Found(error=_without_name(error, picture.name))
     text = _text_of(reading, picture.name, wanted)
     is_blank = not reading.digits
     return Found(text=text, marks=tuple(reading.marks()), is_blank=is_blank, error=_draw(reading, picture.drawing))
+
+
+def _without_name(error: Exception, name: str) -> str:
+    """What is wrong with a picture, for a line that begins with its name."""
+    said = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return said.removeprefix(name).lstrip()
 
 
 def _text_of(reading: "Reading", name: str, wanted: Wanted) -> str:

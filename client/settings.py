@@ -210,7 +210,7 @@ def _problem(address: str) -> str:
         return "a target in gRPC's own spelling stands alone, and may hold several addresses itself"
     if "/" in address:
         return f"it is a path; a socket's is unix:{address}" if address[0] in "/." else "gRPC takes no path behind it"
-    if not colon or not host:
+    if not colon or not host or address.endswith("]"):
         return f"it has no {'port' if host or not colon else 'host'}"
     if ":" in host and not (host.startswith("[") and host.endswith("]")):
         return f"an address of IPv6 stands in brackets, as in [{host}]:{port}"

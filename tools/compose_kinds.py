@@ -26,6 +26,7 @@ SPACE, GAP = 0.8, (0.14, 0.28)  # of the digits' height
 TOUCHING = (-0.1, -0.02)
 BOARD, CHALK = (30.0, 60.0, 48.0), (215.0, 220.0, 210.0)
 HOLES, HOLE_SIZE = 1 / 700, (1.0, 2.6)  # of a broken pen: for each pixel of the page; px
+NO_CHARACTER = "\U0010fffd"  # that no font has
 LABELS = ("Amount", "Order", "Date", "Total", "Name")
 # Strokes of each sign: points x, y in the digits' height, from the upper left of its box; the line's middle is at 0.5.
 SIGNS: dict[str, list[list[tuple[float, float]]]] = {
@@ -114,6 +115,14 @@ def _font_ink(text: str, height: float, hand: Hand, gap: tuple[float, float]) ->
         image = ImageChops.lighter(image, ink)
         cursor += right - left + hand.random.uniform(*gap) * height
     return (np.asarray(image, np.float32) / 255)[:, : round(cursor)].astype(np.float32)
+
+
+def can_write(font: Path, text: str) -> bool:
+    """Whether the font has each of the text's characters, and does not leave a gap or a box in its place."""
+    face = ImageFont.truetype(str(font), 100)
+    missing = bytes(face.getmask(NO_CHARACTER))
+    masks = [face.getmask(character) for character in set(text)]
+    return all(mask.getbbox() is not None and bytes(mask) != missing for mask in masks)
 
 
 def _sign(character: str, height: float) -> Floats:

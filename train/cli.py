@@ -27,6 +27,7 @@ from . import data, quiet, runs, speed
 from .config import Augmentation, JobConfig, Policy, TrainConfig
 from .progress import Display, Message
 from .publishing import oci, signing
+from .storage import check_writable
 from .tracking.trackers import check_installed
 
 OK, FAILED, USAGE, INTERRUPTED, PIPE_CLOSED = 0, 1, 2, 130, 141
@@ -211,7 +212,7 @@ def run(arguments: list[str]) -> int:
         display.show(Message(why))
         return fitted
 
-    _check_registry(oci.place_of(settings.model_dir, settings.model_name))
+    _check_repository(settings)
     if settings.verbose:
         os.environ["TF_CPP_MIN_LOG_LEVEL"] = "0"
         logging.getLogger().setLevel(logging.INFO)
@@ -239,6 +240,14 @@ def run(arguments: list[str]) -> int:
 
 
 _NOT_BEGUN = "stopped before the run began"
+
+
+def _check_repository(settings: JobConfig) -> None:
+    """Raise an error, before an hour of training, if its model could not be published to where it is to go."""
+    if place := oci.place_of(settings.model_dir, settings.model_name):
+        oci.check(place)
+    elif settings.publish and not settings.resume:
+        check_writable(settings.model_dir, "--model-dir")
 
 
 def _check_registry(place: str) -> None:
@@ -282,7 +291,9 @@ def evaluate(arguments: list[str]) -> int:
     from .predictor import load_predictor
 
     dataset = _load(flags.data, flags)
-    predict = load_predictor(flags.model)
+    predict, told = load_predictor(flags.model).in_order_of(dataset.class_names)
+    if told:
+        print(f"{flags.model}: {told}", file=sys.stderr)
     probabilities = predict(dataset.test_images)
     if probabilities.shape[1] != len(dataset.class_names):
         raise data.DataError(

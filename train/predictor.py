@@ -1,5 +1,7 @@
 """Ask a model for probabilities, whichever form it is in: in memory, in an HDF5 file, or a published SavedModel."""
 
+import dataclasses
+import json
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,8 +14,9 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from .data import DataError
+from .data.colour import channels_of
 from .data.pixels import to_model_input
-from .storage import MARKER, is_savedmodel, open_storage, versions_in
+from .storage import CARD, MARKER, is_savedmodel, open_storage, versions_in
 from .strategy import compute_in_full_float32
 
 BATCH_SIZE = 500
@@ -26,6 +29,7 @@ class Predictor:
     source: str
     image_shape: tuple[int, ...]  # (height, width) in pixels, or (height, width, 3) in colour
     forward: Callable[[tf.Tensor], tf.Tensor]  # uint8 [n, *image_shape] -> float32 [n, classes]
+    class_names: tuple[str, ...] = ()  # of its model card, if it has one
 
     def __call__(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Probabilities float32 [n, classes] for images uint8 [n, *image_shape].
@@ -33,11 +37,32 @@ class Predictor:
         Raises: DataError if the images are of another shape.
         """
         if images.shape[1:] != self.image_shape:
+            of_colour = images.shape[1:3] == self.image_shape[:2]
+            channels = channels_of(self.image_shape)
+            remedy = f"give --channels {channels}" if of_colour else "give the --data it was trained on"
             raise DataError(
-                f"{self.source} takes images of {self.image_shape} px, but these are {images.shape[1:]}; "
-                "give the --data it was trained on"
+                f"{self.source} takes images of {self.image_shape} px, but these are {images.shape[1:]}; {remedy}"
             )
         return _in_batches(self.forward, images)
+
+    def in_order_of(self, class_names: tuple[str, ...]) -> tuple["Predictor", str]:
+        """This model with its probabilities in the order of a set's classes, and what to tell about them, if anything.
+
+        Sets number their classes by themselves: folders by their names, arrays as somebody did.
+        """
+        if not self.class_names or self.class_names == class_names or len(self.class_names) != len(class_names):
+            return self, ""
+        if set(self.class_names) != set(class_names):
+            ours, theirs = (", ".join(names[:3]) for names in (self.class_names, class_names))
+            return (
+                self,
+                f"its classes are called {ours}, …, and the set's {theirs}, …: taken in this order",
+            )
+        order = [self.class_names.index(name) for name in class_names]
+        reordered = dataclasses.replace(
+            self, class_names=class_names, forward=lambda images: tf.gather(self.forward(images), order, axis=1)
+        )
+        return reordered, "its classes were put into the order of the set's"
 
 
 def predict(model: keras.Model, images: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -96,7 +121,15 @@ def _load(path: Path, source: str) -> Predictor:
             f"{source} has no signature serving_default from `images` to `probabilities`: not Inkling's model"
         )
     image_shape = tuple(inputs["images"].shape[1:])
-    return Predictor(source, image_shape, lambda images: signature(images=images)["probabilities"])
+    return Predictor(source, image_shape, lambda images: signature(images=images)["probabilities"], _class_names(path))
+
+
+def _class_names(version: Path) -> tuple[str, ...]:
+    """Those of a published version's model card."""
+    try:
+        return tuple(json.loads((version / CARD).read_text())["class_names"])
+    except (OSError, ValueError, KeyError):
+        return ()  # exported by others, or before there were cards
 
 
 def _forward_of(model: keras.Model) -> Callable[[tf.Tensor], tf.Tensor]:

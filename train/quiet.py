@@ -1,5 +1,6 @@
 """What happens before TensorFlow is imported: its start-up lines are kept off the terminal, its kernels are chosen."""
 
+import logging
 import os
 import sys
 from collections.abc import Iterator
@@ -23,7 +24,9 @@ def import_tensorflow(*, onednn: bool | None, verbose: bool = False) -> None:
         return
     # These lines ignore TF_CPP_MIN_LOG_LEVEL: https://github.com/tensorflow/tensorflow/issues/100442
     with _stderr_silenced():
-        import tensorflow  # noqa: F401
+        import tensorflow
+    # Its warnings are about how code is written, such as that a small set is traced in many shapes.
+    tensorflow.get_logger().setLevel(logging.ERROR)
 
 
 @contextmanager

@@ -27,6 +27,7 @@ from .runs import Run
 from .storage import RunFolder
 
 ROBUSTNESS_IMAGES = 500
+MOST_CONFUSED_CLASSES = 200  # whose matrix a card has; with more the report alone: servers read cards of up to 1 MiB
 PACKAGES = ("tensorflow", "keras", "ray", "numpy")
 
 
@@ -140,7 +141,7 @@ def model_card(run: Run, state: Checkpoint, evaluation: Evaluation, model: keras
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "parameters": model.count_params(),
         "class_names": dataset.class_names,
-        "metrics": dataclasses.asdict(evaluation),
+        "metrics": _metrics(evaluation),
         "robustness": _robustness_of(run, state, model),
         "data": {
             "source": Path(dataset.source).name,
@@ -158,6 +159,13 @@ def model_card(run: Run, state: Checkpoint, evaluation: Evaluation, model: keras
         },
         "git_revision": _git_revision(),
     }
+
+
+def _metrics(evaluation: Evaluation) -> dict[str, Any]:
+    metrics = dataclasses.asdict(evaluation)
+    if len(evaluation.confusion) > MOST_CONFUSED_CLASSES:
+        del metrics["confusion"]
+    return metrics
 
 
 def _version(package: str) -> str | None:

@@ -7,6 +7,7 @@ closes. A storage that fails is asked again for a minute: an outage of seconds c
 import json
 import logging
 import os
+import tempfile
 import threading
 import time
 import uuid
@@ -20,6 +21,7 @@ from .config import NAME
 
 logger = logging.getLogger(__name__)
 
+CARD = "model_card.json"  # in a version's folder
 MARKER = "saved_model.pb"  # a version of a model without it does not exist
 RETRY_S = 60.0  # for how long a storage that fails is asked again
 PAUSES_S = (1.0, 2.0, 4.0, 8.0)  # between two tries; the last one again and again
@@ -47,6 +49,27 @@ def open_storage(storage: str) -> tuple[pyarrow.fs.FileSystem, str]:
         except (ValueError, ImportError) as error:
             raise ValueError(f"storage {storage!r} cannot be opened: {error}") from error
         return pyarrow.fs.PyFileSystem(pyarrow.fs.FSSpecHandler(filesystem)), path
+
+
+def check_writable(place: str, flag: str) -> None:
+    """Raise OSError unless a folder can be made at `place`, as far as this machine's disk can tell without making it.
+
+    Args:
+        place: a folder or URI.
+        flag: that names it, for the message.
+
+    Raises: OSError; ValueError if nothing installed knows the URI's scheme.
+    """
+    filesystem, path = open_storage(place)
+    if not isinstance(filesystem, pyarrow.fs.LocalFileSystem):
+        return
+    nearest = next(folder for folder in (Path(path), *Path(path).parents) if folder.exists())
+    try:
+        os.rmdir(tempfile.mkdtemp(prefix=".inkling-", dir=nearest))
+    except OSError as error:
+        raise OSError(
+            f"{flag} {place} cannot be written: {nearest} takes no folder ({error.strerror}); give another"
+        ) from error
 
 
 def _from_uri(uri: str) -> tuple[pyarrow.fs.FileSystem, str]:

@@ -40,6 +40,7 @@ def as_images(images: Any) -> NDArray[np.uint8]:
     except ValueError as error:
         raise InvalidInput(f"the images are not all of one size ({error}); expected one array of them") from error
     _refuse_rows_of_pixels(array.shape)
+    _refuse_transparent(array.shape)
     if array.dtype != np.uint8:
         array = _whole_grey_values(array)
     if array.ndim == 2 or _is_in_colour(array):
@@ -69,12 +70,26 @@ def _refuse_rows_of_pixels(shape: tuple[int, ...]) -> None:
         )
 
 
+def _refuse_transparent(shape: tuple[int, ...]) -> None:
+    """One image [height, width, 4] would pass for as many narrow ones as it is high."""
+    if len(shape) == 3 and shape[2] == RGB + 1 and min(shape[:2]) >= SMALLEST:
+        raise InvalidInput(
+            f"images of shape {list(shape)} are one picture with transparency; expected [n, 28, 28] of grey values, or "
+            "[height, width, 3] in colour: read() takes pictures of any size and colour"
+        )
+
+
 def _whole_grey_values(array: NDArray[Any]) -> NDArray[np.uint8]:
     """Other integers are taken if they are grey values; floats are not, as their scale would be a guess."""
     if array.dtype.kind in "iu":
         if array.size == 0 or (array.min() >= 0 and array.max() <= 255):
             return array.astype(np.uint8)
         raise InvalidInput(f"images with values from {array.min()} to {array.max()}; expected 0 (paper) to 255 (ink)")
+    if array.dtype.kind in "USO":
+        raise InvalidInput(
+            f"images of dtype {array.dtype} are not numbers; expected uint8, 0 (paper) to 255 (ink): "
+            "read() takes pictures by their files' names"
+        )
     raise InvalidInput(
         f"images of dtype {array.dtype}; expected uint8, 0 (paper) to 255 (ink): "
         "for values from 0 to 1, (images * 255).round().astype(np.uint8)"

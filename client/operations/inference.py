@@ -145,6 +145,8 @@ class Operations(ModelOperations):
             assert prediction is not None
             try:
                 return advance(rounds, prediction.probabilities)
+            except InvalidInput:  # of the picture, which is looked at once more if it lies on its side
+                raise
             except ValueError as error:
                 raise InvalidResponse(str(error), address=self._settings.server, model=prediction.model_name) from error
 

@@ -136,11 +136,20 @@ def _check_values(classes: NDArray[Any], probabilities: NDArray[Any]) -> None:
             f"the model gave the probabilities {values}{', ...' if count > SHOWN else ''} for image {wrong[0]}, "
             f"which add up to {sums[wrong[0]]:.4g}; expected 0 to 1 each, and 1 together"
         )
+    given = np.take_along_axis(probabilities, classes[:, np.newaxis].astype(np.intp), axis=1)[:, 0]
+    unlike = np.flatnonzero(given < probabilities.max(axis=1) - SUM_TOLERANCE)
+    if len(unlike):
+        first = unlike[0]
+        raise InvalidResponse(
+            f"the model gave class {classes[first]} for image {first}, whose most probable one is "
+            f"{probabilities[first].argmax()}; expected that one"
+        )
 
 
 def _is_plausible(best: int, values: list[float]) -> bool:
     """As the checks above, for the one image of the usual call, in less time than NumPy takes."""
-    return 0 <= best < len(values) and min(values) >= 0 and abs(sum(values) - 1) <= SUM_TOLERANCE
+    known = 0 <= best < len(values) and values[best] >= max(values) - SUM_TOLERANCE
+    return known and min(values) >= 0 and abs(sum(values) - 1) <= SUM_TOLERANCE
 
 
 @of_unicode

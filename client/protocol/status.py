@@ -101,6 +101,12 @@ _BY_WORDS: tuple[tuple[grpc.StatusCode, str | re.Pattern[str], type[InklingError
         "is the server's name right?",
     ),
     (grpc.StatusCode.RESOURCE_EXHAUSTED, r"larger than max", MessageTooLarge, ""),
+    (
+        grpc.StatusCode.UNKNOWN,
+        r"the target uri is not valid",
+        InvalidInput,
+        "expected host:port, such as 10.0.0.7:8500, or one of gRPC's own, such as dns:///host:8500",
+    ),
 )
 
 

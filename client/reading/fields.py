@@ -103,7 +103,7 @@ def parts_of(marks: Sequence[ReadDigit | ReadSign], line: int, *, ends: str) -> 
             "".join(mark.before + mark.text for mark in part).strip(),
             around([mark.box for mark in part]),
             line,
-            not any(isinstance(mark, ReadDigit) and mark.doubtful for mark in part),
+            not any(mark.doubtful for mark in part),
         )
         for part in parts
     ]

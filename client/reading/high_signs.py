@@ -53,10 +53,17 @@ def high_sign(patch: InkPatch, line: SignLine) -> str:
 
 def _is_slash(patch: InkPatch, line: SignLine) -> bool:
     """Whether it is straight, leans more than the digits, and reaches further than any 1."""
-    height = patch.height / line.height
-    if height > SLASH_HEIGHT and leans(patch, line, LONG_SLASH_LEAN if height > LONG_SLASH_HEIGHT else SLASH_LEAN):
-        return True
-    return _reaches_over_digits(patch, line, reach=SLASH_REACH, times=SLASH_OVER_DIGITS)
+    least = LONG_SLASH_LEAN if _is_long(patch, line) else SLASH_LEAN
+    return patch.height > SLASH_HEIGHT * line.height and leans(patch, line, least)
+
+
+def _is_long(patch: InkPatch, line: SignLine) -> bool:
+    return patch.height > LONG_SLASH_HEIGHT * line.height
+
+
+def slash_or_one(patch: InkPatch, line: SignLine) -> str:
+    """Of a slash by itself, "1" if it may be that as well: tall ones lean, too."""
+    return "1" if patch.sign == "/" and not _is_long(patch, line) else ""
 
 
 def _reaches_over_digits(patch: InkPatch, line: SignLine, *, reach: float, times: float) -> bool:
@@ -74,21 +81,30 @@ def _reaches_over_digits(patch: InkPatch, line: SignLine, *, reach: float, times
 def slashes_of_date(patches: Sequence[InkPatch], line: SignLine) -> list[InkPatch]:
     """Two strokes alike that lean more than the digits, with a day or month before and between, a year behind them.
 
-    Of several pairs the one that leans most: the others are 1s.
+    Or two that reach over the digits at both ends, whatever stands around them. Of several pairs the one that leans
+    most: the others are 1s.
     """
     ordered = sorted((p for p in patches if p.height >= BODY * line.height), key=lambda patch: patch.centre[0])
-    leaning = [
-        i
-        for i, patch in enumerate(ordered)
-        if patch.height > DATE_SLASH_HEIGHT * line.height and leans(patch, line, DATE_SLASH_LEAN)
-    ]
+    leaning = [i for i, patch in enumerate(ordered) if _may_be_of_date(patch, line)]
+    over = {i for i in leaning if _reaches_over_digits(ordered[i], line, reach=SLASH_REACH, times=SLASH_OVER_DIGITS)}
     pairs = [
         (ordered[first], ordered[second])
         for first, second in itertools.combinations(leaning, 2)
-        if first in (1, 2) and second - first - 1 in (1, 2) and len(ordered) - second - 1 in (1, 2, 3, 4)
+        if _parts_date(first, second, len(ordered)) or (over >= {first, second} and 0 < first < second - 1)
         if _are_alike(ordered[first], ordered[second], line)
     ]
     return list(max(pairs, key=lambda pair: sum(lean(each.ink > HALF_INK) for each in pair), default=()))
+
+
+def _may_be_of_date(patch: InkPatch, line: SignLine) -> bool:
+    high = patch.height > DATE_SLASH_HEIGHT * line.height
+    reaches = _reaches_over_digits(patch, line, reach=SLASH_REACH, times=SLASH_OVER_DIGITS)
+    return (high and leans(patch, line, DATE_SLASH_LEAN)) or reaches
+
+
+def _parts_date(first: int, second: int, count: int) -> bool:
+    """Whether two of so many marks stand where the slashes of a date do."""
+    return first in (1, 2) and second - first - 1 in (1, 2) and count - second - 1 in (1, 2, 3, 4)
 
 
 def _are_alike(one: InkPatch, other: InkPatch, line: SignLine) -> bool:

@@ -7,6 +7,7 @@ proportions that the digit does not have, a shape unlike all that people write f
 a drawing.
 """
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from .best_path import Choice, aspect_z_score
 from .page import VIEWS, Box, Candidate, Page, PageLine
 from .votes import KNOWN, Votes
+from .zeros import why_no_zero
 
 NO_DIGIT = "?"
 
@@ -36,6 +38,8 @@ FULLEST, NARROW = 0.85, 0.6  # share of its box that is ink; width over height o
 # A mark that hangs together and was cut: narrower than so many line heights, or half of it bars, it may be a letter.
 NARROW_TO_CUT, CUT_TO_BARS, BARS = 0.9, 0.5, (1, 7)
 CUT_WHY = "cut out of a mark that may be a letter"
+RING_HEIGHT, RING_GAP = 0.62, 0.05  # of the line's height: of a ring that may be a per cent sign's; paper behind it
+RING_WHY = "a digit, or a part of the per cent sign"
 MANY_ONES = 8  # digits: a page of more 1s and nothing else may be a pattern
 WIDE = 0.7  # width over height of the average digit, nearly: over it the reason says "wide"
 
@@ -71,6 +75,8 @@ class ReadSign:
     line: int
     before: str = ""  # as of a digit
     place: int = 0  # as of a digit
+    doubtful: bool = False  # hard to tell, or without sense where it stands; still written in the text
+    why: str = ""  # the reason for the mark; "" without
 
 
 def judged(choice: Choice, page: Page, votes: Votes, *, line: int) -> ReadDigit:
@@ -83,6 +89,8 @@ def judged(choice: Choice, page: Page, votes: Votes, *, line: int) -> ReadDigit:
     known = votes.known[row, label] > KNOWN
     no_digit = _why_no_digit(candidate, probabilities, score, stranger, known=bool(known))
     doubt = no_digit or _why_doubtful(choice, probabilities, votes.each[row], score, stranger)
+    if label == 0 and not doubt:
+        doubt = why_no_zero(page.images[row * VIEWS + VIEWS - 1])
     return ReadDigit(
         label=str(label),
         probability=float(probabilities[label]),
@@ -117,6 +125,16 @@ def _cut_marks(line: PageLine, chosen: Sequence[Choice]) -> list[list[Candidate]
         else:
             marks.append([candidate])
     return marks
+
+
+def rings(chosen: Sequence[Choice]) -> set[int]:
+    """Numbers of the candidates that stand so close before a per cent sign, and are so small, that they may be its."""
+    return {
+        before.candidate.number
+        for before, sign in itertools.pairwise(chosen)
+        if sign.candidate.sign == "%" and not before.candidate.sign and before.candidate.height < RING_HEIGHT
+        if sign.candidate.extent[0] - before.candidate.extent[1] < RING_GAP
+    }
 
 
 def all_ones(digits: Sequence[ReadDigit]) -> list[ReadDigit]:

@@ -6,6 +6,7 @@ The numbers were found as those of `ink` were: by hand, on composed pages that w
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .picture import LUMA
 
@@ -37,11 +38,16 @@ def notes_on(page: "Page", reading: "Reading", *, mirrored: bool = False) -> tup
     found = [MIRRORED_NOTE] if mirrored and marked > MOST_MARKED and not blurred else []
     if blurred:
         found.append(BLURRED_NOTE)
-    elif badly and float(np.percentile(page.picture[::4, ::4] @ np.array(LUMA), BRIGHTEST)) < DARK:
+    elif badly and brightness(page.picture) < DARK:
         found.append(DARK_NOTE)
     elif len(reading.digits) >= MANY and _share([not digit.is_digit for digit in reading.digits]) > WORDS:
         found.append(WORDS_NOTE)
     return tuple(found)
+
+
+def brightness(picture: NDArray[np.uint8]) -> float:
+    """Grey level, 0 to 255, under which nearly all of a picture, uint8 [h, w, 3] RGB, is."""
+    return float(np.percentile(picture[::4, ::4] @ np.array(LUMA), BRIGHTEST))
 
 
 def _share(marked: list[bool]) -> float:

@@ -7,6 +7,7 @@ A picture of 28 x 28 pixels is one digit and needs Pillow and NumPy only; for an
 chooses.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -55,7 +56,7 @@ class Candidate:
     stop: int
     box: Box
     number: int  # on the page: its views are rows VIEWS * number and on of Page.images
-    aspect: float  # width over height
+    aspect: float  # width over height; of a narrow hand's, as broad as usual
     height: float  # over the line's
     solidity: float  # share of its box that is ink
     extent: tuple[float, float] = (0.0, 0.0)  # from where to where it lies along its line, in the line's heights
@@ -91,6 +92,8 @@ class Page:
     left_out: tuple[LeftOut, ...] = ()
     quarters: int = 0  # right angles by which it was turned clockwise to be read
     edge: float = 0.0  # width of the edges of its ink, over the height of its digits: how blurred it is
+    # Finds its digits anew, the picture turned clockwise by so many right angles; by default `find_digits` does.
+    turned: "Callable[[int], Page] | None" = None
 
 
 def find_digits(source: PictureSource, *, quarters: int = 0) -> Page:
@@ -144,8 +147,8 @@ def _single_digit(picture: NDArray[np.uint8]) -> Page:
 
 
 def _page(picture: NDArray[np.uint8], sheets: "list[Sheet]", quarters: int) -> Page:
-    from . import ink as ink_map  # these need OpenCV, as above
-    from . import text_lines
+    from . import breadth, text_lines  # these need OpenCV, as above
+    from . import ink as ink_map
     from .skew import text_angle
 
     images: list[NDArray[np.uint8]] = []
@@ -163,8 +166,9 @@ def _page(picture: NDArray[np.uint8], sheets: "list[Sheet]", quarters: int) -> P
         place = _Place(sheet, ink.scale, picture.shape)
         found = text_lines.find_lines(ink)
         left_out += [_left_out(stray, place) for stray in found.strays]
+        broader = breadth.broadening(found.lines)
         for line in found.lines:
-            lines.append(_page_line(line, ink, place, images))
+            lines.append(_page_line(line, ink, place, images, broader=broader))
             edges.append(ink.edge / line.height)
     if not images:
         return _empty_page(picture, tuple(left_out))
@@ -204,9 +208,11 @@ def _left_out(stray: "Stray", place: _Place) -> LeftOut:
     return LeftOut(place.box(stray.patch), stray.why, stray.may_be_digit)
 
 
-def _page_line(line: "TextLine", ink: "Ink", place: _Place, images: list[NDArray[np.uint8]]) -> PageLine:
-    """The line's candidates; their views are appended to the page's images."""
-    from . import cuts  # needs OpenCV, as above
+def _page_line(
+    line: "TextLine", ink: "Ink", place: _Place, images: list[NDArray[np.uint8]], *, broader: float
+) -> PageLine:
+    """The line's candidates, so many times as broad; their views are appended to the page's images."""
+    from . import breadth, cuts  # need OpenCV, as above
 
     segments = cuts.segments(line, line.stroke)
     spans = cuts.spans(segments, line.height)
@@ -217,8 +223,9 @@ def _page_line(line: "TextLine", ink: "Ink", place: _Place, images: list[NDArray
         )
     candidates = []
     for span in spans:
-        candidates.append(_candidate(span, line, place, number=len(images) // VIEWS))
-        form = written_form(span.patch.ink, angle=line.angle, stroke=line.stroke)
+        candidates.append(_candidate(span, line, place, number=len(images) // VIEWS, broader=broader))
+        broad = breadth.broadened(span.patch.ink, broader)
+        form = written_form(broad, angle=line.angle, stroke=line.stroke)
         images += [form, upright(form)]
     return PageLine(tuple(segment.cut_before for segment in segments), tuple(candidates), _walls(line, ink))
 
@@ -229,14 +236,14 @@ def _walls(line: "TextLine", ink: "Ink") -> tuple[float, ...]:
     return tuple(sorted(wall.x / line.height for wall in ink.walls if wall.top < middle < wall.bottom))
 
 
-def _candidate(span: "Span", line: "TextLine", place: _Place, *, number: int) -> Candidate:
+def _candidate(span: "Span", line: "TextLine", place: _Place, *, number: int, broader: float) -> Candidate:
     patch, single = span.patch, span.stop - span.start == 1
     return Candidate(
         span.start,
         span.stop,
         place.box(patch),
         number,
-        aspect=patch.width / patch.height,
+        aspect=broader * patch.width / patch.height,
         height=patch.height / line.height,
         solidity=float((patch.ink > 0.5).mean()),
         extent=(patch.left / line.height, patch.right / line.height),

@@ -15,11 +15,24 @@ from PIL import Image
 from .best_path import Choice, best_path
 from .draw import Colour, LabelledBox, draw_boxes, notebook_html
 from .fields import Field, Number, Table, numbers_among, parts_of, table_of
-from .marks import CUT_WHY, NO_DIGIT, ReadDigit, ReadSign, all_ones, doubtful_cuts, judged, letter_logit, without_words
+from .marks import (
+    CUT_WHY,
+    NO_DIGIT,
+    RING_WHY,
+    ReadDigit,
+    ReadSign,
+    all_ones,
+    doubtful_cuts,
+    judged,
+    letter_logit,
+    rings,
+    without_words,
+)
 from .page import Box, Candidate, LeftOut, Page, PageLine
+from .sense import doubted, without_sense
 from .sign_votes import with_sign_votes
 from .spacing import parted
-from .votes import votes_on
+from .votes import aspects_of, votes_on
 
 __all__ = ["NO_DIGIT", "Field", "Number", "ReadDigit", "ReadSign", "Reading", "Table"]
 
@@ -64,7 +77,7 @@ class Reading:
             raise ValueError(
                 "some probabilities are NaN or infinite; were the model's weights finite when it was exported?"
             )
-        votes = votes_on(page.images, probabilities)
+        votes = votes_on(page.images, probabilities, aspects=aspects_of(page))
         marks: list[tuple[ReadDigit, float]] = []
         signs: list[ReadSign] = []
         left_out = list(page.left_out)
@@ -75,17 +88,19 @@ class Reading:
             if all(choice.candidate.sign for choice in chosen):
                 left_out += [_lone_sign(choice) for choice in chosen]
                 continue
-            cut = doubtful_cuts(line, chosen, votes)
+            why = dict.fromkeys(doubtful_cuts(line, chosen, votes), CUT_WHY) | dict.fromkeys(rings(chosen), RING_WHY)
             for place, (choice, before) in enumerate(zip(chosen, parted(line, chosen), strict=True)):
                 candidate = choice.candidate
                 if candidate.sign:
-                    signs.append(ReadSign(candidate.sign, candidate.box, number, before, place))
+                    sign = ReadSign(candidate.sign, candidate.box, number, before, place)
+                    signs.append(doubted(sign, f"a {sign.text}, or a {candidate.like}" if candidate.like else ""))
                     continue
                 digit = replace(judged(choice, page, votes, line=number), before=before, place=place)
-                if candidate.number in cut and not digit.doubtful:
-                    digit = replace(digit, doubtful=True, why=CUT_WHY)
+                if candidate.number in why and not digit.doubtful:
+                    digit = replace(digit, doubtful=True, why=why[candidate.number])
                 marks.append((digit, letter_logit(choice, line, float(votes.strangers[candidate.number]))))
         digits = all_ones(without_words(marks))
+        signs = _with_sense(digits, signs)
         return cls(tuple(digits), page.picture, model_version, tuple(signs), tuple(left_out), page.quarters)
 
     @property
@@ -145,7 +160,8 @@ class Reading:
     @property
     def confident(self) -> bool:
         """Whether something was read, nothing is marked, and nothing was left out that may be a digit."""
-        marked = bool(self.notes) or any(digit.doubtful or not digit.is_digit for digit in self.digits)
+        doubtful = any(digit.doubtful or not digit.is_digit for digit in self.digits)
+        marked = bool(self.notes) or doubtful or any(sign.doubtful for sign in self.signs)
         return bool(self.digits) and not marked and not any(each.may_be_digit for each in self.left_out)
 
     def marks(self) -> list[str]:
@@ -155,6 +171,11 @@ class Reading:
             for place, digit in enumerate(line, 1):
                 if digit.why:
                     found.append(f"line {number}, digit {place} ({digit.text}): {digit.why}")
+            found += [
+                f"line {number}, sign {sign.text}: {sign.why}"
+                for sign in self.signs
+                if sign.why and sign.line == line[0].line
+            ]
         return found + [
             f"left out at {each.box.left}, {each.box.top}: {each.why}" for each in self.left_out if each.may_be_digit
         ]
@@ -188,8 +209,13 @@ class Reading:
         }
 
     def draw(self) -> Image.Image:
-        """The picture with a box around each digit and its label above: green, amber if doubtful, red if no digit."""
-        return draw_boxes(self.picture, [LabelledBox(digit.box, digit.text, _colour(digit)) for digit in self.digits])
+        """The picture with a box around each digit and its label above: green, amber if doubtful, red if no digit.
+
+        Signs have a box if they are doubtful.
+        """
+        boxes = [LabelledBox(digit.box, digit.text, _colour(digit)) for digit in self.digits]
+        boxes += [LabelledBox(sign.box, sign.text, DOUBTFUL_COLOUR) for sign in self.signs if sign.doubtful]
+        return draw_boxes(self.picture, boxes)
 
     def _repr_html_(self) -> str:
         """The drawn picture and the text, as notebooks show them."""
@@ -199,6 +225,17 @@ class Reading:
 def _in_order(line: Sequence[ReadDigit], signs: Sequence[ReadSign]) -> list[ReadDigit | ReadSign]:
     """A line's digits and signs, from left to right."""
     return sorted([*line, *(sign for sign in signs if sign.line == line[0].line)], key=lambda each: each.place)
+
+
+def _with_sense(digits: Sequence[ReadDigit], signs: Sequence[ReadSign]) -> list[ReadSign]:
+    """The signs, those marked that make no sense where they stand."""
+    result = []
+    for number in sorted({sign.line for sign in signs}):
+        line = _in_order([digit for digit in digits if digit.line == number], signs)
+        why = without_sense(line)
+        own = [sign for sign in signs if sign.line == number]
+        result += [doubted(sign, sign.why or why.get(sign.place, "")) for sign in own]
+    return result
 
 
 def _blots(line: PageLine, chosen: Sequence[Choice]) -> list[LeftOut]:
@@ -240,7 +277,13 @@ def _digit_json(digit: ReadDigit) -> dict[str, Any]:
 
 
 def _sign_json(sign: ReadSign) -> dict[str, Any]:
-    return {"text": sign.text, "box": _box_json(sign.box), "place": sign.place}
+    return {
+        "text": sign.text,
+        "box": _box_json(sign.box),
+        "place": sign.place,
+        "doubtful": sign.doubtful,
+        "why": sign.why,
+    }
 
 
 def _box_json(box: Box) -> list[int]:

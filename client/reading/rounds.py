@@ -47,12 +47,16 @@ def reading_rounds(page: Page) -> Rounds:
     marks = some_marks(page)
     position = best_position(marks, (yield marks.images)) if marks.number else AS_IT_LIES
     if position.quarters and not position.mirrored:
-        turned = find_digits(page.picture, quarters=position.quarters)
+        turned = _turned(page, position.quarters)
         if len(turned.images):
             other = Reading.of(turned, (yield turned.images))
             if _share_marked(other) < _share_marked(reading) + CLEARLY_WORSE:
                 page, reading = turned, other
     return replace(reading, notes=notes_on(page, reading, mirrored=position.mirrored))
+
+
+def _turned(page: Page, quarters: int) -> Page:
+    return page.turned(quarters) if page.turned else find_digits(page.picture, quarters=quarters)
 
 
 def advance(rounds: Rounds, answer: Probabilities | None) -> Images | Reading:

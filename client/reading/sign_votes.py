@@ -17,6 +17,7 @@ from .votes import Votes
 SURE = 0.85  # probability from which a shape is the sign
 SURELY_DIGIT = -2.0  # logit of a stranger, under which a shape is a digit whatever the rules say
 LEAST_PLUS = 0.1  # probability, without which two strokes that cross are no plus sign
+LEAST_SIGN = 0.1  # probability, under which what is a digit sooner than a stranger is no sure sign
 HEIGHTS = {"+": (0.2, 0.95), "%": (0.55, 1.6), "$": (0.8, 2.0), "(": (1.0, 2.2), ")": (1.0, 2.2)}  # from and to
 SMALL_SIGNS = (".", ",", ":", "-", "=")  # are no parts of others
 CLOSE, LEAST_NEIGHBOUR = 0.35, 0.6  # paper between a number's digits, at most; the height of a digit, at least
@@ -33,11 +34,21 @@ def _voted(candidate: Candidate, line: PageLine, votes: Votes) -> Candidate:
     if candidate.sign:
         is_plus = candidate.sign != "+" or votes.signs[row, SIGNS.index("+")] >= LEAST_PLUS
         is_digit = candidate.sign in SIGNS and (votes.strangers[row] < SURELY_DIGIT or not is_plus)
-        return replace(candidate, sign="", like=candidate.sign) if is_digit else candidate
+        if is_digit:
+            return replace(candidate, sign="", like=candidate.sign)
+        return replace(candidate, like=candidate.like or _digit_as_likely(candidate, votes))
     best = int(votes.signs[row].argmax())
     if votes.signs[row, best] >= SURE and _stands_as(SIGNS[best], candidate, line):
         return replace(candidate, sign=SIGNS[best])
     return candidate
+
+
+def _digit_as_likely(candidate: Candidate, votes: Votes) -> str:
+    """The digit that a sign may be as well, by the second opinion."""
+    row = candidate.number
+    if candidate.sign not in SIGNS or votes.signs[row, SIGNS.index(candidate.sign)] >= LEAST_SIGN:
+        return ""
+    return str(int(votes.each[row, -1].argmax())) if votes.strangers[row] < 0 else ""
 
 
 def _stands_as(sign: str, candidate: Candidate, line: PageLine) -> bool:

@@ -12,7 +12,15 @@ line's digit height, levels count from the line's middle downwards, angles are i
 from collections.abc import Sequence
 from dataclasses import replace
 
-from .high_signs import has_crossed_bars, high_sign, is_dollar, may_be_slash, pair_brackets, slashes_of_date
+from .high_signs import (
+    has_crossed_bars,
+    high_sign,
+    is_dollar,
+    may_be_slash,
+    pair_brackets,
+    slash_or_one,
+    slashes_of_date,
+)
 from .patches import InkPatch, joined
 from .per_cents import per_cents
 from .sign_shapes import SignLine, measured
@@ -53,9 +61,11 @@ def marked(patches: Sequence[InkPatch], height: float, angle: float, specks: Seq
         if not sign and is_dollar(patch, others, line):
             sign = "$"
         if any(patch is each for each in slashes):
-            sign = "/"
+            found.append(replace(patch, sign="/"))
+            continue
         told = replace(patch, sign=sign)
-        found.append(replace(told, like=dot_or_comma(told, line) if sign else _may_be(patch, line)))
+        either = dot_or_comma(told, line) or slash_or_one(told, line)
+        found.append(replace(told, like=either if sign else _may_be(patch, line)))
     return pair_brackets(sorted(found, key=lambda patch: patch.centre[0]))
 
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from .best_path import LEAST_PROBABILITY, Costs
+from .best_path import ASPECT_LEVEL, ASPECT_MEAN, ASPECT_SPREAD, LEAST_PROBABILITY, Costs
 from .mnist_form import SIDE, upright
 from .page import VIEWS, Page
 from .votes import votes_on
@@ -37,6 +37,7 @@ LEAST_MARKS = 4  # of fewer a turn is not told
 # Nats of cost, and share of the cost as it lies, that are worth a second reading.
 LEAST_GAIN, LEAST_SHARE = 1.0, 0.8
 STRANGER, MOST_LOGIT = 0.3, 8.0  # cost of a logit of being no digit; more count as so many
+MISPROPORTION, MOST_SQUARED = 0.15, 9.0  # cost of a squared spread from the class's usual proportions; at most so many
 
 
 class Marks(NamedTuple):
@@ -83,9 +84,19 @@ def best_position(marks: Marks, probabilities: NDArray[np.floating]) -> Position
     if marks.number < LEAST_MARKS:
         return AS_IT_LIES
     votes = votes_on(marks.images, probabilities, opinion=OPINION)
-    costs = _costs(votes.together, votes.strangers).reshape(len(POSITIONS), marks.number).sum(axis=1)
+    each = _costs(votes.together, votes.strangers) + _misproportions(marks.images[::VIEWS], votes.together)
+    costs = each.reshape(len(POSITIONS), marks.number).sum(axis=1)
     best = int(np.argmin(costs))
     return POSITIONS[best] if costs[best] < min(costs[0] - LEAST_GAIN, LEAST_SHARE * costs[0]) else AS_IT_LIES
+
+
+def _misproportions(forms: Images, probabilities: Floats) -> Floats:
+    """[n]: what a mark costs by its proportions: on their side, digits are wider than high."""
+    inked = forms > ASPECT_LEVEL
+    width, height = (np.maximum(inked.any(axis=axis).sum(axis=1), 1) for axis in (1, 2))
+    label = probabilities.argmax(axis=1)
+    away = (np.log(width / height) - ASPECT_MEAN[label]) / ASPECT_SPREAD[label]
+    return np.asarray(MISPROPORTION * np.minimum(np.square(away), MOST_SQUARED), np.float64)
 
 
 def _costs(probabilities: Floats, strangers: Floats) -> Floats:

@@ -6,15 +6,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .best_path import ASPECT_MEAN, ASPECT_SPREAD
 from .novelty import outlier_scores
-from .page import VIEWS
-from .second_opinion import second_opinions
+from .page import VIEWS, Page
+from .second_opinion import TINY, second_opinions
 
 Floats = NDArray[np.float64]
 
 # Of the second opinion's probability, from which a shape is known for a digit's, however unlike MNIST's it is; and the
 # outlier score that such a shape has at most: unusual, and not marked.
 KNOWN, OF_OTHER_HANDS = 0.97, 1.0
+# Weight of a class's usual proportions, and the probability up to which they have one; the classifier sees them too:
+# between digits that it cannot tell they decide, as between a 7 and a 1 with a flag, which is narrower.
+PROPORTIONS, UNDECIDED = 0.3, 0.65
 # The second opinion's share of the vote, if it does not know the shape and if it surely does.
 OPINION, SURE_OPINION = 0.25, 0.6
 
@@ -31,12 +35,19 @@ class Votes:
     known: Floats  # float64 [n, 10], the second opinion's probabilities of the digits, among all that it knows
 
 
-def votes_on(images: NDArray[np.uint8], probabilities: NDArray[np.floating[Any]], *, opinion: float = OPINION) -> Votes:
+def votes_on(
+    images: NDArray[np.uint8],
+    probabilities: NDArray[np.floating[Any]],
+    *,
+    aspects: Floats | None = None,
+    opinion: float = OPINION,
+) -> Votes:
     """Put together what is known of each candidate.
 
     Args:
         images: uint8 [VIEWS * n, 28, 28], the views of each.
         probabilities: float [VIEWS * n, 10], the classifier's.
+        aspects: float64 [n], width over height; not considered if left out.
         opinion: the second opinion's share of the vote on shapes that it does not know.
     """
     upright_views = images[VIEWS - 1 :: VIEWS]
@@ -49,5 +60,31 @@ def votes_on(images: NDArray[np.uint8], probabilities: NDArray[np.floating[Any]]
     scores = np.where(surely > KNOWN, np.minimum(scores, OF_OTHER_HANDS), scores)
     share = opinion + (SURE_OPINION - opinion) * surely.max(axis=1, initial=0.0, keepdims=True)
     together = (1 - share) * views.mean(axis=1) + share * each[:, VIEWS]
+    if aspects is not None:
+        together = with_proportions(together, aspects)
     strangers, signs = opinions.strangers.astype(np.float64), opinions.signs.astype(np.float64)
     return Votes(each, together, scores, strangers, signs, surely)
+
+
+def aspects_of(page: Page) -> Floats:
+    """[n]: the candidates' widths over their heights, by their numbers."""
+    aspects = np.ones(len(page.images) // VIEWS)
+    for line in page.lines:
+        for candidate in line.candidates:
+            aspects[candidate.number] = candidate.aspect
+    return aspects
+
+
+def with_proportions(probabilities: Floats, aspects: Floats) -> Floats:
+    """The probabilities; where they are undecided, weighed by how usual a shape's proportions are for each digit.
+
+    Args:
+        probabilities: float64 [n, 10].
+        aspects: float64 [n], width over height.
+    """
+    away = (np.log(aspects)[:, None] - ASPECT_MEAN) / ASPECT_SPREAD
+    usual = -np.square(away) / 2 - np.log(ASPECT_SPREAD)
+    weighed = probabilities * np.exp(PROPORTIONS * (usual - usual.max(axis=1, keepdims=True)))
+    weighed /= np.maximum(weighed.sum(axis=1, keepdims=True), TINY)
+    undecided = probabilities.max(axis=1, initial=0.0, keepdims=True) < UNDECIDED
+    return np.where(undecided, weighed, probabilities)

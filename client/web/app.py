@@ -12,9 +12,9 @@ This one is a few kilobytes without a build step, works without a network, and k
 
 import asyncio
 import base64
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 from typing import Any
 
@@ -27,19 +27,21 @@ from starlette.routing import Route
 
 from ..aio import AsyncClient
 from ..errors import DeadlineExceeded, InklingError, InvalidInput, ModelNotFound, ServerUnavailable
+from ..reading.page import Page
 from ..reading.result import Reading
 from .decoding import Decoder, TooLarge
-from .uploads import Room, Stalled, TooBusy, announced_bytes, read_body
+from .uploads import NoLength, Room, Stalled, TooBusy, announced_bytes, read_body
 
+MODULES = (
+    *("main", "server", "drawing", "ink", "picture"),
+    *("reading", "cards", "corrections", "npz", "annotated"),
+)
 # Every file that is served; nothing is looked up by a name that a browser sends.
 FILES = {
     "/": ("index.html", "text/html; charset=utf-8"),
     "/style.css": ("style.css", "text/css; charset=utf-8"),
-    "/main.js": ("main.js", "text/javascript; charset=utf-8"),
-    "/drawing.js": ("drawing.js", "text/javascript; charset=utf-8"),
-    "/reading.js": ("reading.js", "text/javascript; charset=utf-8"),
-    "/server.js": ("server.js", "text/javascript; charset=utf-8"),
     "/icon.svg": ("icon.svg", "image/svg+xml"),
+    **{f"/{name}.js": (f"{name}.js", "text/javascript; charset=utf-8") for name in MODULES},
 }
 SECURITY_HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; "
@@ -78,7 +80,7 @@ class WebConfig:
     def url(self) -> str:
         """For a browser on this machine."""
         host = "localhost" if self.host in ("0.0.0.0", "::", *LOOPBACK) else self.host
-        return f"http://{host}:{self.port}"
+        return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
 
     @property
     def allowed_hosts(self) -> list[str]:
@@ -130,17 +132,26 @@ class _Reader:
     async def read(self, request: Request) -> dict[str, Any]:
         """What the picture in a request's body says, for JSON.
 
-        Raises: TooLarge, TooBusy, Stalled, ClientDisconnect, and what `AsyncClient.read` raises.
+        Raises: TooLarge, NoLength, TooBusy, Stalled, ClientDisconnect, and what `AsyncClient.read` raises.
         """
-        limit = self.config.max_upload_bytes
-        size = announced_bytes(request, limit=limit)
+        size = announced_bytes(request, limit=self.config.max_upload_bytes)
         room = self._small if size <= self.config.small_upload_bytes else self._large
         async with room.taken(size):
-            body = await read_body(request, limit=limit)
+            body = await read_body(request)
             async with self._turns:  # also over what is found in a picture, which may be 5 MB
                 found = await self.decoder.find_digits(body)
-                reading = await self.client.read(found.page)
+                reading = await self.client.read(replace(found.page, turned=self._turned(body)))
         return _enlarged(_with_images(reading), found.enlarge)
+
+    def _turned(self, body: bytearray) -> Callable[[int], Page]:
+        """What finds the digits of a picture that lies on its side: on a thread, which waits for the decoder."""
+        loop = asyncio.get_running_loop()
+
+        def find(quarters: int) -> Page:
+            finding = self.decoder.find_digits(body, quarters=quarters)
+            return asyncio.run_coroutine_threadsafe(finding, loop).result().page
+
+        return find
 
 
 def _file(content: bytes, kind: str) -> Any:
@@ -163,6 +174,8 @@ async def _read(request: Request) -> Response:
         megapixels = reader.config.max_pixels // 10**6
         message = f"the picture is larger than {megabytes} MB or {megapixels} megapixels; shrink it"
         return _json({"error": message}, 413)
+    except NoLength:
+        return _json({"error": "send the picture with its length (Content-Length), and not in chunks"}, 411)
     except Stalled:
         return _json({"error": "the picture did not arrive in time; send it again"}, 408)
     except TooBusy:
@@ -205,9 +218,9 @@ def _enlarged(described: dict[str, Any], by: float) -> dict[str, Any]:
         return described
     for side in ("width", "height"):
         described[side] = round(described[side] * by)
-    for line in described["lines"]:
-        for digit in line["digits"]:
-            digit["box"] = [round(edge * by) for edge in digit["box"]]
+    marks = [mark for line in described["lines"] for kind in ("digits", "signs") for mark in line[kind]]
+    for mark in [*marks, *described["left_out"]]:
+        mark["box"] = [round(edge * by) for edge in mark["box"]]
     return described
 
 

@@ -2,9 +2,9 @@
 
     python -m inkling.client.web.decoder MAX_PIXELS MEMORY_BYTES CPU_SECONDS
 
-It says when it is ready. A picture arrives on standard input and its answer leaves on standard output, each after its
-length in eight bytes. The process has a limit of memory, and one of CPU time for each picture, past which the system
-ends it.
+It says when it is ready. On standard input arrive the right angles by which a picture is to be turned, in a byte, and
+the picture; its answer leaves on standard output. Each is a message, after its length in eight bytes. The process has a
+limit of memory, and one of CPU time for each picture, past which the system ends it.
 """
 
 import io
@@ -20,6 +20,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from ..reading.notes import brightness
 from ..reading.page import find_digits
 from ..reading.picture import UnreadablePicture, open_header
 from .decoding import FAILED, LENGTH_BYTES, PAGE, READY, TOO_LARGE, UNREADABLE
@@ -38,9 +39,10 @@ def main() -> int:
     _warm_up()
     _limit_memory(memory_bytes)
     send(answers, READY)
-    while content := receive(sys.stdin.buffer):
+    while quarters := receive(sys.stdin.buffer):
+        content = receive(sys.stdin.buffer)
         _limit_cpu(cpu_s)
-        send(answers, pickle.dumps(answer(content, max_pixels=max_pixels)))
+        send(answers, pickle.dumps(answer(content, max_pixels=max_pixels, quarters=quarters[0])))
     return 0
 
 
@@ -56,11 +58,11 @@ def send(sink: BinaryIO, message: bytes) -> None:
     sink.flush()
 
 
-def answer(content: bytes, *, max_pixels: int) -> tuple[str, Any]:
+def answer(content: bytes, *, max_pixels: int, quarters: int = 0) -> tuple[str, Any]:
     """What a picture's file says, for `decoding.py`: a kind, and what belongs to it.
 
-    Returns: PAGE with the page, whose picture is left out, that picture's shape, and how much larger it was before it
-        was shrunk; TOO_LARGE; UNREADABLE with the reason; or FAILED with the error.
+    Returns: PAGE with the page, whose picture is left out, that picture's shape and brightness, and how much larger it
+        was before it was shrunk; TOO_LARGE; UNREADABLE with the reason; or FAILED with the error.
     """
     try:
         check_structure(content)
@@ -68,12 +70,13 @@ def answer(content: bytes, *, max_pixels: int) -> tuple[str, Any]:
         if width * height > max_pixels:
             return TOO_LARGE, None
         enlarge = max(1.0, max(width, height) / LARGEST_SIDE)
-        page = find_digits(_shrunk(content) if enlarge > 1 else content)
+        page = find_digits(_shrunk(content) if enlarge > 1 else content, quarters=quarters)
     except UnreadablePicture as error:
         return UNREADABLE, error.details
     except Exception as error:  # any: this is the top of a process that is there to fail
         return FAILED, repr(error)
-    return PAGE, (replace(page, picture=np.empty((0, 0, 3), np.uint8)), page.picture.shape, enlarge)
+    picture = page.picture
+    return PAGE, (replace(page, picture=np.empty((0, 0, 3), np.uint8)), picture.shape, brightness(picture), enlarge)
 
 
 def _size(content: bytes) -> tuple[int, int]:

@@ -46,7 +46,7 @@ class TooLarge(Exception):
 class Found(NamedTuple):
     """What is in a picture."""
 
-    page: Page  # its picture has the shape and no pixels
+    page: Page  # its picture has the shape and the brightness, and nothing on it
     enlarge: float  # the picture as it was sent is larger than the page's by this factor
 
 
@@ -84,8 +84,12 @@ class Decoder:
                 process.kill()
             await process.wait()
 
-    async def find_digits(self, content: bytes | bytearray) -> Found:
+    async def find_digits(self, content: bytes | bytearray, *, quarters: int = 0) -> Found:
         """As `reading.find_digits`, of a file.
+
+        Args:
+            content: the file.
+            quarters: right angles by which the picture is turned clockwise first.
 
         Raises:
             TooLarge: it has too many pixels.
@@ -95,19 +99,19 @@ class Decoder:
         if not content:  # which the process would take for the end
             raise InvalidInput("the picture is empty: 0 bytes; send the picture's file")
         async with self._turn:
-            kind, value = await self._ask(content)
+            kind, value = await self._ask(content, quarters)
         if kind == TOO_LARGE:
             raise TooLarge
         if kind != PAGE:
             raise InvalidInput(f"the picture could not be decoded: {value}" if kind == FAILED else str(value))
-        page, shape, enlarge = value
-        return Found(dataclasses.replace(page, picture=np.broadcast_to(np.uint8(255), shape)), enlarge)
+        page, shape, brightness, enlarge = value
+        return Found(dataclasses.replace(page, picture=np.broadcast_to(np.uint8(brightness), shape)), enlarge)
 
-    async def _ask(self, content: bytes | bytearray) -> tuple[str, Any]:
+    async def _ask(self, content: bytes | bytearray, quarters: int) -> tuple[str, Any]:
         await self.start()
         try:
             async with asyncio.timeout(self._wall_s):
-                return _read_answer(await self._exchange(content))
+                return _read_answer(await self._exchange(content, quarters))
         except (TimeoutError, asyncio.IncompleteReadError, ConnectionError, pickle.UnpicklingError) as error:
             was_ready = self._is_ready
             await self.stop()
@@ -116,13 +120,14 @@ class Decoder:
             await self.stop()
             raise
 
-    async def _exchange(self, content: bytes | bytearray) -> bytes:
+    async def _exchange(self, content: bytes | bytearray, quarters: int) -> bytes:
         process = self._process
         assert process is not None and process.stdin is not None and process.stdout is not None
         if not self._is_ready:
             await _receive(process.stdout)
             self._is_ready = True
-        process.stdin.write(len(content).to_bytes(LENGTH_BYTES))
+        turn = bytes([quarters])
+        process.stdin.write(len(turn).to_bytes(LENGTH_BYTES) + turn + len(content).to_bytes(LENGTH_BYTES))
         for start in range(0, len(content), PIECE_BYTES):  # in pieces, as the pipe would keep a copy of what waits
             process.stdin.write(content[start : start + PIECE_BYTES])
             await process.stdin.drain()

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 
 from starlette.requests import Request
 
+from .connections import is_chunked
 from .decoding import TooLarge
 
 STALL_S = 10.0  # without a byte of an upload
@@ -19,6 +20,10 @@ class TooBusy(Exception):
 
 class Stalled(Exception):
     """An upload stopped, or took too long."""
+
+
+class NoLength(Exception):
+    """An upload does not say how large it is."""
 
 
 class Room:
@@ -63,22 +68,24 @@ class Room:
 
 
 def announced_bytes(request: Request, *, limit: int) -> int:
-    """The size of a request's body, or the limit if it does not say.
-
-    Raises: TooLarge if it is over the limit.
-    """
-    length = request.headers.get("content-length")
-    size = limit if length is None else int(length)
-    if size > limit:
-        raise TooLarge
-    return size
-
-
-async def read_body(request: Request, *, limit: int) -> bytearray:
-    """The body of a request.
+    """The size of a request's body.
 
     Raises:
         TooLarge: it is over the limit.
+        NoLength: the request does not say it, or sends the body in chunks all the same.
+    """
+    length = request.headers.get("content-length")
+    if length is None or is_chunked(request.headers.raw):
+        raise NoLength
+    if int(length) > limit:
+        raise TooLarge
+    return int(length)
+
+
+async def read_body(request: Request) -> bytearray:
+    """The body of a request, which is as long as it says.
+
+    Raises:
         Stalled: it stopped, or took too long.
         ClientDisconnect: the browser went away.
     """
@@ -87,8 +94,6 @@ async def read_body(request: Request, *, limit: int) -> bytearray:
         async with asyncio.timeout(UPLOAD_S):
             while (chunk := await _next(chunks)) is not None:
                 body += chunk
-                if len(body) > limit:
-                    raise TooLarge
     except TimeoutError as error:
         raise Stalled from error
     return body

@@ -15,7 +15,7 @@ mkdir -p k8s/images/locks
 printf '%s\n' tensorflow tensorflow-serving-api | lock tensorflow -
 printf '%s\n' 'tensorflow[and-cuda]' tensorflow-serving-api | lock tensorflow-gpu -
 echo setuptools | lock build -
-lock train --extra oci --extra otel train/pyproject.toml
-lock serving --extra otel serving/pyproject.toml
+lock train --extra oci --extra otel --extra sign train/pyproject.toml
+lock serving --extra jwt --extra otel --extra sign serving/pyproject.toml
 lock client --extra web --extra otel --no-emit-package inkling-client client/pyproject.toml
 lock batch --extra batch --extra otel --no-emit-package inkling-client client/pyproject.toml

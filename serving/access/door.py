@@ -118,8 +118,9 @@ class Door:
     async def _identify(self, credential: str) -> Caller:
         try:
             return self._find(credential)
-        except UnknownKey:
-            if self._remote_keys is None:
+        except ServingError as error:
+            may_be_newer = isinstance(error, UnknownKey) or error.code is grpc.StatusCode.UNAVAILABLE
+            if self._remote_keys is None or not may_be_newer:
                 raise
             await self._remote_keys.refresh()
             return self._find(credential)
@@ -166,10 +167,14 @@ class Door:
 
     async def watch(self) -> None:
         """Look at the files again and again, and ask for the issuer's keys, for ever."""
+        asking: asyncio.Task[None] | None = None  # beside the files, which do not wait for an issuer that hangs
         while True:
             try:
-                if self._remote_keys is not None and self._remote_keys.is_due:
-                    await self._remote_keys.refresh()
+                if asking is not None and asking.done():
+                    asked, asking = asking, None
+                    asked.result()  # or what nobody has expected would be told to nobody
+                if asking is None and self._remote_keys is not None and self._remote_keys.is_due:
+                    asking = asyncio.create_task(self._remote_keys.refresh())
                 await asyncio.to_thread(self._look)
             except Exception:  # or a key that is taken away would count on
                 logger.exception("looking for changed keys has failed; it is tried again")

@@ -6,6 +6,7 @@ the token's hash, until it expires or the issuer's keys change. Needs PyJWT and 
 
 import hashlib
 import json
+import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ import jwt
 
 from ..errors import ServingError, unavailable
 from .callers import NO_LIMITS, Caller, Limits, UnknownKey, unauthenticated
+
+logger = logging.getLogger(__name__)
 
 # By the kind of key. None in which a secret is shared: whoever verifies those can also make them.
 ALGORITHMS = {
@@ -57,15 +60,18 @@ class PublicKey:
 
 
 def parse_jwks(text: str) -> dict[str, PublicKey]:
-    """The public keys of a JWKS by their `kid`; keys for other ends than signatures are left out.
+    """The public keys of a JWKS by their `kid`.
+
+    Keys for other ends than signatures are left out, and so are those of kinds and curves that are not known, as RFC
+    7517 has it: an issuer's newest key must not take its others away.
 
     Raises: ValueError if it is none, or has no key that can be used.
     """
     try:
-        entries = json.loads(text)["keys"]
-        found = {str(entry.get("kid", "")): _public_key(entry) for entry in entries if _is_for_signatures(entry)}
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, jwt.PyJWTError) as error:
+        entries = [entry for entry in json.loads(text)["keys"] if _is_for_signatures(entry)]
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(f"it is no JWKS: {type(error).__name__}: {error}") from error
+    found = {str(entry.get("kid", "")): key for entry in entries if (key := _public_key(entry)) is not None}
     if not found:
         raise ValueError(f"it has no public key for signatures; expected a kty of {', '.join(ALGORITHMS)}")
     return found
@@ -75,11 +81,15 @@ def _is_for_signatures(entry: Mapping[str, Any]) -> bool:
     return entry["kty"] in ALGORITHMS and entry.get("use", "sig") == "sig"
 
 
-def _public_key(entry: Mapping[str, Any]) -> PublicKey:
+def _public_key(entry: Mapping[str, Any]) -> PublicKey | None:
+    """The key of `entry`; None if it is not usable."""
     public = {name: value for name, value in entry.items() if name != "d"}  # of a private key, published by mistake
-    allowed = ALGORITHMS[entry["kty"]]
-    algorithms = tuple(name for name in allowed if entry.get("alg", name) == name)
-    return PublicKey(jwt.PyJWK(public).key, algorithms)
+    algorithms = tuple(name for name in ALGORITHMS[entry["kty"]] if entry.get("alg", name) == name)
+    try:
+        return PublicKey(jwt.PyJWK(public).key, algorithms)
+    except (jwt.PyJWTError, ValueError, TypeError, AttributeError) as error:
+        logger.warning("the key %r of the JWKS is left out: %s", str(entry.get("kid", ""))[:MAX_SUBJECT_LENGTH], error)
+        return None
 
 
 class Tokens:

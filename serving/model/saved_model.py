@@ -17,15 +17,18 @@ import tensorflow as tf
 from tensorflow.core.framework.graph_pb2 import GraphDef
 from tensorflow.core.protobuf import config_pb2, meta_graph_pb2
 from tensorflow.core.protobuf.meta_graph_pb2 import SignatureDef
+from tensorflow.core.protobuf.saved_object_graph_pb2 import SavedObjectGraph
+from tensorflow.core.protobuf.trackable_object_graph_pb2 import TrackableObjectGraph
 from tensorflow.python.saved_model import loader_impl  # reads saved_model.pb, .pbtxt and the split .cpb
 
 from ..arrays import Array, Function
 from ..errors import ServingError, invalid_argument, not_found
 from .session_function import SessionFunction, has_loops, with_own_threads
-from .version_files import size_of
+from .version_files import check_file, size_of
 
 logger = logging.getLogger(__name__)
 
+CHECKPOINT_OBJECTS, VALUE = "_CHECKPOINTABLE_OBJECT_GRAPH", "VARIABLE_VALUE"  # names in TensorFlow's checkpoints
 INIT_OP_SIGNATURE = "__saved_model_init_op"
 OP_LIBRARIES = ("tensorflow_text", "tensorflow_decision_forests")  # whose operations the real binary has linked in
 TRACEBACK = "Traceback (most recent call last)"
@@ -225,7 +228,9 @@ def _assets(path: str, meta_graph: meta_graph_pb2.MetaGraphDef) -> Iterator[tupl
             packed.Unpack(file)
             files.append(file)
     for file in files:
-        yield file.tensor_info.name, posixpath.join(path, "assets", file.filename)
+        name = posixpath.join("assets", file.filename)  # of the exporter's choice: maybe a way out of the folder
+        check_file(path, name)
+        yield file.tensor_info.name, posixpath.join(path, name)
 
 
 def _init_operations(meta_graph: meta_graph_pb2.MetaGraphDef) -> list[str]:
@@ -240,17 +245,38 @@ def _init_operations(meta_graph: meta_graph_pb2.MetaGraphDef) -> list[str]:
 
 
 def _captured_values(path: str, meta_graph: meta_graph_pb2.MetaGraphDef) -> dict[str, Any]:
-    """The value of each variable that a signature captures, by the name of its handle in the graph."""
-    loaded = tf.saved_model.load(path)
+    """The value of each variable that a signature captures, by the name of its handle in the graph.
+
+    From the checkpoint, and not by `tf.saved_model.load`, which would run whatever the exporter has it run.
+    """
+    reader = tf.train.load_checkpoint(posixpath.join(path, "variables", "variables"))
+    if not reader.has_tensor(CHECKPOINT_OBJECTS):  # TensorFlow 1's have no objects
+        return {}
+    objects = meta_graph.object_graph_def
+    keys = _checkpoint_keys(objects, TrackableObjectGraph.FromString(reader.get_tensor(CHECKPOINT_OBJECTS)))
     nodes = {node.name: node for node in meta_graph.graph_def.node}
     values: dict[str, Any] = {}
-    for name, signature in loaded.signatures.items():
-        by_handle = {id(variable.handle): variable for variable in signature.graph.variables}
-        for output in meta_graph.signature_def[name].outputs.values():
+    for signature in meta_graph.signature_def.values():
+        for output in signature.outputs.values():
             call = nodes[output.name.partition(":")[0]]
-            captures = signature.captured_inputs
+            captures = objects.concrete_functions[call.attr["f"].func.name].bound_inputs
             references = [reference for reference in call.input if not reference.startswith("^")]
-            for reference, handle in zip(references[len(references) - len(captures) :], captures, strict=True):
-                if id(handle) in by_handle:
-                    values[reference.partition(":")[0]] = by_handle[id(handle)].numpy()
+            for reference, captured in zip(references[len(references) - len(captures) :], captures, strict=True):
+                if captured in keys:
+                    values[reference.partition(":")[0]] = reader.get_tensor(keys[captured])
     return values
+
+
+def _checkpoint_keys(objects: SavedObjectGraph, checkpoint: TrackableObjectGraph) -> dict[int, str]:
+    """By the number of each object that is a variable, the name of its value in the checkpoint, found side by side."""
+    keys: dict[int, str] = {}
+    todo, seen = [(0, 0)], {0}
+    while todo:
+        here, there = todo.pop()
+        keys.update((here, found.checkpoint_key) for found in checkpoint.nodes[there].attributes if found.name == VALUE)
+        numbers = {child.local_name: child.node_id for child in checkpoint.nodes[there].children}
+        for child in objects.nodes[here].children:
+            if child.local_name in numbers and child.node_id not in seen:
+                seen.add(child.node_id)
+                todo.append((child.node_id, numbers[child.local_name]))
+    return keys

@@ -40,17 +40,33 @@ def size_of(path: str, name: str) -> int | None:
     return found.st_size if is_ours else None
 
 
+def check_file(path: str, name: str) -> None:
+    """Refuse what is no file of the version's, before somebody opens it; what is not there is for others to miss.
+
+    Args:
+        path: the version's folder.
+        name: the file's, below it.
+
+    Raises: ServingError INVALID_ARGUMENT.
+    """
+    is_below = not posixpath.isabs(name) and ".." not in name.split("/")
+    is_other = _is_local(path) and size_of(path, name) is None and os.path.lexists(_local(posixpath.join(path, name)))
+    if is_other or not is_below:
+        raise invalid_argument(f"{path}/{name} is no regular file in the version's folder, and is not opened")
+
+
 def check_graph_files(path: str) -> None:
-    """Refuse a version's graph before somebody opens it.
+    """Refuse a version's graph, or its variables, before somebody opens them.
 
     Raises: ServingError INVALID_ARGUMENT.
     """
     for name in (*GRAPH_FILES, LITE_FILE):
-        size = size_of(path, name)
-        if size is None and _is_local(path) and os.path.lexists(_local(posixpath.join(path, name))):
-            raise invalid_argument(f"{path}/{name} is no regular file in the version's folder, and is not opened")
-        if size is not None and size > MAX_GRAPH_BYTES:
+        check_file(path, name)
+        if (size := size_of(path, name)) is not None and size > MAX_GRAPH_BYTES:
             raise invalid_argument(f"{path}/{name} has {size} bytes; a graph has at most {MAX_GRAPH_BYTES}")
+    for file, _ in _entries(posixpath.join(path, "variables")) if _is_local(path) else ():
+        if (name := posixpath.basename(file)).startswith("variables."):
+            check_file(path, f"variables/{name}")
 
 
 def _is_local(path: str) -> bool:

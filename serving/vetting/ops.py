@@ -5,23 +5,35 @@ loaded by are refused where they would run, but on the version's own files: a ch
 followed from the tensors that the loader sets to the operation that takes it.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from tensorflow.core.framework.function_pb2 import FunctionDef
+from tensorflow.core.framework.attr_value_pb2 import AttrValue
 from tensorflow.core.framework.graph_pb2 import GraphDef
 from tensorflow.core.framework.node_def_pb2 import NodeDef
+from tensorflow.core.framework.types_pb2 import DT_RESOURCE, DT_VARIANT
 from tensorflow.core.protobuf.meta_graph_pb2 import AssetFileDef, MetaGraphDef, SignatureDef
 
 from ..errors import failed_precondition
 from ..model.saved_model import INIT_OP_SIGNATURE
-from .unsafe_ops import LOADS_FILES, UNSAFE, UNSAFE_ATTRIBUTES, WRITES_CHECKPOINTS, WRITES_FILES
+from .unsafe_ops import (
+    FORGES_HANDLES,
+    LOADS_FILES,
+    MAKES_TENSORS,
+    UNSAFE,
+    UNSAFE_ATTRIBUTES,
+    WRITES_CHECKPOINTS,
+    WRITES_FILES,
+)
 
 CALLS = ("PartitionedCall", "StatefulPartitionedCall")
 PASSES_ON = ("Identity", "PlaceholderWithDefault", "ReadVariableOp")
 ASSETS, INITIALISERS = "saved_model_assets", ("saved_model_main_op", "legacy_init_op")  # collections of TensorFlow 1
 MAX_NAMED = 5  # operations in an error
 ITS_OWN = "is given another file than the version's own"
+HANDLES = {DT_RESOURCE, DT_VARIANT}
+# Nodes that are run: the function's name, they, all nodes there by name, and the tensors there that are the loader's.
+Scope = tuple[str, Sequence[NodeDef], Mapping[str, NodeDef], frozenset[str]]
 WRITES_VARIABLE, LEAVES_VARIABLE = "AssignVariableOp", ("ReadVariableOp", "VarIsInitializedOp")
 
 
@@ -81,8 +93,15 @@ def _reason(node: NodeDef) -> str:
     """Why `node` is unsafe, wherever it is; empty if it is not."""
     if node.op in UNSAFE_ATTRIBUTES:
         attribute, harmless, reason = UNSAFE_ATTRIBUTES[node.op]
-        return reason if attribute in node.attr and node.attr[attribute].s not in harmless else ""
+        return reason if attribute in node.attr and not harmless.fullmatch(node.attr[attribute].s) else ""
+    attribute = MAKES_TENSORS.get(node.op, "")
+    if attribute in node.attr and HANDLES & _types(node.attr[attribute]):
+        return FORGES_HANDLES
     return UNSAFE.get(node.op, "")
+
+
+def _types(value: AttrValue) -> set[int]:
+    return {value.type, *value.list.type}
 
 
 class Running:
@@ -93,28 +112,51 @@ class Running:
         graph = meta_graph.graph_def
         self._nodes = {node.name: node for node in graph.node}
         self._functions = {function.signature.name: function for function in graph.library.function}
-        self._seen: set[tuple[str, frozenset[str]]] = set()  # functions, with their arguments that are the loader's
+        # By function, the arguments that are the loader's whoever calls it; of those that something calls.
+        self._given: dict[str, frozenset[str]] = {}
 
     def offences(self) -> Iterator[Offence]:
         """What is run, and is refused for that."""
         saver = self._meta_graph.saver_def
         assets = frozenset(self._assets())
-        yield from self._run([saver.restore_op_name], assets | {_node_name(saver.filename_tensor_name)})
-        yield from self._run(self._initialisers(), assets | self._given_variables(assets))
-        yield from self._run(self._outputs(), frozenset())  # for requests the loader sets nothing
+        runs: tuple[tuple[Iterable[str], frozenset[str]], ...] = (
+            ([saver.restore_op_name], assets | {_tensor(saver.filename_tensor_name)}),
+            (self._initialisers(), assets | self._given_variables(assets)),
+            (self._outputs(), frozenset[str]()),  # for requests the loader sets nothing
+        )
+        scopes: list[Scope] = [("", _reachable(self._nodes, roots), self._nodes, given) for roots, given in runs]
+        self._follow(scopes)
+        scopes += [(name, *self._body(name), given) for name, given in self._given.items()]
+        for function, nodes, body, given in scopes:
+            for node in nodes:
+                yield from _offences(node, body, given, function)
 
-    def _run(self, roots: Iterable[str], given: frozenset[str]) -> Iterator[Offence]:
-        yield from self._check(_reachable(self._nodes, roots), self._nodes, given, "")
+    def _follow(self, todo: Iterable[Scope]) -> None:
+        """Find the functions that are called, and which of their arguments are the loader's in all calls."""
+        scopes = list(todo)
+        while scopes:
+            _, nodes, body, given = scopes.pop()
+            for node in nodes:
+                for name in _called(node, self._functions):
+                    passed = self._passed(node, body, given, name)
+                    known = self._given.get(name)
+                    if known is None or not known <= passed:  # arguments are only ever lost, so this ends
+                        self._given[name] = passed if known is None else known & passed
+                        scopes.append((name, *self._body(name), self._given[name]))
+
+    def _body(self, name: str) -> tuple[Sequence[NodeDef], Mapping[str, NodeDef]]:
+        nodes = self._functions[name].node_def
+        return nodes, {node.name: node for node in nodes}
 
     def _assets(self) -> Iterator[str]:
-        """The names of the tensors that the loader sets to the version's assets."""
+        """The tensors that the loader sets to the names of the version's assets."""
         for asset in self._meta_graph.asset_file_def:
-            yield _node_name(asset.tensor_info.name)
+            yield _tensor(asset.tensor_info.name)
         if ASSETS in self._meta_graph.collection_def:
             for packed in self._meta_graph.collection_def[ASSETS].any_list.value:
                 asset = AssetFileDef()
                 packed.Unpack(asset)
-                yield _node_name(asset.tensor_info.name)
+                yield _tensor(asset.tensor_info.name)
 
     def _given_variables(self, given: frozenset[str]) -> frozenset[str]:
         """Variables that hold a given name and can hold no other: TensorFlow 2 keeps an asset's in one."""
@@ -124,7 +166,7 @@ class Running:
                 users.setdefault(_node_name(reference), []).append(node)
         names = [node.attr["shared_name"].s for node in self._all_nodes() if node.op == "VarHandleOp"]
         return frozenset(
-            name
+            f"{name}:0"
             for name, node in self._nodes.items()
             if node.op == "VarHandleOp"
             and names.count(node.attr["shared_name"].s) == 1
@@ -149,35 +191,22 @@ class Running:
             if name != INIT_OP_SIGNATURE:
                 yield from _tensors(signature)
 
-    def _check(
-        self, nodes: Iterable[NodeDef], body: Mapping[str, NodeDef], given: frozenset[str], function: str
-    ) -> Iterator[Offence]:
-        for node in nodes:
-            if node.op in WRITES_CHECKPOINTS:
-                yield Offence(node.op, WRITES_FILES, node.name, function)
-            if node.op in LOADS_FILES and not _takes_given(node, body, given):
-                yield Offence(node.op, ITS_OWN, node.name, function)
-            for name in _called(node):
-                yield from self._check_function(name, self._passed(node, body, given, name))
-            if node.op in self._functions:  # as TensorFlow 1 calls them
-                yield from self._check_function(node.op, self._passed(node, body, given, node.op))
-
     def _passed(self, node: NodeDef, body: Mapping[str, NodeDef], given: frozenset[str], name: str) -> frozenset[str]:
         """The arguments of the function `name` that are the loader's; none if it is called otherwise than directly."""
-        if (node.op not in CALLS and node.op != name) or name not in self._functions:
-            return frozenset()
         arguments = self._functions[name].signature.input_arg
+        is_plain = not any(argument.number_attr or argument.type_list_attr for argument in arguments)
+        if not is_plain or (node.op not in CALLS and node.op != name):
+            return frozenset()
         references = [reference for reference in node.input if not reference.startswith("^")]
         pairs = zip(arguments, references, strict=False)
-        return frozenset(argument.name for argument, reference in pairs if _is_given(reference, body, given))
+        return frozenset(_tensor(argument.name) for argument, reference in pairs if _is_given(reference, body, given))
 
-    def _check_function(self, name: str, given: frozenset[str]) -> Iterator[Offence]:
-        function: FunctionDef | None = self._functions.get(name)
-        if function is None or (name, given) in self._seen:
-            return
-        self._seen.add((name, given))
-        body = {node.name: node for node in function.node_def}
-        yield from self._check(function.node_def, body, given, name)
+
+def _offences(node: NodeDef, body: Mapping[str, NodeDef], given: frozenset[str], function: str) -> Iterator[Offence]:
+    if node.op in WRITES_CHECKPOINTS:
+        yield Offence(node.op, WRITES_FILES, node.name, function)
+    if node.op in LOADS_FILES and not _takes_given(node, body, given):
+        yield Offence(node.op, ITS_OWN, node.name, function)
 
 
 def _tensors(signature: SignatureDef) -> Iterator[str]:
@@ -188,18 +217,18 @@ def _tensors(signature: SignatureDef) -> Iterator[str]:
         yield from (component.name for component in output.composite_tensor.components)
 
 
-def _called(node: NodeDef) -> Iterator[str]:
-    """The functions that the attributes of `node` name."""
+def _called(node: NodeDef, functions: Collection[str]) -> Iterator[str]:
+    """Those of `functions` that the attributes of `node` name, or that it is a call of, as TensorFlow 1 writes it."""
+    names = [node.op]
     for value in node.attr.values():
-        if value.HasField("func"):
-            yield value.func.name
-        yield from (function.name for function in value.list.func)
+        names += [value.func.name, *(function.name for function in value.list.func)]
+    yield from (name for name in names if name in functions)
 
 
 def _keeps(user: NodeDef, variable: str, given: frozenset[str]) -> bool:
     """Whether `user` leaves in the variable what the loader has put there."""
     if user.op == WRITES_VARIABLE:
-        return _node_name(user.input[0]) == variable and _node_name(user.input[1]) in given
+        return _node_name(user.input[0]) == variable and _tensor(user.input[1]) in given
     return user.op in LEAVES_VARIABLE
 
 
@@ -210,13 +239,13 @@ def _takes_given(node: NodeDef, body: Mapping[str, NodeDef], given: frozenset[st
 
 def _is_given(reference: str, body: Mapping[str, NodeDef], given: frozenset[str]) -> bool:
     """Whether the tensor `reference` is a name that the loader has given, passed on unchanged."""
-    name, seen = _node_name(reference), set[str]()
-    while name not in given:
-        node = body.get(name)
-        if node is None or name in seen or node.op not in PASSES_ON or not node.input:
+    tensor, seen = _tensor(reference), set[str]()
+    while tensor not in given:
+        node = body.get(_node_name(tensor))
+        if node is None or tensor in seen or node.op not in PASSES_ON or not node.input:
             return False
-        seen.add(name)
-        name = _node_name(node.input[0])
+        seen.add(tensor)
+        tensor = _tensor(node.input[0])
     return True
 
 
@@ -233,3 +262,8 @@ def _reachable(nodes: Mapping[str, NodeDef], roots: Iterable[str]) -> list[NodeD
 
 def _node_name(reference: str) -> str:
     return reference.removeprefix("^").partition(":")[0]
+
+
+def _tensor(reference: str) -> str:
+    """The full name of a tensor, of which the first of a node's may be given by the node's name."""
+    return reference if ":" in reference else f"{reference}:0"

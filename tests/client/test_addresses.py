@@ -83,6 +83,7 @@ def test_one_address_may_be_any_target_of_grpc(address):
         (b"localhost:8500", "address b'localhost:8500'; expected host:port"),
         (["localhost:8500", None], r"address \['localhost:8500', None\]; expected host:port"),
         ("localhost", "address 'localhost'; expected host:port, .*: it has no port"),
+        ("[::1]", "it has no port"),
         (":8500", "it has no host"),
         ("localhost:", "its port '' is no number"),
         ("localhost:http", "its port 'http' is no number"),

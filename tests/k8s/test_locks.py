@@ -17,8 +17,8 @@ from tests.k8s.manifests import K8S, ROOT
 LOCKS = sorted((K8S / "images/locks").glob("*.txt"))
 PIN = re.compile(r"^([\w.-]+)==([^ ;\n\\]+)", re.MULTILINE)
 PROJECTS = {  # each lock's folder, and its extras
-    "train": ("train", ["oci", "otel"]),
-    "serving": ("serving", ["otel"]),
+    "train": ("train", ["oci", "otel", "sign"]),
+    "serving": ("serving", ["jwt", "otel", "sign"]),
     "client": ("client", ["web", "image", "otel"]),
     "batch": ("client", ["batch", "image", "otel"]),
 }

@@ -1,8 +1,12 @@
+import errno
 import gzip
 import hashlib
 import io
 import json
+import shutil
 import struct
+import tempfile
+from pathlib import Path
 
 import numpy as np
 import pyarrow
@@ -126,6 +130,15 @@ def test_parquet_is_read_as_hugging_face_keeps_it(tmp_path):
     assert dataset.class_names == ("a", "b", "c")
 
 
+def test_parquet_of_one_part_is_split(tmp_path):
+    for path in as_parquet(tmp_path, small_arrays()).glob("data/test*"):
+        path.unlink()
+    dataset = data.load(tmp_path, ReadOptions(test_size=0.25))
+    assert (len(dataset.train_labels), len(dataset.test_labels)) == (9, 3) and dataset.class_names == ("a", "b", "c")
+    with pytest.raises(data.DataError, match="has no test set: give --test-size"):
+        data.load(tmp_path)
+
+
 @pytest.mark.parametrize(
     ("change", "told"),
     [
@@ -235,9 +248,42 @@ BROKEN = {
         "run below black: x_train from -1",
     ),
     "scaled apart": (broken_images(lambda a: {"x_test": a["x_test"] / 255}), "scaled differently: .*--pixel-max"),
-    "one-hot": (broken_images(lambda a: {"y_train": np.eye(3)[a["y_train"]]}), r"labels.argmax\(axis=1\)"),
+    "scores": (broken_images(lambda a: {f"y_{p}": np.eye(3)[a[f"y_{p}"]] / 2 for p in ("train", "test")}), r"argmax\("),
+    "names apart": (
+        broken_images(lambda a: {"y_train": a["y_train"].astype(str)}),
+        "y_train is <U.*, expected integers",
+    ),
+    "unknown name": (
+        broken_images(lambda a: {"y_train": np.array(["a", "b", "c"] * 4), "y_test": np.array(["a", "d", "c"] * 2)}),
+        "y_test has the label 'd', which y_train does not have",
+    ),
     "text": (broken_images(lambda a: {"x_train": a["x_train"].astype(str)}), "expected uint8 or numbers"),
     "flat": (broken_images(lambda a: {"x_train": a["x_train"].reshape(12, -1)}), r"shape \(12, 90\), expected"),
+    "square rows": (
+        broken_images(lambda a: {"x_train": np.ones((12, 81))}),
+        r"images.reshape\(-1, 9, 9\) makes images",
+    ),
+    "transparent arrays": (broken_images(lambda a: {"x_train": np.ones((12, 9, 9, 4))}), r"images\[..., :3\]"),
+    "pickle": (lambda folder: content(folder / "set.pkl", b"\x80\4."), "set.pkl is a pickle, which could run anything"),
+    "MATLAB's": (lambda folder: content(folder / "emnist-letters.mat", b"MATLAB"), "scipy.io.loadmat"),
+    "a picture": (lambda folder: content(folder / "a.png", b"?"), "a single picture; give the folder that holds"),
+    "lfs npz": (lambda folder: content(folder / "set.npz", LFS), "set.npz is a pointer of Git LFS"),
+    "lfs png": (image_folder(lambda f: content(f / "train/a/2.png", LFS)), "2.png .*`git lfs pull` fetches images"),
+    "empty png": (image_folder(lambda f: content(f / "train/a/2.png", b"")), "2.png .*it is empty, of 0 bytes"),
+    "no images": (image_folder(lambda f: [(f / "test" / n / "1.png").unlink() for n in "ab"]), "test has no images in"),
+    "twice by Unicode": (
+        image_folder(lambda f: [(f / "train" / n).mkdir() for n in ("\u00e9", "e\u0301")]),
+        "'é' twice",
+    ),
+    "validation": (image_folder(lambda f: (f / "test").rename(f / "val")), r"no test/; .*\(or rename val/, if"),
+    "zip cut short": (lambda folder: cut(zipped(folder)), "zip cannot be unpacked"),
+    "table of words": (lambda folder: content(folder / "t.csv", b"label,p0\n1,a\n"), "not a readable table .*'a'"),
+    "table without labels": (
+        lambda folder: content(folder / "t.csv", b"p0,p1\n1,2\n"),
+        "no column of labels .*--test-size",
+    ),
+    "uneven table": (lambda folder: content(folder / "t.csv", b"1,2,3\n1,2\n"), "is not a readable table"),
+    "table of no square": (lambda folder: content(folder / "t.csv", b"1,2,3\n1,2,3\n"), "has 2 pixels in a row"),
     "tiny": (broken_images(lambda a: {"x_train": a["x_train"][:, :4, :4]}), "expected at least 8"),
     "sizes differ": (broken_images(lambda a: {"x_test": a["x_test"][:, :8, :8]}), "but test images"),
     "no examples": (broken_images(lambda a: {"x_test": a["x_test"][:0], "y_test": a["y_test"][:0]}), "set is empty"),
@@ -251,12 +297,20 @@ BROKEN = {
     "unknown class": (image_folder(lambda f: (f / "test" / "z").mkdir()), "is a class that"),
     "empty class folder": (image_folder(lambda f: (f / "train/a/1.png").unlink()), "class a is empty"),
     "image sizes": (image_folder(lambda f: Image.new("L", (8, 9)).save(f / "train/a/2.png")), "different sizes"),
-    "16 bits": (image_folder(lambda f: sixteen_bits(f / "train/a/2.png")), "2.png has more than 8 bits a channel"),
+    "16 bits": (image_folder(lambda f: sixteen_bits(f / "train/a/2.tif")), "2.tif has more than 8 bits a channel"),
     "transparent": (image_folder(lambda f: Image.new("RGBA", (9, 9)).save(f / "train/a/2.png")), "is transparent in"),
     "two pages": (image_folder(lambda f: pages(f / "train/a/2.tif")), "2.tif has 2 pages or frames"),
     "no test set": (lambda folder: flat_folder(folder), "no test set: give --test-size"),
     "not an image": (image_folder(lambda f: (f / "train/a/2.png").write_text("?")), "2.png is not a readable image"),
 }
+
+
+LFS = b"version https://git-lfs.github.com/spec/v1\n"
+
+
+def content(path, of):
+    path.write_bytes(of)
+    return path
 
 
 def save(path, **arrays):
@@ -303,8 +357,9 @@ def test_bad_data_is_refused_with_what_was_found(tmp_path, make, message):
     path = make(tmp_path)
     if message == "not a readable .npz" and path.is_dir():
         path = path / IDX_FILES["x_train"]
+    how = ReadOptions(test_size=0.5 if path.suffix == ".csv" else None)
     with pytest.raises(data.DataError, match=message):
-        data.load(path)
+        data.load(path, how)
 
 
 def test_opaque_colour_images_are_read_as_grey(tmp_path):
@@ -383,6 +438,137 @@ def test_a_folder_without_a_test_set_is_split_in_the_natural_order_of_its_classe
     assert (len(dataset.train_labels), len(dataset.test_labels)) == (16, 4)
     again = data.load(tmp_path, ReadOptions(test_size=0.2))
     assert dataset.checksum() == again.checksum() and "4 of 20 images were split off" in " ".join(dataset.notes)
+
+
+def as_table(path, images, labels, names=True):
+    head = "label," + ",".join(f"pixel{i}" for i in range(images[0].size)) + "\n" if names else ""
+    rows = (",".join(map(str, [label, *image.ravel()])) for image, label in zip(images, labels, strict=True))
+    text = (head + "\n".join(rows)).encode()
+    path.write_bytes(gzip.compress(text) if path.suffix == ".gz" else text)
+
+
+def square_arrays():
+    arrays = small_arrays()
+    return arrays | {name: arrays[name][:, :9] for name in ("x_train", "x_test")}
+
+
+@pytest.mark.parametrize("names", [True, False], ids=["with names", "without"])
+def test_tables_of_text_are_read_as_kaggle_has_them(tmp_path, names):
+    arrays = square_arrays()
+    for part in ("train", "test"):
+        as_table(tmp_path / f"mnist_{part}.csv", arrays[f"x_{part}"], arrays[f"y_{part}"], names)
+    dataset = data.load(tmp_path)
+    np.testing.assert_array_equal(dataset.train_images, arrays["x_train"])
+    np.testing.assert_array_equal(dataset.test_labels, arrays["y_test"])
+    one = data.load(tmp_path / "mnist_train.csv", ReadOptions(test_size=0.25))
+    assert (len(one.train_labels), len(one.test_labels)) == (9, 3)
+    with pytest.raises(data.DataError, match="has no test set: give --test-size 0.2"):
+        data.load(tmp_path / "mnist_train.csv")
+
+
+def test_a_table_may_have_colour_compression_and_emnists_form(tmp_path):
+    arrays = square_arrays()
+    colour = np.stack([arrays["x_train"], arrays["x_train"] // 2, arrays["x_train"]], axis=-1)
+    as_table(tmp_path / "hues.csv.gz", colour, arrays["y_train"])
+    assert data.load(tmp_path / "hues.csv.gz", ReadOptions(test_size=0.25)).image_shape == (9, 9, 3)
+    for part in ("train", "test"):
+        turned = arrays[f"x_{part}"].swapaxes(1, 2)
+        as_table(tmp_path / f"emnist-abc-{part}.csv", turned, arrays[f"y_{part}"] + 1, names=False)
+    (tmp_path / "emnist-abc-mapping.txt").write_text("1 65\n2 66\n3 67\n")
+    dataset = data.load(tmp_path / "emnist-abc")
+    np.testing.assert_array_equal(dataset.train_images, arrays["x_train"])
+    assert dataset.class_names == ("A", "B", "C")
+
+
+def zipped(folder):
+    (folder / "digits").mkdir()
+    as_classes(folder / "digits", small_arrays())
+    return Path(shutil.make_archive(str(folder / "digits"), "zip", folder, "digits"))
+
+
+@pytest.mark.parametrize("on_disk", [False, True], ids=["memory", "disk"])
+def test_an_archive_of_a_folder_is_read(tmp_path, on_disk):
+    how = ReadOptions(test_size=0.25)
+    archive = zipped(tmp_path)
+    tar = shutil.make_archive(str(tmp_path / "set"), "gztar", tmp_path / "digits")
+    for path in (archive, tar, tmp_path / "digits", f"file://{archive}"):
+        dataset = data.load(path, how, on_disk=on_disk)
+        assert dataset.class_names == ("a", "b", "c") and dataset.source == str(path)
+        assert len(dataset.train_labels) == 9 and dataset.train_images.any()
+    with pytest.raises(data.DataError, match="digits has no test set: give --test-size 0.2"):
+        data.load(tmp_path / "digits")
+
+
+LABELS = {
+    "floats": (lambda y: y.astype(float), ("0", "1", "2"), ""),
+    "names": (lambda y: np.array(["b10", "b9", "a"])[y], ("a", "b9", "b10"), ""),
+    "bytes": (lambda y: np.array([b"x", b"y", b"z"])[y], ("x", "y", "z"), ""),
+    "one-hot": (lambda y: np.eye(3)[y], ("0", "1", "2"), "labels were one-hot rows"),
+    "from 1": (lambda y: y + 1, ("1", "2", "3"), "labels count from 1: moved"),
+    "letters": (lambda y: y + 65, ("65", "66", "67"), "labels count from 65: moved"),
+}
+
+
+@pytest.mark.parametrize(("change", "names", "note"), LABELS.values(), ids=LABELS)
+def test_labels_come_in_many_forms(tmp_path, change, names, note):
+    arrays = small_arrays()
+    changed = {name: change(array) if name[0] == "y" else array for name, array in arrays.items()}
+    dataset = data.load(as_npz(tmp_path, changed))
+    assert dataset.class_names == names and note in " ".join(dataset.notes)
+    order = [names.index(str(name)) for name in ("b10", "b9", "a")] if "a" in names else range(3)
+    np.testing.assert_array_equal(dataset.train_labels, np.array(order)[arrays["y_train"]])
+
+
+def test_a_set_in_one_part_is_split_and_arrays_may_lie_apart(tmp_path):
+    arrays = small_arrays()
+    split = []
+    for name, images in (("bytes", arrays["x_train"]), ("floats", arrays["x_train"] / 255)):
+        np.savez(tmp_path / f"{name}.npz", images=images, labels=arrays["y_train"])
+        split.append(data.load(tmp_path / f"{name}.npz", ReadOptions(test_size=0.25)))
+        assert (len(split[-1].train_labels), len(split[-1].test_labels)) == (9, 3)
+    assert split[0].checksum() == split[1].checksum()
+    for name, array in arrays.items():
+        np.save(tmp_path / f"{name}.npy", array)
+    for on_disk in (False, True):
+        apart = data.load(tmp_path, ReadOptions(test_size=0.25), on_disk=on_disk)
+        np.testing.assert_array_equal(apart.train_images, arrays["x_train"])
+        assert isinstance(apart.train_images, np.memmap) == on_disk
+
+
+def test_a_png_of_16_bits_is_read_by_its_own_white(tmp_path):
+    dataset = data.load(image_folder(lambda f: sixteen_bits(f / "train/a/1.png"))(tmp_path))
+    assert np.unique(dataset.train_images[0]).tolist() == [4]
+    assert "1 images were of 16 bits: made 8" in " ".join(dataset.notes)
+
+
+def test_a_full_disk_is_named(tmp_path, monkeypatch):
+    def full(*arguments):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    write_idx_folder(tmp_path, small_arrays(), suffix=".gz")
+    monkeypatch.setattr(memory.os, "posix_fallocate", full)
+    with pytest.raises(data.DataError, match=f"put into {tempfile.gettempdir()} .*No space left.*; set TMPDIR to"):
+        data.load(tmp_path, on_disk=True)
+
+
+def test_parts_go_by_their_usual_names_and_others_are_told(tmp_path):
+    def renamed(folder):
+        shutil.copytree(folder / "test", folder / "val")
+        (folder / "train").rename(folder / "Training")
+        (folder / "test").rename(folder / "Testing")
+
+    assert "val/ was left out" in data.load(image_folder(renamed)(tmp_path)).notes[0]
+    dataset = data.load(tmp_path, ReadOptions(test_size=0.5))
+    assert "has a test set of its own" in " ".join(dataset.notes)
+
+
+def test_a_class_is_the_same_however_its_name_is_written_in_unicode(tmp_path):
+    def accents(folder):
+        for part, name in (("train", "\u00e9"), ("test", "e\u0301")):
+            (folder / part / "a").rename(folder / part / name)
+
+    dataset = data.load(image_folder(accents)(tmp_path))
+    assert dataset.class_names == ("b", "\u00e9") and sorted(dataset.test_labels) == [0, 1]
 
 
 def in_colour():

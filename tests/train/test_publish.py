@@ -1,5 +1,6 @@
 """Promise 3: a published version is whole."""
 
+import dataclasses
 import hashlib
 import json
 import os
@@ -17,8 +18,9 @@ import tensorflow as tf
 from fsspec.implementations.memory import MemoryFileSystem
 from tensorflow_serving.apis import prediction_log_pb2
 
+from inkling.train.data import DataError
 from inkling.train.network.model import build_model
-from inkling.train.predictor import load_predictor, predict
+from inkling.train.predictor import load_predictor, predict, predictor_of
 from inkling.train.publishing import export, publish
 from inkling.train.publishing.image import Layout
 from inkling.train.publishing.verify_savedmodel import verify
@@ -98,6 +100,8 @@ def test_a_model_of_images_in_colour_has_the_same_signatures_with_three_channels
     spec = signatures["serving_default"].structured_input_signature[1]["images"]
     assert spec.shape.as_list() == [None, 12, 16, 3]
     assert load_predictor(str(tmp_path / "1")).image_shape == (12, 16, 3)
+    (tmp_path / "1/model_card.json").write_text('{"class_names": ["a", "b", "c"]}')
+    assert load_predictor(str(tmp_path)).class_names == ("a", "b", "c")
     statistics = publish.reference_statistics(images, predict(model, images))
     assert set(statistics["features"]) == {"confidence", "class"}
 
@@ -114,6 +118,17 @@ def test_a_model_of_dark_ink_takes_light_ink_by_a_signature_of_its_own(model, di
     assert set(signatures) == {"serving_default", "image_bytes", "classify", "light_on_dark"}
     found = signatures["light_on_dark"](images=tf.constant(digits.test_images))["probabilities"]
     np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_a_models_classes_are_put_into_the_order_of_a_sets(model, digits, probabilities):
+    predictor = dataclasses.replace(predictor_of(model), class_names=tuple("abcdefghij"))
+    turned, told = predictor.in_order_of(tuple("jihgfedcba"))
+    assert told == "its classes were put into the order of the set's"
+    np.testing.assert_allclose(turned(digits.test_images[:5]), probabilities[:5, ::-1], atol=1e-6)
+    assert predictor.in_order_of(tuple("abcdefghij")) == (predictor, "")
+    assert "called a, b, c, …, and the set's 0, 1, 2, …" in predictor.in_order_of(tuple("0123456789"))[1]
+    with pytest.raises(DataError, match=r"takes images of \(28, 28\) px, but .*; give --channels 1"):
+        predictor(np.zeros((1, 28, 28, 3), np.uint8))
 
 
 def test_image_bytes_takes_jpeg_of_any_size_and_colour(savedmodel, digits):
@@ -221,7 +236,7 @@ def test_two_publishers_at_once_get_two_versions(model, digits, probabilities, t
     both_verified = threading.Barrier(2)
 
     def verify_and_meet(*arguments):
-        publish.verify_in_fresh_process(*arguments)
+        verify_in_this_process(*arguments)
         both_verified.wait(PATIENCE_S)
 
     published = []

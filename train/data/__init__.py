@@ -1,7 +1,9 @@
 """Training data: what is loaded, in which order it is trained on, and how it is moved on the way to a step.
 
 sources         read a set from disk or from an object store, in any of the usual forms, and check it
-idx, archive, parquet, image_folder   the forms
+idx, archive, parquet, tables, image_folder   the forms
+labels          classes, from numbers, rows or names
+colour          grey images, and those in colour
 pixel_range     what the values mean: judged over the whole set
 shards          sets that stay on a disk or in a bucket while a run reads them
 memory          whether it fits

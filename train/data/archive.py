@@ -1,8 +1,12 @@
-"""Sets in NumPy's archives: one `.npz` with four arrays, or four with one each, as Kuzushiji-MNIST is published."""
+"""Sets in NumPy's files: an `.npz` with four arrays, or four with one each, as Kuzushiji-MNIST is published, or four
+`.npy`. And archives that hold a set in any form, which are unpacked."""
 
 import math
+import shutil
+import tarfile
 import zipfile
 import zlib
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -18,20 +22,87 @@ NAMES = (
     ("train_images", "train_labels", "test_images", "test_labels"),
     ("X_train", "y_train", "X_test", "y_test"),
 )
+# Of a set in one part.
+WHOLE_NAMES = (("x", "y"), ("X", "y"), ("images", "labels"), ("data", "labels"), ("data", "target"))
+PACKED = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 FILES = ("train-imgs.npz", "train-labels.npz", "test-imgs.npz", "test-labels.npz")
 
 
 def read_npz(path: Path) -> dict[str, NDArray[np.generic]]:
-    """The four arrays of one archive, by Inkling's names for them; raises DataError."""
+    """The four arrays of one archive, by Inkling's names for them; without a test part, the two of a set in one part.
+
+    Raises: DataError.
+    """
     held = _read(path)
-    for names in NAMES:
+    for names in (*NAMES, *WHOLE_NAMES):
         if set(names) <= held.keys():
-            return {array: held[name] for array, name in zip(ARRAYS, names, strict=True)}
+            return {array: held[name] for array, name in zip(ARRAYS, names, strict=False)}
     missing = set(ARRAYS) - held.keys()
     raise DataError(
-        f"{path} lacks {', '.join(sorted(missing))}: it holds {', '.join(held) or 'nothing'}; "
+        f"{path} lacks {', '.join(sorted(missing))}: it holds {_some(held)}; "
         f"save it with np.savez(path, {', '.join(f'{name}=...' for name in ARRAYS)})"
     )
+
+
+def _some(names: Iterable[str]) -> str:
+    first = list(names)
+    return ", ".join(first[:6]) + (", …" if len(first) > 6 else "") if first else "nothing"
+
+
+def find_arrays(folder: Path) -> dict[str, Path]:
+    """The files `x_train.npy` and so on in `folder`, by array; under the first names that are all there."""
+    for names in NAMES:
+        paths = [folder / f"{name}.npy" for name in names]
+        if all(path.is_file() for path in paths):
+            return dict(zip(ARRAYS, paths, strict=True))
+    return {}
+
+
+def read_arrays(files: dict[str, Path], *, on_disk: bool) -> dict[str, NDArray[np.generic]]:
+    """The arrays of four `.npy` files, left where they are if `on_disk`; raises DataError."""
+    arrays = {}
+    for name, path in files.items():
+        try:
+            mapped = np.load(path, mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError, EOFError) as error:
+            raise DataError(f"{path} is not a readable array ({error}); save it again with np.save") from error
+        if not on_disk:
+            check_fits(path, mapped.nbytes)
+        arrays[name] = mapped if on_disk else np.array(mapped)
+    return arrays
+
+
+def is_packed(path: Path) -> bool:
+    """Whether a file is an archive of files, by its name."""
+    return path.name.lower().endswith(PACKED)
+
+
+def unpack(path: Path, folder: Path) -> None:
+    """Unpack an archive into `folder`; raises DataError."""
+    try:
+        _check_room(path, folder)
+        if path.suffix.lower() == ".zip":
+            shutil.unpack_archive(path, folder)
+        else:
+            shutil.unpack_archive(path, folder, filter="data")  # nothing outside of it, no links that lead there
+    except DataError:
+        raise
+    except (OSError, EOFError, ValueError, shutil.ReadError, zipfile.BadZipFile, tarfile.TarError, zlib.error) as error:
+        raise DataError(f"{path} cannot be unpacked ({error}); fetch it again") from error
+
+
+def _check_room(path: Path, folder: Path) -> None:
+    if path.suffix.lower() == ".zip":
+        with zipfile.ZipFile(path) as archive:
+            size = sum(entry.file_size for entry in archive.infolist())
+    else:
+        with tarfile.open(path) as archive:
+            size = sum(entry.size for entry in archive)
+    if size > (free := shutil.disk_usage(folder).free):
+        raise DataError(
+            f"{path} holds {size / 1e9:,.1f} GB, and {folder.parent} has {free / 1e9:,.1f} GB free; set TMPDIR to a "
+            "folder on a larger disk, or unpack it yourself"
+        )
 
 
 def find_archives(folder: Path) -> dict[str, Path]:

@@ -9,7 +9,7 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import DataError
+from .errors import LFS, DataError
 from .memory import allocate, check_fits
 
 FILES = {
@@ -20,7 +20,6 @@ FILES = {
 }
 DTYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 PIECE = 2**24  # bytes that are read at a time
-LFS = b"version https://git-lfs"
 
 
 def find_idx(folder: Path, prefix: str = "") -> dict[str, Path]:

@@ -12,18 +12,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .colour import CHANNELS
-from .errors import DataError
-from .example_order import held_out
-from .memory import allocate, check_fits, taken
+from .errors import LFS, DataError
+from .memory import allocate, check_fits
 
 if TYPE_CHECKING:
     from PIL import Image
 
-SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
+SUFFIXES = {
+    ".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp",
+}  # fmt: skip
 PARTS = ("train", "test")
 VALIDATION = ("val", "valid", "validation")
-# A test set is split off once and for all, whatever the run's seed: two runs on one set are measured on one test set.
-SPLIT_SEED = 0
 LOOKED_AT = 500  # images, whether a set is in colour
 COLOURED_SHARE = 0.01  # of these; a set with fewer is a grey one with strays
 
@@ -73,11 +72,11 @@ def find_parts(path: Path) -> dict[str, Path]:
 
 
 def read_flat(
-    path: Path, test_size: float, *, channels: int | None = None, on_disk: bool = False
-) -> tuple[dict[str, NDArray[np.generic]], tuple[str, ...], list[str]]:
-    """A folder of class folders, of whose images the share `test_size`, 0 to 1, is split off for the test set.
+    path: Path, *, channels: int | None = None, on_disk: bool = False
+) -> tuple[NDArray[np.uint8], NDArray[np.int64], tuple[str, ...], list[str]]:
+    """A folder of class folders.
 
-    Returns: as `read_parts`.
+    Returns: images, labels, class names and what was left out or converted, as `read_parts`.
 
     Raises: DataError.
     """
@@ -86,15 +85,7 @@ def read_flat(
     files = _files(path, names)
     channels = channels or _channels_of([file for file, _ in files])
     images, labels = _read_files(path, files, converted, channels=channels, on_disk=on_disk)
-    number = round(test_size * len(labels))
-    test = held_out(SPLIT_SEED, len(labels), number)
-    train = np.setdiff1d(np.arange(len(labels)), test)
-    notes.append(f"{number:,} of {len(labels):,} images were split off for the test set (--test-size {test_size:g})")
-    arrays: dict[str, NDArray[np.generic]] = {
-        "x_train": taken(images, train, on_disk=on_disk), "y_train": labels[train],
-        "x_test": taken(images, test, on_disk=on_disk), "y_test": labels[test],
-    }  # fmt: skip
-    return arrays, names, notes + told(converted)
+    return images, labels, names, notes + told(converted)
 
 
 def is_flat(path: Path) -> bool:
@@ -172,7 +163,10 @@ def _read_files(
     path: Path, files: Sequence[tuple[Path, int]], converted: Counter[str], *, channels: int, on_disk: bool
 ) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     if not files:
-        return np.empty((0, 0, 0), np.uint8), np.empty(0, np.int64)
+        raise DataError(
+            f"{path} has no images in its class folders, which must lie in them and not deeper, as "
+            f"{', '.join(sorted(SUFFIXES))}"
+        )
     first = read_image(files[0][0], files[0][0], Counter(), channels=channels)
     if not on_disk:
         check_fits(path, len(files) * first.size)
@@ -205,6 +199,10 @@ def read_image(
         converted["turned upright as their EXIF data say"] += image.getexif().get(0x0112, 1) != 1
         if upright.has_transparency_data and np.asarray(upright.convert("RGBA"))[..., 3].min() < 255:
             raise DataError(f"{name} is transparent in places; put it on a background, such as black")
+        if _has_16_bits(image):
+            converted["of 16 bits: made 8"] += 1
+            grey = np.rint(np.asarray(upright) / 257).astype(np.uint8)  # 65535, white in a PNG, is 255
+            return grey if channels == 1 else np.stack([grey] * channels, axis=-1)
         if channels == 1:
             converted["made grey, which drops their colour (--channels 3 keeps it)"] += _is_coloured(upright)
         return np.asarray(upright.convert("L" if channels == 1 else "RGB"))
@@ -217,7 +215,7 @@ def _opened(source: Path | BinaryIO, name: object) -> "Iterator[Image.Image]":
 
     try:
         with Image.open(source) as image:
-            if image.mode[0] in "IF":  # Pillow would cut the values off at 255
+            if image.mode[0] in "IF" and not _has_16_bits(image):  # Pillow would cut the values off at 255
                 raise DataError(f"{name} has more than 8 bits a channel (mode {image.mode}); convert it to 8")
             if (frames := getattr(image, "n_frames", 1)) > 1:
                 raise DataError(f"{name} has {frames} pages or frames; save the one that counts by itself")
@@ -225,16 +223,30 @@ def _opened(source: Path | BinaryIO, name: object) -> "Iterator[Image.Image]":
     except DataError:
         raise
     except (OSError, ValueError, SyntaxError, UnidentifiedImageError, Image.DecompressionBombError) as error:
-        empty = isinstance(source, Path) and source.exists() and not source.stat().st_size
-        what = "it is empty, of 0 bytes" if empty else error
-        raise DataError(f"{name} is not a readable image ({what}); replace or remove it") from error
+        raise DataError(f"{name} is not a readable image ({_reason(source) or error}); replace or remove it") from error
+
+
+def _reason(source: Path | BinaryIO) -> str:
+    """What a file is that is no image, where that is known."""
+    if not isinstance(source, Path) or not source.exists():
+        return ""
+    with source.open("rb") as file:
+        start = file.read(len(LFS))
+    if start == LFS:
+        return "a pointer of Git LFS: `git lfs pull` fetches images"
+    return "" if start else "it is empty, of 0 bytes"
 
 
 def _is_coloured(image: "Image.Image") -> bool:
-    if image.mode in ("1", "L", "LA"):
+    if image.mode in ("1", "L", "LA") or _has_16_bits(image):
         return False
     channels = np.asarray(image.convert("RGB")).astype(np.int16)
     return bool((np.ptp(channels, axis=2) > 8).any())  # JPEG's own rounding of grey stays below
+
+
+def _has_16_bits(image: "Image.Image") -> bool:
+    """Whether this is a grey PNG of 16 bits, in which 65535 is white; a TIFF's range nobody states."""
+    return image.mode == "I;16" and image.format == "PNG"
 
 
 def told(converted: Counter[str]) -> list[str]:

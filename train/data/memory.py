@@ -30,15 +30,21 @@ def check_fits(source: Path | str, size: int) -> None:
 def allocate(shape: tuple[int, ...], *, on_disk: bool) -> NDArray[np.uint8]:
     """An array to be filled, uint8 of `shape`: in memory, or in a file without a name in TMPDIR.
 
-    Raises: OSError if it does not fit on the disk.
+    Raises: DataError if it does not fit on the disk.
     """
     size = math.prod(shape)
     if not on_disk or not size:
         return np.empty(shape, np.uint8)
-    with tempfile.TemporaryFile() as file:
-        if hasattr(os, "posix_fallocate"):  # a full disk would be a SIGBUS when the array is written to
-            os.posix_fallocate(file.fileno(), 0, size)
-        return np.memmap(file, np.uint8, "w+", shape=shape)
+    try:
+        with tempfile.TemporaryFile() as file:
+            if hasattr(os, "posix_fallocate"):  # a full disk would be a SIGBUS when the array is written to
+                os.posix_fallocate(file.fileno(), 0, size)
+            return np.memmap(file, np.uint8, "w+", shape=shape)
+    except OSError as error:
+        raise DataError(
+            f"{_gb(size)} of images cannot be put into {tempfile.gettempdir()} ({error.strerror}); set TMPDIR to a "
+            "folder on a larger disk"
+        ) from error
 
 
 def pieces(array: Any) -> Iterator[slice]:

@@ -22,11 +22,11 @@ AT_ONCE = 1000  # rows
 
 
 def find_parquet(folder: Path) -> dict[str, list[Path]]:
-    """The files of each part, in `folder` or in its `data/`, if both parts are there."""
+    """The files of each part, in `folder` or in its `data/`, if the training part is there."""
     for place in (folder, folder / "data"):
         found = {part: sorted(place.glob(f"{part}*.parquet")) for part in PARTS}
-        if all(found.values()):
-            return found
+        if found["train"]:
+            return {part: paths for part, paths in found.items() if paths}
     return {}
 
 

@@ -4,6 +4,7 @@
 """
 
 import dataclasses
+import errno
 import math
 import tempfile
 from collections.abc import Callable, Mapping
@@ -17,20 +18,24 @@ from numpy.typing import NDArray
 
 from ..config import ReadOptions
 from ..storage import open_storage
-from .archive import ARRAYS, find_archives, read_archives, read_npz
-from .colour import CHANNELS, Background, channels_of, shows_colour, with_channels
+from .archive import ARRAYS, find_archives, find_arrays, is_packed, read_archives, read_arrays, read_npz, unpack
+from .colour import CHANNELS, background_of, in_channels
 from .dataset import Dataset
-from .errors import DataError
+from .errors import ADVICE, LFS, DataError
+from .example_order import held_out
 from .idx import FILES, find_idx, read_idx
-from .image_folder import find_parts, is_flat, read_flat, read_parts
-from .memory import pieces
+from .image_folder import SUFFIXES, find_parts, is_flat, read_flat, read_parts
+from .labels import check_classes, class_numbers
+from .memory import pieces, taken
 from .parquet import find_parquet, read_parquet
 from .pixel_range import judge, to_bytes
 from .shards import load as load_shards
+from .tables import find_tables, is_table, read_table
 
 MNIST = Path(__file__).parents[1] / "mnist" / "mnist.npz"
 SMALLEST_SIDE = 8  # px; two 2x2 poolings must leave something to look at
-MOST_CLASSES = 10_000
+# A test set is split off once and for all, whatever the run's seed: two runs on one set are measured on one test set.
+SPLIT_SEED = 0
 PARTS = ("train", "test")
 AS_IT_IS = ReadOptions()
 READ_OPTIONS = tuple(field.name for field in dataclasses.fields(ReadOptions))
@@ -53,9 +58,10 @@ def load(source: str | Path | None = None, how: ReadOptions = AS_IT_IS, *, on_di
         source: None for MNIST; a folder of the four IDX files, plain or `.gz`, or such a folder and the beginning of
             the files' names, as `emnist/emnist-letters`; an `.npz` with `x_train`, `y_train`, `x_test`, `y_test`; a
             folder with `train/<class>/<image>` and `test/<class>/<image>`, or with `<class>/<image>` if `how` has a
-            `test_size`; a folder of shards that `train shard` wrote; or a URI of one of these, as `s3://bucket/set`.
-        on_disk: keep images in files and not in memory, so that a set may be larger than that. Those of an `.npz` are
-            read into memory all the same.
+            `test_size`; tables of text, Parquet; an archive of such a folder; a folder of shards that `train shard`
+            wrote; or a URI of one of these, as `s3://bucket/set`.
+        on_disk: keep images in files and not in memory, so that a set may be larger than that. Those of an `.npz` and
+            of tables of text are read into memory all the same.
 
     Raises: DataError.
     """
@@ -66,6 +72,13 @@ def load(source: str | Path | None = None, how: ReadOptions = AS_IT_IS, *, on_di
     path = Path(source).expanduser()
     if path.is_dir() and (sharded := load_shards(str(path))):
         return _as_written(sharded, how)
+    if path.is_file() and is_packed(path):
+        with tempfile.TemporaryDirectory(prefix="inkling-data-") as scratch:
+            unpack(path, Path(scratch))
+            dataset = load(scratch, how, on_disk=on_disk)
+            if not isinstance(dataset.train_images, np.ndarray):
+                raise DataError(f"{path} holds shards, which are read where they lie; unpack it, and give the folder")
+            return dataclasses.replace(dataset, source=str(path))
     return _checked(_read(path, how, on_disk=on_disk), str(path), how, on_disk=on_disk)
 
 
@@ -87,40 +100,120 @@ def _load_remote(uri: str, how: ReadOptions, *, on_disk: bool) -> Dataset:
             return _as_written(sharded, how)
         filesystem, path = open_storage(uri)
         if filesystem.get_file_info(path).type == pyarrow.fs.FileType.NotFound:
-            raise DataError(f"no data at {uri}; --data takes a folder of IDX files, an .npz or a folder of images")
+            raise DataError(f"no data at {uri}; --data takes {TAKEN}")
         with tempfile.TemporaryDirectory(prefix="inkling-data-") as scratch:
             copied = Path(scratch, Path(path).name)
             pyarrow.fs.copy_files(path, str(copied), source_filesystem=filesystem)
             return dataclasses.replace(load(copied, how, on_disk=on_disk), source=uri)
     except OSError as error:
+        if error.errno == errno.ENOSPC:
+            raise DataError(
+                f"{uri} does not fit into {tempfile.gettempdir()}, where it is copied to; set TMPDIR to a folder on a "
+                "larger disk, or write it as shards, which are read from the bucket"
+            ) from error
         raise DataError(f"{uri} cannot be read ({error}); check the address and its credentials") from error
 
 
 def _read(path: Path, how: ReadOptions, *, on_disk: bool) -> _Raw:
     if path.is_file():
-        return _Raw(read_npz(path))
+        if is_table(path):
+            _share(path, how)
+        return _with_test(_read_file(path), path, how, on_disk=on_disk)
     if not path.exists():
         if found := find_idx(path.parent, f"{path.name}-"):
             return _read_idx(found, path.parent, f"{path.name}-", on_disk=on_disk)
-        raise DataError(f"no data at {path}; --data takes a folder of IDX files, an .npz or a folder of images")
+        if path.parent.is_dir() and (tables := find_tables(path.parent, f"{path.name}-")):
+            return _read_tables(tables, path.parent, f"{path.name}-")
+        raise DataError(f"no data at {path}; --data takes {TAKEN}")
     if parquet := find_parquet(path):
-        return _of_files(read_parquet(parquet, channels=how.channels, on_disk=on_disk))
+        if "test" not in parquet:
+            _share(path, how)
+        raw = _of_files(read_parquet(parquet, channels=how.channels, on_disk=on_disk))
+        return _with_test(raw, path, how, on_disk=on_disk)
     if "train" in find_parts(path):
-        return _of_files(read_parts(path, channels=how.channels, on_disk=on_disk))
+        raw = _of_files(read_parts(path, channels=how.channels, on_disk=on_disk))
+        return _with_test(raw, path, how, on_disk=on_disk)
     if len(files := find_archives(path)) == len(ARRAYS):
         return _Raw(read_archives(files))
+    if len(files := find_arrays(path)) == len(ARRAYS):
+        return _Raw(read_arrays(files, on_disk=on_disk))
     if found := find_idx(path):
         return _read_idx(found, path, "", on_disk=on_disk)
     if prefixes := sorted({file.name.split("train-images")[0] for file in path.glob("*-train-images*idx3-ubyte*")}):
         return _of_prefix(path, prefixes, on_disk=on_disk)
-    if not is_flat(path):
-        _missing(path, FILES["x_train"])
+    if tables := find_tables(path):
+        return _read_tables(tables, path, tables["train"].name.split("train")[0])
+    if is_flat(path):
+        _share(path, how)
+        images, labels, names, notes = read_flat(path, channels=how.channels, on_disk=on_disk)
+        raw = _of_files(({"x_train": images, "y_train": labels}, names, notes))
+        return _with_test(raw, path, how, on_disk=on_disk)
+    if inner := _only_folder(path):
+        return _read(inner, how, on_disk=on_disk)
+    _missing(path, FILES["x_train"])
+
+
+def _only_folder(path: Path) -> Path | None:
+    """The folder in `path` if there is nothing else, as archives leave it."""
+    entries = [entry for entry in path.iterdir() if not entry.name.startswith((".", "__"))]
+    return entries[0] if len(entries) == 1 and entries[0].is_dir() else None
+
+
+def _read_file(path: Path) -> _Raw:
+    with path.open("rb") as file:
+        if file.read(len(LFS)) == LFS:
+            raise DataError(f"{path} is a pointer of Git LFS and not the data; fetch those with `git lfs pull`")
+    if is_table(path):
+        images, labels = read_table(path)
+        return _Raw({"x_train": images, "y_train": labels})
+    if path.suffix.lower() in SUFFIXES:
+        raise DataError(f"{path} is a single picture; give the folder that holds a folder of pictures for each class")
+    if path.suffix.lower() in ADVICE:
+        raise DataError(f"{path} is {ADVICE[path.suffix.lower()]}")
+    return _Raw(read_npz(path))
+
+
+TAKEN = "a folder of IDX files, of images or of Parquet or CSV files, an .npz, a .csv, or a .zip of one of these"
+
+
+def _share(path: Path, how: ReadOptions) -> float:
+    """The share of the images to split off from a set without a test part; raises DataError if nobody said so."""
     if how.test_size is None:
         raise DataError(
-            f"{path} holds classes of images, but no test set: give --test-size 0.2 to split a fifth of the images "
-            "off for it, or make train/ and test/ with the classes in each"
+            f"{path} has no test set: give --test-size 0.2 to split a fifth of the images off for it, or add one"
         )
-    return _of_files(read_flat(path, how.test_size, channels=how.channels, on_disk=on_disk))
+    return how.test_size
+
+
+def _with_test(raw: _Raw, path: Path, how: ReadOptions, *, on_disk: bool) -> _Raw:
+    """The set with a test part: its own, or the share `test_size` of it."""
+    if "x_test" in raw.arrays:
+        unused = () if how.test_size is None else ("it has a test set of its own, so --test-size splits nothing off",)
+        return dataclasses.replace(raw, notes=(*raw.notes, *unused))
+    share = _share(path, how)
+    images, labels = raw.arrays["x_train"], raw.arrays["y_train"]
+    if len(images) != len(labels):
+        raise DataError(f"{path}: {len(images)} images but {len(labels)} labels; they must pair up")
+    number = round(share * len(labels))
+    test = held_out(SPLIT_SEED, len(labels), number)
+    train = np.setdiff1d(np.arange(len(labels)), test)
+    note = f"{number:,} of {len(labels):,} images were split off for the test set (--test-size {share:g})"
+    arrays = {
+        "x_train": _rows(images, train, on_disk=on_disk), "y_train": labels[train],
+        "x_test": _rows(images, test, on_disk=on_disk), "y_test": labels[test],
+    }  # fmt: skip
+    return dataclasses.replace(raw, arrays=arrays, notes=(*raw.notes, note))
+
+
+def _rows(images: NDArray[np.generic], index: NDArray[np.int64], *, on_disk: bool) -> NDArray[np.generic]:
+    return taken(images.view(np.uint8), index, on_disk=on_disk) if images.dtype == np.uint8 else images[index]
+
+
+def _read_tables(tables: Mapping[str, Path], folder: Path, prefix: str) -> _Raw:
+    arrays: dict[str, NDArray[np.generic]] = {}
+    for part, path in tables.items():
+        arrays[f"x_{part}"], arrays[f"y_{part}"] = read_table(path)
+    return _as_emnist(arrays, folder, prefix) if prefix.startswith("emnist-") else _Raw(arrays)
 
 
 def _of_files(read: tuple[dict[str, NDArray[np.generic]], tuple[str, ...], list[str]]) -> _Raw:
@@ -146,8 +239,14 @@ def _read_idx(found: Mapping[str, Path], folder: Path, prefix: str, *, on_disk: 
 def _missing(folder: Path, name: str) -> NoReturn:
     raise DataError(
         f"{folder} has no {name} or {name}.gz; a data folder holds the four IDX files "
-        f"({', '.join(FILES.values())}) or train/ and test/ with one subfolder of images for each class"
+        f"({', '.join(FILES.values())}) or train/ and test/ with one subfolder of images for each class{_held(folder)}"
     )
+
+
+def _held(folder: Path) -> str:
+    names = sorted(entry.name + "/" * entry.is_dir() for entry in folder.iterdir())
+    more = ", …" if len(names) > 4 else ""
+    return f"; it holds {', '.join(names[:4])}{more}" if names else "; it is empty"
 
 
 def _as_emnist(arrays: dict[str, NDArray[np.generic]], folder: Path, prefix: str) -> _Raw:
@@ -175,68 +274,28 @@ def _checked(raw: _Raw, source: str, how: ReadOptions, *, on_disk: bool) -> Data
         raise DataError(f"{source}: {problem}")
 
     found = {part: _checked_images(raw.arrays[f"x_{part}"], f"x_{part}", fail) for part in PARTS}
-    labels = {part: _checked_labels(raw.arrays[f"y_{part}"], f"y_{part}", fail) for part in PARTS}
+    given = {part: raw.arrays[f"y_{part}"] for part in PARTS}
     for part in PARTS:
-        if len(found[part]) != len(labels[part]):
-            fail(f"{len(found[part])} {part} images but {len(labels[part])} {part} labels; they must pair up")
+        if len(found[part]) != len(given[part]):
+            fail(f"{len(found[part])} {part} images but {len(given[part])} {part} labels; they must pair up")
         if not len(found[part]):
             fail(f"the {part} set is empty")
     if found["train"].shape[1:3] != found["test"].shape[1:3]:
         fail(f"train images are {found['train'].shape[1:3]} but test images {found['test'].shape[1:3]}; resize one")
-    class_names = raw.class_names or tuple(map(str, range(int(labels["train"].max()) + 1)))
-    _check_classes(labels, class_names, fail)
+    labels, class_names, of_labels = class_numbers(given, raw.class_names, fail)
+    check_classes(labels, class_names, fail)
     try:
         named = {f"x_{part}": array for part, array in found.items()}
         scale = judge(named, white=how.pixel_max, are_bytes=raw.are_bytes)
     except DataError as error:
         fail(str(error))
     images = {part: to_bytes(array, scale, on_disk=on_disk) for part, array in found.items()}
-    images, of_colour = _in_channels(images, how.channels, on_disk=on_disk)
+    images, of_colour = in_channels(images, how.channels, on_disk=on_disk)
     dataset = Dataset(
         images["train"], labels["train"], images["test"], labels["test"], class_names, source,
-        _background(images["train"]), (*raw.notes, *scale.notes, *of_colour),
+        background_of(images["train"]), (*raw.notes, *of_labels, *scale.notes, *of_colour),
     )  # fmt: skip
     return _of_polarity(dataset, invert=how.invert, on_disk=on_disk)
-
-
-def _check_classes(
-    labels: Mapping[str, NDArray[np.int64]], class_names: tuple[str, ...], fail: Callable[[str], NoReturn]
-) -> None:
-    counts = np.bincount(labels["train"], minlength=len(class_names))
-    if labels["test"].max() >= len(counts):
-        fail(f"test label {labels['test'].max()} is out of range: the training labels are 0 to {len(counts) - 1}")
-    if len(counts) > len(class_names):
-        fail(f"training label {len(counts) - 1} is out of range: the set names {len(class_names)} classes")
-    if len(counts) < 2 or not counts.all():
-        empty = int(np.argmin(counts)) if len(counts) > 1 else 1
-        name = class_names[empty] if empty < len(class_names) else empty
-        fail(f"class {name} is empty: no training image has it; add some, or number the labels without gaps")
-
-
-def _in_channels(
-    images: Mapping[str, NDArray[np.uint8]], wanted: int | None, *, on_disk: bool
-) -> tuple[dict[str, NDArray[np.uint8]], list[str]]:
-    """Both parts in grey or in colour, as `wanted` or else as they are, and what a person must know of it."""
-    found = CHANNELS if any(map(shows_colour, images.values())) else 1
-    channels = wanted or found
-    notes = []
-    if channels == CHANNELS and not wanted:
-        notes.append("the images are in colour, and the model will take them so; --channels 1 makes them grey")
-    elif channels < found:
-        notes.append("the images were made grey, which drops their colour (--channels 1)")
-    elif not wanted and any(channels_of(array.shape[1:]) > channels for array in images.values()):
-        notes.append("red, green and blue are equal everywhere: read as grey; --channels 3 keeps the three")
-    return {part: with_channels(array, channels, on_disk=on_disk) for part, array in images.items()}, notes
-
-
-def _background(images: NDArray[np.uint8]) -> Background:
-    """The median of the pixels along the images' rims, where there is paper and hardly ever ink."""
-    some = images[:: max(1, len(images) // 10_000)]
-    rims = [some[:, 0], some[:, -1], some[:, 1:-1, 0], some[:, 1:-1, -1]]
-    if images.ndim == 3:
-        return int(np.median(np.concatenate([rim.ravel() for rim in rims])))
-    medians = np.median(np.concatenate([rim.reshape(-1, CHANNELS) for rim in rims]), axis=0)
-    return tuple(int(median) for median in medians)
 
 
 def _of_polarity(dataset: Dataset, *, invert: bool, on_disk: bool) -> Dataset:
@@ -277,27 +336,10 @@ def _channels_last(array: NDArray[np.generic]) -> NDArray[np.generic]:
 
 
 def _reshaped(shape: tuple[int, ...]) -> str:
-    """Advice for images that are rows of numbers."""
+    """Advice for images that are rows of numbers, or transparent."""
+    if len(shape) == 4 and shape[3] == 4:
+        return ": images[..., :3] leaves out how opaque they are"
     side = math.isqrt(shape[-1])
     if len(shape) != 2 or side * side != shape[-1]:
         return ""
     return f": images.reshape(-1, {side}, {side}) makes images of rows"
-
-
-def _checked_labels(array: NDArray[np.generic], name: str, fail: Callable[[str], NoReturn]) -> NDArray[np.int64]:
-    if array.ndim == 2 and array.shape[1] == 1:
-        array = array[:, 0]
-    if array.ndim != 1:
-        fail(
-            f"{name} has shape {array.shape}, expected [n]: one class number for each image; of one-hot rows take "
-            "labels.argmax(axis=1)"
-        )
-    if array.dtype.kind not in "buif":
-        fail(f"{name} is {array.dtype}, expected integers")
-    if array.dtype.kind == "f" and not (np.isfinite(array).all() and (array == np.rint(array)).all()):
-        fail(f"{name} has NaN or fractions, expected integers")
-    labels = array.astype(np.int64)
-    if len(labels) and not 0 <= labels.min() <= labels.max() < MOST_CLASSES:
-        bad = int(labels.min() if labels.min() < 0 else labels.max())
-        fail(f"{name} has label {bad}, which is out of range: labels count from 0, one number for each class")
-    return labels

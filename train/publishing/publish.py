@@ -25,7 +25,7 @@ import numpy as np
 import pyarrow.fs
 from numpy.typing import NDArray
 
-from ..storage import MARKER, open_storage, versions_in
+from ..storage import CARD, MARKER, open_storage, versions_in
 from . import oci as oci_image
 from .export import save_savedmodel
 from .reference import reference_statistics
@@ -35,7 +35,7 @@ logger = logging.getLogger(__name__)
 
 VERIFIED_IMAGES = 1000
 REFERENCE_IMAGES = 10_000  # for the statistics in the model card
-CARD, EXTRA_ASSETS = "model_card.json", "assets.extra"
+EXTRA_ASSETS = "assets.extra"
 
 
 class PublishRefused(RuntimeError):

@@ -1,6 +1,8 @@
 // Ties the surface, the server and the view together.
 
-import { Drawing } from "./drawing.js";
+import { annotated } from "./annotated.js";
+import { Corrections } from "./corrections.js";
+import { CLOSER, Drawing } from "./drawing.js";
 import { ReadingView } from "./reading.js";
 import { Server } from "./server.js";
 
@@ -11,8 +13,9 @@ const WHEN_BUSY_MS = 1000;
 const by = (id) => document.getElementById(id);
 const drawing = new Drawing({ surface: by("surface"), canvas: by("canvas"), pen: by("pen"), changed });
 const parts = Object.fromEntries(["text", "marks", "digits", "boxes", "progress"].map((id) => [id, by(id)]));
-const view = new ReadingView({ ...parts, drawing });
-drawing.resized = () => view.placeBoxes();
+const corrections = new Corrections();
+const view = new ReadingView({ ...parts, drawing, corrections, corrected });
+drawing.moved = () => view.placeBoxes();
 const server = new Server({ state: showState });
 
 let version = 0; // of the drawing
@@ -24,8 +27,9 @@ function changed(finished) {
   by("clear").disabled = drawing.empty;
   by("undo").disabled = !drawing.canUndo;
   by("redo").disabled = !drawing.canRedo;
-  by("turn").hidden = !drawing.canTurn;
-  by("download").disabled = by("copy").disabled = true;
+  by("picture-tools").hidden = !drawing.picture;
+  showTool();
+  offerText(false);
   if (drawing.empty) {
     clearTimeout(timer);
     timer = 0;
@@ -70,9 +74,40 @@ async function ask() {
 
 function show(reading, place, current) {
   view.show(reading, place, current);
-  by("download").disabled = by("copy").disabled = !current || !reading.lines.length;
-  describe(current ? reading.text : "");
+  offerText(current && reading.lines.length > 0);
+  describe(current ? view.plainText : "");
   if (server.available !== false) hideTrouble();
+}
+
+/** Whether there is a text to take away. */
+function offerText(there) {
+  for (const id of ["copy", "csv", "save"]) by(id).disabled = !there;
+}
+
+/** Somebody says what a digit is. */
+function corrected({ digit, said }, label) {
+  corrections.set(digit.image, label, said);
+  view.refresh();
+  describe(view.plainText);
+  showCorrections();
+}
+
+function showCorrections() {
+  const { count } = corrections;
+  by("kept").hidden = !corrections.kept.size;
+  by("training").disabled = !count;
+  by("kept-count").textContent = count === 1 ? "1 corrected digit is kept in this browser." : `${count} corrected digits are kept in this browser.`;
+}
+
+function showTool() {
+  for (const tool of ["eraser", "crop"]) by(tool).setAttribute("aria-pressed", String(drawing.tool === tool));
+}
+
+/** Take a tool in hand, or lay it down. */
+function use(tool) {
+  if (tool === "crop" && !drawing.picture) return;
+  drawing.use(drawing.tool === tool ? "pen" : tool);
+  showTool();
 }
 
 function describe(text) {
@@ -129,11 +164,22 @@ by("redo").addEventListener("click", () => drawing.redo());
 by("turn").addEventListener("click", () => drawing.turn());
 by("clear").addEventListener("click", () => drawing.clear());
 by("example").addEventListener("click", () => drawing.example());
+for (const tool of ["eraser", "crop"]) by(tool).addEventListener("click", () => use(tool));
+by("closer").addEventListener("click", () => drawing.zoomBy(CLOSER));
+by("farther").addEventListener("click", () => drawing.zoomBy(1 / CLOSER));
 by("copy").addEventListener("click", async () => {
-  const said = await navigator.clipboard?.writeText(view.reading.text).then(() => "Copied", () => "");
+  const said = await navigator.clipboard?.writeText(view.plainText).then(() => "Copied", () => "");
   by("progress").textContent = said || "This browser does not let a page copy; select the text instead";
 });
-by("download").addEventListener("click", () => save(new Blob([view.csv()], { type: "text/csv" }), "reading.csv"));
+by("csv").addEventListener("click", () => save(new Blob([view.csv()], { type: "text/csv" }), "reading.csv"));
+by("save").addEventListener("click", () => annotated(drawing.seen, view.all).toBlob((blob) => save(blob, "reading.png")));
+by("training").addEventListener("click", () => save(corrections.trainingSet(), "corrections.npz"));
+by("forget").addEventListener("click", () => {
+  corrections.forget();
+  view.refresh();
+  showCorrections();
+  by("text").focus();
+});
 for (const [button, input] of [["open", "file"], ["camera", "photo"]]) {
   by(button).addEventListener("click", () => by(input).click());
   by(input).addEventListener("change", ({ target }) => {
@@ -145,6 +191,7 @@ addEventListener("paste", (event) => {
   const file = pictureIn(event.clipboardData);
   if (file) open(file);
 });
+const LETTERS = { e: () => drawing.example(), x: () => use("eraser"), c: () => use("crop"), t: () => drawing.turn() };
 let dragging = 0;
 addEventListener("dragenter", () => by("surface").classList.toggle("dragging", ++dragging > 0));
 addEventListener("dragleave", () => by("surface").classList.toggle("dragging", --dragging > 0));
@@ -165,7 +212,7 @@ addEventListener("keydown", (event) => {
   else if (command && key === "z") drawing.undo();
   else if (command && key === "o") by("file").click();
   else if (onDrawing && key === "escape" && !drawing.empty) drawing.clear();
-  else if (onDrawing && key === "e" && !command) drawing.example();
+  else if (onDrawing && key in LETTERS && !command && !event.altKey) LETTERS[key]();
   else return;
   event.preventDefault();
 });
@@ -177,4 +224,5 @@ function save(blob, name) {
   setTimeout(() => URL.revokeObjectURL(link.href), 10000);
 }
 
+showCorrections();
 server.check();

@@ -1,18 +1,30 @@
-// Shows a reading: the text, its doubts, and each digit as the model saw it, with ten bars; and how old it is.
+// Shows a reading: the text, its doubts, what was left out, and each digit as the model saw it; and how old it is.
+
+import { digitCard } from "./cards.js";
 
 const SAY_READING_MS = 300;
 const SAY_SLOW_MS = 4000;
-const MANY_DIGITS = 12; // of which the list scrolls in place of the page
-
-const percent = (p) => (p >= 0.9995 ? "100 %" : `${(100 * p).toFixed(p >= 0.1 ? 0 : 1)} %`);
-const kind = (digit) => (digit.is_digit ? (digit.doubtful ? "doubtful" : "") : "nodigit");
-const shown = (digit) => (digit.is_digit ? digit.label : "?");
+const MANY_DIGITS = 16; // of which the list scrolls in place of the page
+const MANY_LINES = 6; // of which the text is small, and scrolls
+const MOST_REMARKS = 5; // that are shown at once
 
 export class ReadingView {
-  constructor({ text, marks, digits, boxes, progress, drawing }) {
-    Object.assign(this, { text, marks, digits, boxes, progress, drawing });
+  constructor({ text, marks, digits, boxes, progress, drawing, corrections, corrected }) {
+    Object.assign(this, { text, marks, digits, boxes, progress, drawing, corrections, corrected });
     this.reading = { lines: [] };
+    this.lines = []; // of what stands in the text: digits and signs
+    this.all = []; // these, and what was left out
     this.timers = [];
+    for (const part of [text, digits]) {
+      part.addEventListener("pointerover", ({ target }) => this.#light(numberOf(target)));
+      part.addEventListener("pointerleave", () => this.#light(null));
+    }
+    digits.addEventListener("focusin", ({ target }) => this.#light(numberOf(target)));
+    digits.addEventListener("focusout", () => this.#light(null));
+    marks.addEventListener("pointerover", ({ target }) => this.#light(numberOf(target)));
+    marks.addEventListener("pointerleave", () => this.#light(null));
+    drawing.canvas.addEventListener("pointermove", (event) => event.buttons || this.#light(this.#under(event), true));
+    drawing.canvas.addEventListener("pointerleave", () => this.#light(null));
   }
 
   /** What is shown is of an older drawing, or a part of this one, until `show` says otherwise. */
@@ -28,26 +40,21 @@ export class ReadingView {
    * the drawing as it is now.
    */
   show(reading, place, current = true) {
-    const all = reading.lines.flatMap((line) => line.digits);
     Object.assign(this, { reading, place });
     if (current) this.#markCurrent();
-    this.#showText(reading, Boolean(place));
-    this.marks.replaceChildren(...marksOf(reading).map((mark) => element("li", { textContent: mark })));
-    this.digits.replaceChildren(...all.map(digitCard));
-    // A long list scrolls by itself, which the keyboard must reach.
-    if (all.length > MANY_DIGITS) this.digits.tabIndex = 0;
-    else this.digits.removeAttribute("tabindex");
-    this.placeBoxes();
-    [...this.digits.children].forEach((card, number) => {
-      const light = (lit) => () => this.boxes.children[number]?.classList.toggle("lit", lit);
-      card.addEventListener("pointerenter", light(true));
-      card.addEventListener("pointerleave", light(false));
-    });
+    this.#fill();
   }
 
-  /** Lay the boxes where the digits are on the surface, which may have another size by now. */
+  /** Show the reading as it is corrected by now. */
+  refresh() {
+    const focused = numberOf(document.activeElement);
+    this.#fill();
+    if (focused) this.digits.querySelector(`[data-number="${focused}"] select`)?.focus();
+  }
+
+  /** Lay the boxes where the marks are on the surface, which may have another size by now. */
   placeBoxes() {
-    this.boxes.replaceChildren(...this.reading.lines.flatMap((line) => line.digits.map((digit) => this.#box(digit))));
+    this.boxes.replaceChildren(...this.all.map((mark) => this.#box(mark)));
   }
 
   clear(words = "Nothing to read yet") {
@@ -55,12 +62,22 @@ export class ReadingView {
     this.text.textContent = words;
   }
 
-  /** The digits as comma-separated values: line, place, label, probability, what is marked, and the box. */
+  /** What stands in the text: digits and signs. */
+  get written() {
+    return this.lines.flat().filter(({ box }) => box);
+  }
+
+  /** The text, as it is corrected. */
+  get plainText() {
+    return this.lines.map((line) => line.map(({ text }) => text).join("")).join("\n");
+  }
+
+  /** Digits and signs as comma-separated values: line, place, text, probability, what is marked, and the box. */
   csv() {
-    const rows = this.reading.lines.flatMap((line, number) =>
-      line.digits.map((digit, place) => [number + 1, place + 1, shown(digit), digit.probability, digit.why, ...digit.box]),
+    const rows = this.lines.flatMap((line, number) =>
+      line.filter(({ box }) => box).map((mark, place) => [number + 1, place + 1, mark.text, mark.probability, mark.why, ...mark.box]),
     );
-    const head = ["line", "digit", "label", "probability", "why", "left", "top", "right", "bottom"];
+    const head = ["line", "place", "text", "probability", "why", "left", "top", "right", "bottom"];
     return [head, ...rows].map((row) => row.map(quoted).join(",") + "\r\n").join("");
   }
 
@@ -81,77 +98,129 @@ export class ReadingView {
     this.text.setAttribute("aria-busy", String(old));
   }
 
-  #showText(reading, drawn) {
-    const empty = !reading.lines.length;
-    this.text.dataset.empty = String(empty);
-    if (empty) {
-      this.text.textContent = drawn ? "No digits found" : "Nothing to read yet";
-      return;
-    }
-    const parts = reading.lines.flatMap((line, number) => [
-      ...(number ? ["\n"] : []),
-      ...line.digits.map((digit) => (kind(digit) ? element("span", { className: kind(digit), textContent: shown(digit) }) : shown(digit))),
-    ]);
-    this.text.replaceChildren(...parts);
-    this.text.normalize();
+  #fill() {
+    this.lines = this.reading.lines.map((line, number) => marksOf(line, number, this.corrections));
+    const left = (this.reading.left_out ?? []).map((each) => ({ ...each, text: "", kind: each.may_be_digit ? "left-out" : "left-out small" }));
+    this.all = [...this.written, ...left];
+    this.all.forEach((mark, i) => (mark.number = String(i)));
+    this.#showText();
+    this.marks.replaceChildren(...remarksOn(this.reading, this.written, left));
+    const digits = this.written.filter(({ digit }) => digit);
+    this.digits.replaceChildren(...digits.map((mark) => digitCard(mark, (label) => this.corrected(mark, label))));
+    // A long list scrolls by itself, which the keyboard must reach.
+    if (digits.length > MANY_DIGITS) this.digits.tabIndex = 0;
+    else this.digits.removeAttribute("tabindex");
+    this.placeBoxes();
   }
 
-  #box(digit) {
-    const box = element("span", { className: kind(digit) });
-    box.dataset.label = shown(digit);
-    const place = this.drawing.onSurface(digit.box, this.place);
+  #showText() {
+    const empty = !this.lines.length;
+    this.text.dataset.empty = String(empty);
+    this.text.dataset.many = String(this.lines.length > MANY_LINES);
+    this.text.tabIndex = this.lines.length > MANY_LINES ? 0 : -1;
+    if (empty) {
+      this.text.textContent = this.place ? "No digits found" : "Nothing to read yet";
+      return;
+    }
+    const spans = (line) => line.map((mark) => (mark.number ? numbered("span", mark, { className: mark.kind, textContent: mark.text }) : mark.text));
+    this.text.replaceChildren(...this.lines.flatMap((line, number) => [...(number ? ["\n"] : []), ...spans(line)]));
+  }
+
+  #box(mark) {
+    const box = numbered("span", mark, { className: mark.kind });
+    box.dataset.label = mark.text;
+    const place = this.drawing.onSurface(mark.box, this.place);
     for (const [side, value] of Object.entries(place)) box.style[side] = `${value}px`;
     return box;
   }
+
+  /** The number of the mark at a pointer on the drawing. */
+  #under({ clientX: x, clientY: y }) {
+    const found = [...this.boxes.children].find((box) => {
+      const { left, top, right, bottom } = box.getBoundingClientRect();
+      return x >= left && x <= right && y >= top && y <= bottom;
+    });
+    return found?.dataset.number ?? null;
+  }
+
+  /** Light up one mark, wherever it is shown; `scroll` its card into the list's view. */
+  #light(number, scroll = false) {
+    if (number === this.lit) return;
+    this.lit = number;
+    for (const part of [this.text, this.digits, this.boxes, this.marks]) {
+      for (const lit of part.querySelectorAll(".lit")) lit.classList.remove("lit");
+      if (number) for (const each of part.querySelectorAll(`[data-number="${number}"]`)) each.classList.add("lit");
+    }
+    const card = scroll && number && this.digits.querySelector(`[data-number="${number}"]`);
+    if (card) this.digits.scrollTop = card.offsetTop - this.digits.offsetTop - 8;
+  }
 }
+
+/** What stands in a line, from left to right: digits, signs, and the spaces between them. */
+function marksOf(line, number, corrections) {
+  let digits = 0;
+  const signs = new Map((line.signs ?? []).map((sign) => [sign.place, sign]));
+  let place = 0;
+  return [...line.text].map((character) => {
+    if (character === " " || character === "\t") return { text: character };
+    const sign = signs.get(place++);
+    if (sign) return { text: character, kind: "sign", box: sign.box, probability: "", why: "" };
+    digits += 1;
+    return digitMark(line.digits[digits - 1], { line: number, place: digits }, corrections);
+  });
+}
+
+function digitMark(digit, where, corrections) {
+  const said = digit.is_digit ? digit.label : "?";
+  const correction = corrections.of(digit.image);
+  const corrected = correction !== undefined && correction !== said;
+  const kind = corrected ? "corrected" : !digit.is_digit ? "nodigit" : digit.doubtful ? "doubtful" : "";
+  const why = corrected ? `corrected; was ${said}` : digit.why;
+  return { ...where, digit, said, kind, why, text: corrected ? correction : said, box: digit.box, probability: corrected ? "" : digit.probability };
+}
+
+/** What is to be said of a reading as a whole, of what was left out, and of its doubts; the first few, and the rest on demand. */
+function remarksOn(reading, written, left) {
+  const turned = reading.turned_degrees ? [element("li", { className: "small", textContent: `Read with the page turned by ${reading.turned_degrees} degrees` })] : [];
+  const notes = (reading.notes ?? []).map((note) => element("li", { className: "note", textContent: capital(note) }));
+  const several = reading.lines.length > 1;
+  const doubts = written.filter(({ digit, kind }) => digit && kind && kind !== "corrected").map((mark) => {
+    const name = `${several ? `Line ${mark.line + 1}, digit` : "Digit"} ${mark.place}`;
+    return numbered("li", mark, { className: mark.kind, textContent: `${name} ${mark.why}`.replace(/ no digit:/, " is no digit:") });
+  });
+  const remarks = [...notes, ...turned, ...leftOutRemarks(left), ...doubts];
+  if (remarks.length <= MOST_REMARKS + 1) return remarks;
+  const more = element("details", {});
+  const list = element("ul", {});
+  list.append(...remarks.slice(MOST_REMARKS));
+  more.append(element("summary", { textContent: `${remarks.length - MOST_REMARKS} more` }), list);
+  const last = element("li", {});
+  last.append(more);
+  return [...remarks.slice(0, MOST_REMARKS), last];
+}
+
+/** One remark for each reason. */
+function leftOutRemarks(left) {
+  const reasons = [...new Set(left.map(({ why }) => why))];
+  return reasons.map((why) => {
+    const those = left.filter((each) => each.why === why);
+    const serious = those.some(({ may_be_digit }) => may_be_digit);
+    const count = those.length > 1 ? `${those.length} marks` : "1 mark";
+    return numbered("li", those[0], { className: serious ? "left-out" : "left-out small", textContent: `Left out: ${count} (${why}), framed in the picture` });
+  });
+}
+
+const capital = (text) => text.charAt(0).toUpperCase() + text.slice(1);
 
 /** A cell of comma-separated values (RFC 4180). */
 const quoted = (cell) => (/[",\r\n]/.test(cell) ? `"${String(cell).replaceAll('"', '""')}"` : String(cell));
 
-function marksOf(reading) {
-  const several = reading.lines.length > 1;
-  return reading.lines.flatMap((line, number) =>
-    line.digits.flatMap((digit, place) =>
-      digit.why ? [`${several ? `Line ${number + 1}, digit` : "Digit"} ${place + 1} ${digit.why}`.replace(/ no digit:/, " is no digit:")] : [],
-    ),
-  );
-}
+const numberOf = (target) => target?.closest?.("[data-number]")?.dataset.number ?? null;
 
-function digitCard(digit) {
-  const saw = element("canvas", { width: 28, height: 28, title: "As the model saw it: 28 × 28 pixels. It saw it upright too; the bars are the mean" });
-  saw.setAttribute("role", "img");
-  saw.setAttribute("aria-label", "The digit in the 28 by 28 pixels that the model saw");
-  paint28(saw, digit.image);
-  const label = element("div", { className: "label", textContent: shown(digit) });
-  label.append(element("small", { textContent: percent(digit.probability) }));
-  const top = element("div", { className: "top" });
-  top.append(saw, label);
-  const card = element("li", { className: `digit ${kind(digit)}` });
-  card.append(top, bars(digit));
-  return card;
-}
-
-function bars(digit) {
-  const ranked = digit.probabilities.map((p, label) => [p, label]).sort(([a], [b]) => b - a);
-  const group = element("div", { className: "bars" });
-  group.setAttribute("role", "img");
-  group.setAttribute("aria-label", ranked.slice(0, 3).map(([p, label]) => `${label}: ${percent(p)}`).join(", "));
-  digit.probabilities.forEach((p, label) => {
-    const bar = element("i", {});
-    bar.style.setProperty("--p", p.toFixed(4));
-    const column = element("div", { className: label === ranked[0][1] ? "best" : "", title: `${label}: ${percent(p)}` });
-    column.append(bar, String(label));
-    group.append(column);
-  });
-  return group;
-}
-
-function paint28(canvas, base64) {
-  const grey = Uint8Array.from(atob(base64), (c) => c.charCodeAt(0));
-  const context = canvas.getContext("2d");
-  const pixels = context.createImageData(28, 28);
-  grey.forEach((value, i) => pixels.data.set([value, value, value, 255], 4 * i));
-  context.putImageData(pixels, 0, 0);
+function numbered(name, mark, properties) {
+  const made = element(name, properties);
+  made.dataset.number = mark.number;
+  return made;
 }
 
 function element(name, properties) {

@@ -3,6 +3,7 @@
 const ASK_AGAIN_MS = 1500; // while it is away
 const ASK_NOW_AND_THEN_MS = 15000; // while all is well
 const GIVE_UP_MS = 15000;
+const GIVE_UP_READING_MS = 180000; // a large picture waits for its turn, and takes its time
 
 export class Server {
   /** `state({available, slow, server, model, version, reason})` is called when it changes, and at first. */
@@ -16,7 +17,7 @@ export class Server {
 
   /** The reading of an image file; throws an Error, with `away` where no server is there, `busy` if it is to be asked again. */
   async read(blob) {
-    const response = await this.#fetch("read", { method: "POST", body: blob });
+    const response = await this.#fetch("read", GIVE_UP_READING_MS, { method: "POST", body: blob });
     const answer = await response.json().catch(() => ({ error: `the page's server answered ${response.status}` }));
     if (response.ok) {
       if (this.available === false) this.check();
@@ -29,15 +30,15 @@ export class Server {
 
   async check() {
     clearTimeout(this.timer);
-    const response = await this.#fetch("status").catch(() => null);
+    const response = await this.#fetch("status", GIVE_UP_MS).catch(() => null);
     if (response?.ok) return this.#tell(await response.json());
     clearTimeout(this.timer);
     this.timer = setTimeout(() => this.check(), ASK_AGAIN_MS);
   }
 
-  async #fetch(path, options = {}) {
+  async #fetch(path, patience, options = {}) {
     try {
-      return await fetch(path, { ...options, cache: "no-store", signal: AbortSignal.timeout(GIVE_UP_MS) });
+      return await fetch(path, { ...options, cache: "no-store", signal: AbortSignal.timeout(patience) });
     } catch (error) {
       if (error.name === "TimeoutError") throw Object.assign(new Error("the page's server is slow"), { busy: true });
       this.#tell({ ...this.last, available: false, slow: false, reason: "the page's own server does not answer" });

@@ -66,10 +66,12 @@ def test_images_in_colour_are_sent_as_they_are(start, make_client, images):
         (SIX_IMAGES > 0, "dtype bool; expected uint8"),
         (SIX_IMAGES.astype(int) - 1, "values from -1 to 254"),
         (np.zeros((2, 28, 28, 4), np.uint8), r"shape \[2, 28, 28, 4\]; expected \[n, 28, 28\]"),
+        (np.zeros((28, 28, 4), np.uint8), r"shape \[28, 28, 4\] are one picture with transparency"),
+        ("page.png", r"dtype <U8 are not numbers; .*read\(\) takes pictures by their files' names"),
         (np.zeros(784, np.uint8), r"shape \[784\]"),
         ([SIX_IMAGES[0], SIX_IMAGES[0, 1:]], "not all of one size"),
     ],
-    ids=["float", "bool", "negative", "transparent", "flat", "uneven"],
+    ids=["float", "bool", "negative", "transparent", "one transparent", "name", "flat", "uneven"],
 )
 def test_what_is_no_image_is_refused_before_sending(start, make_client, images, message):
     server = start()
@@ -217,8 +219,12 @@ def test_a_version_beyond_64_bits_is_refused(start, make_client, version):
             "probabilities 2, -1, 0.* add up to 1; expected 0 to 1",
         ),
         ({"probabilities": np.zeros((6, 0), np.float32)}, "expected those of its 0 probabilities"),
+        (
+            {"probabilities": np.float32([[0.1, 0.7, 0.2]] * 6)},
+            "class 0 for image 0, whose most probable one is 1",
+        ),
     ],
-    ids=["text", "float classes", "class 99", "class -1", "NaN", "sum", "negative", "none"],
+    ids=["text", "float classes", "class 99", "class -1", "NaN", "sum", "negative", "none", "another class"],
 )
 def test_probabilities_that_are_none_are_bad_answers(start, make_client, outputs, message):
     good = {"classes": np.zeros(6, np.int64), "probabilities": np.full((6, 10), 0.1, np.float32)}

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from inkling.client.reading.page import find_digits
-from tools.compose_kinds import KINDS, compose_kind
+from tools.compose_kinds import KINDS, can_write, compose_kind
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -32,3 +32,9 @@ def test_a_font_writes_what_the_page_says(kind):
     written, same = (compose_kind(kind, 5, font=font) for _ in range(2))
     np.testing.assert_array_equal(written.picture, same.picture)
     assert len(find_digits(written.picture).lines) == written.text.count("\n") + 1
+
+
+def test_a_font_can_write_what_it_has():
+    fonts = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
+    assert can_write(fonts / "DejaVuSans.ttf", "0%$") and can_write(fonts / "DejaVuSans.ttf", "")
+    assert not can_write(fonts / "STIXSizOneSymReg.ttf", "0%$")

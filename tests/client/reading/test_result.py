@@ -153,3 +153,32 @@ def test_what_may_be_a_digit_and_was_left_out_takes_the_confidence(seven, may_be
     assert reading.confident is not may_be_digit
     assert reading.to_json()["left_out"] == [{"box": [3, 4, 5, 6], "why": "too far off", "may_be_digit": may_be_digit}]
     assert any("too far off" in mark for mark in reading.marks()) is may_be_digit
+
+
+def test_signs_without_sense_are_marked_and_take_the_confidence(seven):
+    reading = placed(*CLOSE, (1.8, 2.3), (2.4, 2.9), (3.0, 3.5), signs={1: ":", 3: ",", 4: "/"}, digit=seven)
+    assert reading.text == "7:7,/7" and not reading.confident and not reading.fields[0].confident
+    assert [sign.doubtful for sign in reading.signs] == [True] * 3
+    assert reading.marks()[0].startswith("line 1, sign :: makes no number")
+    assert reading.to_json()["lines"][0]["signs"][0]["doubtful"] is True
+
+
+def test_a_sign_that_may_be_another_is_marked(seven):
+    marks = tuple(
+        Candidate(i, i + 1, Box(0, 0, 10, 20), i, 0.6, 1.0, 0.3, (0.6 * i, 0.6 * i + 0.5), sign, like)
+        for i, (sign, like) in enumerate([("", ""), (".", ","), ("", "")])
+    )
+    images = np.repeat(seven[:1], len(marks) * VIEWS, axis=0)
+    page = Page(np.zeros((40, 60, 3), np.uint8), images, (PageLine((0.0,) * 3, marks),))
+    reading = read_with(page, *[sure_of(7)] * 3)
+    assert reading.text == "7.7" and reading.marks() == ["line 1, sign .: a ., or a ,"]
+    assert reading.numbers[0].value is None
+
+
+def test_a_small_ring_before_a_per_cent_sign_may_be_its():
+    marks = (
+        Candidate(0, 1, Box(0, 0, 10, 20), 0, 0.6, 0.4, 0.3, (0.0, 0.4)),
+        Candidate(1, 2, Box(10, 0, 20, 20), 1, 0.6, 1.0, 0.3, (0.3, 1.0), "%"),
+    )
+    page = Page(np.zeros((40, 60, 3), np.uint8), np.zeros((4, 28, 28), np.uint8), (PageLine((0.0,) * 2, marks),))
+    assert read_with(page, sure_of(0), sure_of(0)).digits[0].doubtful

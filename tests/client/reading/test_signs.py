@@ -116,11 +116,27 @@ def test_parts_of_a_broken_stroke_over_each_other_are_no_signs():
     assert not any(signs_of(line_with([[(0.05, 1.0), (0.06, 1.0)], [(0.0, 0.62), (0.3, 0.62)]])))
 
 
-@pytest.mark.parametrize("slant", [0.0, 0.3])
-def test_a_leaning_stroke_that_reaches_over_the_digits_at_both_ends_is_a_slash(slant):
-    ink = line_with([[(0.3 + slant / 2, -0.12), (0.0 - slant / 4, 1.12)]], slant=slant)
-    (line,) = find_lines(ink).lines
-    assert line.patches[2].sign == "/"
+OVER_BOTH_ENDS = [(0.3, -0.12), (0.0, 1.12)]
+
+
+def test_a_leaning_stroke_that_reaches_over_the_digits_at_both_ends_may_be_a_slash():
+    (line,) = find_lines(line_with([OVER_BOTH_ENDS])).lines
+    assert [(each.sign, each.like) for each in line.patches if each.like] == [("", "/")]
+
+
+def test_a_slash_by_itself_may_be_a_one():
+    (line,) = find_lines(line_with(SIGNS["/"])).lines
+    assert [(each.sign, each.like) for each in line.patches if each.sign] == [("/", "1")]
+
+
+def test_two_such_strokes_alike_are_slashes():
+    (line,) = find_lines(line_with([OVER_BOTH_ENDS, *moved([OVER_BOTH_ENDS], 1.5)])).lines
+    assert [(each.sign, each.like) for each in line.patches] == [("", "")] * 2 + [
+        ("/", ""),
+        ("", ""),
+        ("/", ""),
+        ("", ""),
+    ]
 
 
 def test_a_stroke_as_high_as_the_digits_is_no_slash_by_its_reach():

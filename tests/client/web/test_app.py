@@ -5,17 +5,22 @@ import contextlib
 import http.client
 import io
 import json
+from pathlib import Path
 
 import pytest
 from PIL import Image
 
+import inkling.client.web
 from tests.client.reading.test_reading import PICTURES, TRUTH
 from tests.client.stub_server import StubServer
 from tests.client.web.web_process import WebProcess
 from tests.patience import PATIENCE_S
 from tests.ports import free_port
+from tools.compose_kinds import compose_kind
 
 pytestmark = pytest.mark.process
+
+FOLDER = Path(inkling.client.web.__file__).parent / "page"
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +44,7 @@ def get(web, path, **headers):
 def ask(web, method, path, body=None, headers=None):
     connection = http.client.HTTPConnection("127.0.0.1", web.port, timeout=PATIENCE_S)
     try:
-        connection.request(method, path, body, headers or {})
+        connection.request(method, path, body, headers or {}, encode_chunked=True)
         response = connection.getresponse()
         return response.status, dict(response.getheaders()), response.read()
     finally:
@@ -63,7 +68,7 @@ def test_the_page_is_whole_and_loads_nothing_from_elsewhere(web):
     status, headers, page = get(web, "/")
     assert status == 200 and headers["content-type"].startswith("text/html")
     assert "default-src 'none'" in headers["content-security-policy"]
-    for name in ("style.css", "main.js", "drawing.js", "reading.js", "server.js", "icon.svg"):
+    for name in sorted(file.name for file in FOLDER.iterdir() if file.name != "index.html"):
         status, headers, content = get(web, f"/{name}")
         assert status == 200 and headers["x-content-type-options"] == "nosniff"
         assert b"://" not in content.replace(b"http://www.w3.org/2000/svg", b"")
@@ -78,6 +83,14 @@ def test_the_model_servers_state_is_told(web, lonely_web):
 
 def test_health_is_the_pages_own(lonely_web):
     assert get(lonely_web, "/healthz")[0] == 200
+
+
+def test_a_page_on_its_side_is_read_as_the_library_reads_it(web):
+    written = compose_kind("turned 270", 12)
+    buffer = io.BytesIO()
+    Image.fromarray(written.picture).save(buffer, "PNG")
+    status, answer = post(web, buffer.getvalue())
+    assert status == 200 and answer["text"] == written.text and answer["turned_degrees"] == 270
 
 
 def test_a_server_that_is_away_is_said_to_be(lonely_web):
@@ -103,12 +116,17 @@ def test_what_is_no_picture_is_refused(web, body, message):
     assert status == 422 and message in answer["error"]
 
 
-def test_too_large_a_picture_is_refused_with_and_without_its_length(web):
+def test_too_large_a_picture_is_refused_before_it_is_read(web):
     status, answer = post(web, b"", **{"Content-Length": str(10**9)})
     assert status == 413 and "larger than 20 MB" in answer["error"]
-    chunks = (b"x" * 2**20 for _ in range(22))
+
+
+@pytest.mark.parametrize("headers", [{}, {"Content-Length": "10"}], ids=["alone", "beside a length"])
+def test_a_body_in_chunks_is_not_read(web, headers):
+    chunks = (b"x" * 2**16 for _ in range(400))
     with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # refused before all was sent
-        assert ask(web, "POST", "/read", chunks, {"Transfer-Encoding": "chunked"})[0] == 413
+        status, _, answer = ask(web, "POST", "/read", chunks, {"Transfer-Encoding": "chunked", **headers})
+        assert status == 411 and "Content-Length" in json.loads(answer)["error"]
     assert get(web, "/healthz")[0] == 200
 
 

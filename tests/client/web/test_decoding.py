@@ -13,6 +13,7 @@ from PIL import Image
 
 from inkling.client.errors import InklingError, InvalidInput
 from inkling.client.reading import find_digits
+from inkling.client.reading.notes import brightness
 from inkling.client.web.app import WebConfig
 from inkling.client.web.decoding import Decoder, TooLarge, _read_answer
 from tests.client.reading.test_reading import PICTURES
@@ -21,7 +22,7 @@ from tests.client.web import hostile
 pytestmark = pytest.mark.process
 
 
-def decode(*contents, disturb=None, **limits):
+def decode(*contents, disturb=None, quarters=0, **limits):
     """What a decoder makes of each file: what it found, or the error."""
     config = WebConfig()
     settings = {
@@ -36,7 +37,7 @@ def decode(*contents, disturb=None, **limits):
         try:
             for content in contents:
                 try:
-                    asking = asyncio.ensure_future(decoder.find_digits(content))
+                    asking = asyncio.ensure_future(decoder.find_digits(content, quarters=quarters))
                     if disturb:
                         await asyncio.sleep(0.5)  # it is at work, or about to be: both are right
                         disturb(asking, decoder._process.pid)
@@ -66,6 +67,15 @@ def test_it_finds_what_is_found_in_this_process():
     assert found.page.lines == page.lines and found.page.picture.shape == page.picture.shape
     np.testing.assert_array_equal(found.page.images, page.images)
     assert found.enlarge == 1
+
+
+def test_it_turns_a_picture_and_tells_how_bright_it_is():
+    dark = encoded(Image.open(PICTURES / "two_lines.jpg").point(lambda value: value // 5))
+    (found,) = decode(dark, quarters=3)
+    page = find_digits(dark, quarters=3)
+    assert found.page.lines == page.lines and found.page.quarters == 3
+    assert brightness(found.page.picture) == pytest.approx(brightness(page.picture), abs=1)
+    assert brightness(page.picture) < 60
 
 
 @pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "LA", "CMYK", "I;16", "P"])

@@ -4,23 +4,28 @@ Needs Chromium (Debian: `apt-get install chromium`). With INKLING_SCREENSHOTS=<f
 """
 
 import base64
+import contextlib
 import csv
+import io
 import os
 import re
 import shutil
 from pathlib import Path
 
+import grpc
 import numpy as np
 import pytest
 from PIL import Image
 from playwright.sync_api import expect, sync_playwright
 
+from inkling.client.protocol import rpc
 from inkling.train import data
 from tests.client.reading.test_reading import PICTURES, TRUTH
 from tests.client.skeletons import strokes_of
+from tests.client.stub_server import StubServer
 from tests.client.web.web_process import WebProcess
 from tests.patience import PATIENCE_S
-from tests.server_process import ServerProcess
+from tools.compose_kinds import compose_kind
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 pytestmark = [
@@ -96,7 +101,7 @@ def draw(page, images):
 def keep_screenshot(page, name):
     folder = os.environ.get("INKLING_SCREENSHOTS")
     if folder:
-        page.locator(".bars i").first.wait_for()
+        page.locator(".digit").first.wait_for()
         page.screenshot(path=Path(folder) / name, full_page=True)
 
 
@@ -115,7 +120,7 @@ def test_a_drawn_number_is_read(open_page, web, viewport, text, options, name):
     draw(page, digits_that_look_like(text))
     expect(page.locator("#text")).to_have_text(text)
     expect(page.locator(".digit")).to_have_count(len(text))
-    expect(page.locator(".digit .best")).to_have_text(list(text))
+    expect(page.locator(".digit select")).to_have_count(len(text))
     described = f"Drawing surface, {_strokes(text)} strokes, read as {text}"
     expect(page.locator("#canvas")).to_have_attribute("aria-label", described)
     keep_screenshot(page, name)
@@ -284,6 +289,7 @@ def test_strokes_keep_their_shape_when_the_window_changes(open_page, web):
     page = open_page(web)
     draw(page, digits_that_look_like("71"))
     expect(page.locator("#text")).to_have_text("71")
+    expect(page.locator("#text")).not_to_have_class(re.compile("old"))
     before = [box.bounding_box() for box in page.locator("#boxes span").all()]
     asked = []
     page.on("request", lambda request: asked.append(request.url))
@@ -320,15 +326,15 @@ def test_keys_alone_mean_something_only_with_the_drawing_in_focus(open_page, web
 
 def test_the_digits_are_downloaded_as_csv(open_page, web):
     page = open_page(web)
-    expect(page.locator("#download")).to_be_disabled()
+    expect(page.locator("#csv")).to_be_disabled()
     page.get_by_role("button", name="Example").click()
     expect(page.locator("#text")).to_have_text("4071")
     with page.expect_download() as download:
-        page.locator("#download").click()
+        page.locator("#csv").click()
     assert download.value.suggested_filename == "reading.csv"
     with open(download.value.path(), newline="") as file:
         rows = list(csv.DictReader(file))
-    assert [(row["line"], row["digit"], row["label"]) for row in rows] == [
+    assert [(row["line"], row["place"], row["text"]) for row in rows] == [
         ("1", str(place), label) for place, label in enumerate("4071", 1)
     ]
     assert all(float(row["probability"]) > 0.5 and int(row["right"]) > int(row["left"]) for row in rows)
@@ -364,21 +370,228 @@ def test_a_picture_is_turned(open_page, web):
         expect(page.locator("#text")).not_to_have_class(re.compile("old"))
         turn.click()
     expect(page.locator("#text")).to_have_text(TRUTH["two_lines.jpg"])
-    page.keyboard.press("Control+z")
+    page.get_by_role("button", name="Clear").click()
     draw(page, digits_that_look_like("1"))
     expect(turn).to_be_hidden()
 
 
 def test_many_digits_scroll_in_their_list_and_light_up_in_the_picture(open_page, web):
-    page = open_page(web)
+    page = open_page(web, PHONE)
     page.locator("#file").set_input_files(PICTURES / "five_lines.jpg")
     cards = page.locator(".digit")
     expect(cards).to_have_count(len(TRUTH["five_lines.jpg"].replace("\n", "")))
     assert page.locator("#digits").evaluate("list => list.scrollHeight > list.clientHeight && list.tabIndex === 0")
     assert page.locator("html").evaluate("element => element.scrollHeight") < 2500
     cards.nth(3).hover()
-    expect(page.locator("#boxes span").nth(3)).to_have_class(re.compile("lit"))
-    expect(page.locator("#boxes .lit")).to_have_count(1)
+    for part in ("#boxes span", "#text span", ".digit"):
+        expect(page.locator(part).nth(3)).to_have_class(re.compile("lit"))
+        expect(page.locator(f"{part}.lit")).to_have_count(1)
+    page.locator("#digits select").nth(12).focus()
+    expect(page.locator("#boxes span").nth(12)).to_have_class(re.compile("lit"))
+    place = page.locator("#boxes span").nth(18).bounding_box()
+    page.mouse.move(place["x"] + place["width"] / 2, place["y"] + place["height"] / 2)
+    expect(cards.nth(18)).to_have_class(re.compile("lit"))
+    expect(cards.nth(18)).to_be_in_viewport()
+
+
+def png_of(pixels):
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    return {"name": "page.png", "mimeType": "image/png", "buffer": file.getvalue()}
+
+
+def test_signs_and_spaces_are_in_the_text(open_page, web):
+    page = open_page(web)
+    written = compose_kind("amount", 5)
+    page.locator("#file").set_input_files(png_of(written.picture))
+    expect(page.locator("#text")).to_have_text(written.text)
+    assert "." in written.text
+    with page.expect_download() as download:
+        page.locator("#csv").click()
+    with open(download.value.path(), newline="") as file:
+        assert "".join(row["text"] for row in csv.DictReader(file)) == re.sub(r"\s", "", written.text)
+    with page.expect_download() as download:
+        page.locator("#save").click()
+    with Image.open(download.value.path()) as drawn:
+        assert drawn.size == written.picture.shape[1::-1] and len(drawn.convert("RGB").getcolors(2**24)) > 100
+
+
+def test_a_page_on_its_side_is_read_and_said_to_be(open_page, web):
+    page = open_page(web)
+    written = compose_kind("turned 90", 12)
+    page.locator("#file").set_input_files(png_of(written.picture))
+    expect(page.locator("#text")).to_have_text(written.text)
+    expect(page.locator("#marks")).to_have_text("Read with the page turned by 90 degrees")
+
+
+def test_what_is_left_out_and_why_a_page_reads_badly_is_told(open_page, web):
+    page = open_page(web)
+
+    def with_remarks(route):
+        answer = route.fetch().json()
+        answer["notes"] = ["too dark to read: take it again with more light"]
+        box = [5, 5, 40, 40]
+        answer["left_out"] = [{"box": box, "why": "crossed out", "may_be_digit": True}] * 2
+        route.fulfill(json=answer)
+
+    page.route("**/read", with_remarks)
+    page.get_by_role("button", name="Example").click()
+    remarks = page.locator("#marks li")
+    expect(remarks).to_have_text(
+        [re.compile("^Too dark to read"), "Left out: 2 marks (crossed out), framed in the picture"]
+    )
+    expect(page.locator("#boxes .left-out")).to_have_count(2)
+    remarks.nth(1).hover()
+    expect(page.locator("#boxes .left-out.lit")).to_have_count(1)
+
+
+def test_bars_are_shown_where_there_is_doubt_only(open_page, web):
+    page = open_page(web)
+
+    def with_doubt(route):
+        answer = route.fetch().json()
+        answer["lines"][0]["digits"][2] |= {"doubtful": True, "why": "looks like 7 or 1 (0.62 / 0.36)"}
+        route.fulfill(json=answer)
+
+    page.route("**/read", with_doubt)
+    page.get_by_role("button", name="Example").click()
+    expect(page.locator(".digit")).to_have_count(4)
+    expect(page.locator(".bars")).to_have_count(1)
+    expect(page.locator(".digit").nth(2)).to_contain_text("looks like 7 or 1")
+    expect(page.locator("#marks")).to_have_text("Digit 3 looks like 7 or 1 (0.62 / 0.36)")
+
+
+def test_a_digit_is_corrected_and_the_corrections_are_a_set_to_train_on(open_page, web, tmp_path):
+    page = open_page(web)
+    page.get_by_role("button", name="Example").click()
+    expect(page.locator("#text")).to_have_text("4071")
+    page.get_by_label("Line 1, digit 1: read as 4").select_option("9")
+    page.get_by_label("Line 1, digit 3: read as 7").select_option("2")
+    page.locator(".digit select").nth(3).focus()
+    page.get_by_label("Line 1, digit 4: read as 1").select_option("?")
+    expect(page.locator("#text")).to_have_text("902?")
+    expect(page.locator(".digit select").nth(3)).to_be_focused()
+    page.reload()
+    expect(page.locator("#kept")).to_contain_text("2 corrected digits are kept in this browser")
+    page.get_by_role("button", name="Example").click()
+    expect(page.locator("#text")).to_have_text("902?")
+    with page.expect_download() as download:
+        page.locator("#training").click()
+    download.value.save_as(tmp_path / "corrections.npz")
+    dataset = data.load(tmp_path / "corrections.npz")
+    assert dataset.test_labels.tolist() == [9] and sorted(dataset.train_labels) == [*range(10)]
+    assert dataset.notes == () and dataset.train_images.dtype == np.uint8
+    assert dataset.train_images.reshape(len(dataset.train_images), -1).max(axis=1).min() > 150
+    page.get_by_role("button", name="Forget them").click()
+    expect(page.locator("#text")).to_have_text("4071")
+    expect(page.locator("#kept")).to_be_hidden()
+
+
+def erase(page, left, top, right, bottom):
+    """Go over a part of the window with a narrow eraser, row by row."""
+    page.locator("#pen").fill("8")  # an eraser of 20 px
+    page.mouse.move(left + 10, top)
+    page.mouse.down()
+    for number, y in enumerate(range(round(top), round(bottom) + 14, 14)):
+        ends = (left + 10, right - 10)
+        page.mouse.move(ends[number % 2], y)
+        page.mouse.move(ends[1 - number % 2], y)
+    page.mouse.up()
+
+
+def test_the_eraser_takes_away_what_it_goes_over(open_page, web):
+    page = open_page(web)
+    eraser = page.get_by_role("button", name="Eraser")
+    page.get_by_role("button", name="Example").click()
+    expect(page.locator("#text")).to_have_text("4071")
+    boxes = [box.bounding_box() for box in page.locator("#boxes span").all()]
+    eraser.click()
+    expect(eraser).to_have_attribute("aria-pressed", "true")
+    erase(page, boxes[0]["x"] - 10, boxes[0]["y"] - 10, boxes[2]["x"] - 10, boxes[1]["y"] + boxes[1]["height"] + 10)
+    expect(page.locator("#text")).to_have_text("71")
+    page.keyboard.press("Control+z")
+    expect(page.locator("#text")).to_have_text("4071")
+
+
+def test_a_picture_is_erased_cropped_and_looked_at_closer(open_page, web):
+    page = open_page(web)
+    page.locator("#file").set_input_files(PICTURES / "two_lines.jpg")
+    first, second = TRUTH["two_lines.jpg"].split("\n")
+    expect(page.locator("#text")).to_have_text(f"{first}\n{second}")
+    page.locator("#canvas").focus()
+    page.keyboard.press("x")
+    box = page.locator("#boxes span").first.bounding_box()
+    erase(page, box["x"] - 6, box["y"] - 6, box["x"] + box["width"] + 6, box["y"] + box["height"] + 6)
+    expect(page.locator("#text")).to_have_text(f"{first[1:]}\n{second}")
+    page.get_by_role("button", name="Crop").click()
+    surface = page.locator("#canvas").bounding_box()
+    lower = page.locator("#boxes span").nth(len(first) - 1).bounding_box()
+    page.mouse.move(surface["x"] + 2, lower["y"] - 6)
+    page.mouse.down()
+    page.mouse.move(surface["x"] + surface["width"] - 2, surface["y"] + surface["height"] - 2, steps=3)
+    page.mouse.up()
+    expect(page.locator("#text")).to_have_text(second)
+    box = page.locator("#boxes span").first
+    before = box.bounding_box()
+    asked = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.get_by_role("button", name="Zoom in").click()
+    page.get_by_role("button", name="Zoom in").click()
+    assert box.bounding_box()["width"] == pytest.approx(2.25 * before["width"], rel=0.05)
+    page.mouse.move(surface["x"] + surface["width"] / 2, surface["y"] + surface["height"] / 2)
+    near = box.bounding_box()
+    page.mouse.wheel(-40, 0)  # moves what is close
+    page.wait_for_timeout(100)
+    assert box.bounding_box()["x"] >= near["x"]
+    page.locator("#canvas").focus()
+    page.keyboard.press("-")
+    page.keyboard.press("-")
+    assert box.bounding_box()["width"] == pytest.approx(before["width"], rel=0.05)
+    assert not [url for url in asked if url.endswith("/read")]
+    for expected in (f"{first[1:]}\n{second}", f"{first}\n{second}"):
+        page.keyboard.press("Control+z")
+        expect(page.locator("#text")).to_have_text(expected)
+
+
+def test_two_fingers_look_closer_at_a_picture(open_page, web):
+    page = open_page(web, PHONE, has_touch=True, is_mobile=True)
+    page.locator("#photo").set_input_files(PICTURES / "two_lines.jpg")
+    expect(page.locator("#text")).to_have_text(TRUTH["two_lines.jpg"])
+    box, surface = page.locator("#boxes span").first, page.locator("#canvas").bounding_box()
+    before = box.bounding_box()
+    session = page.context.new_cdp_session(page)
+    x, y = surface["x"] + surface["width"] / 2, surface["y"] + surface["height"] / 2
+
+    def touch(kind, *offsets):
+        points = [{"x": x + dx, "y": y, "id": number} for number, dx in enumerate(offsets)]
+        session.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+
+    touch("touchStart", -30)
+    touch("touchStart", -30, 30)
+    for apart in (40, 50, 60):
+        touch("touchMove", -apart, apart)
+    touch("touchEnd")
+    assert box.bounding_box()["width"] == pytest.approx(2 * before["width"], rel=0.05)
+    expect(page.locator("#text")).to_have_text(TRUTH["two_lines.jpg"])  # nothing was drawn
+    expect(page.get_by_role("button", name="Undo")).to_be_enabled()
+
+
+AXE = Path(__file__).parents[3] / "tools" / "javascript" / "node_modules" / "axe-core" / "axe.min.js"
+
+
+@pytest.mark.skipif(not AXE.exists(), reason="no axe-core here; `npm --prefix tools/javascript ci` fetches it")
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing(open_page, web, scheme):
+    page = open_page(web, color_scheme=scheme)
+    page.evaluate(AXE.read_text())
+    found = page.evaluate("axe.run()")
+    page.locator("#file").set_input_files(png_of(compose_kind("label", 5).picture))
+    expect(page.locator(".nodigit").first).to_be_visible()
+    page.locator("#digits select").first.select_option("3")
+    page.get_by_role("button", name="Eraser").click()
+    page.locator("summary").first.click()
+    found["violations"] += page.evaluate("axe.run()")["violations"]
+    assert [(each["id"], [node["html"] for node in each["nodes"]]) for each in found["violations"]] == []
 
 
 def test_phones_have_a_camera(open_page, web):
@@ -475,9 +688,23 @@ def test_everything_to_press_has_a_name(open_page, web):
         assert name.strip()
 
 
-def test_a_server_that_goes_away_and_comes_back_is_told_and_the_drawing_is_kept(open_page, digit_models):
-    flags = ("--model_name=mnist", f"--model_base_path={digit_models / 'mnist'}")
-    with ServerProcess(*flags) as server, WebProcess("--server", server.address, "--timeout", "5") as web:
+def gateway_to(address, port=0):
+    """A server that passes calls on to another one, and is gone and back at once."""
+    channel = grpc.insecure_channel(address)
+    known = {one.path.rpartition("/")[2]: one for one in rpc.ALL}
+
+    def passing_on(name):
+        asked = known[name]
+        call = channel.unary_unary(asked.path, asked.request.SerializeToString, asked.response.FromString)
+        return lambda request, context: call(request)
+
+    return StubServer(port=port, **{name: passing_on(name) for name in ("Predict", "GetModelStatus")})
+
+
+def test_a_server_that_goes_away_and_comes_back_is_told_and_the_drawing_is_kept(open_page, digit_server):
+    server = gateway_to(digit_server)
+    with contextlib.ExitStack() as stack:
+        web = stack.enter_context(WebProcess("--server", server.address, "--timeout", "5"))
         page = open_page(web)
         draw(page, digits_that_look_like("4"))
         expect(page.locator("#text")).to_have_text("4")
@@ -495,7 +722,7 @@ def test_a_server_that_goes_away_and_comes_back_is_told_and_the_drawing_is_kept(
                 new MutationObserver(keep).observe(alert, { attributes: true, childList: true });
             }"""
         )
-        server.start()
+        stack.enter_context(gateway_to(digit_server, port=server.port))
         expect(page.get_by_role("alert")).to_have_text("The server is back.")
         expect(page.locator("#text")).to_have_text("7")
         expect(page.get_by_role("alert")).to_be_hidden()

@@ -5,7 +5,6 @@ import http.client
 import io
 import json
 import re
-import socket
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,16 +14,15 @@ import psutil
 import pytest
 from PIL import Image
 
-from inkling.client.web.connections import MAX_CONNECTIONS
 from tests.client.reading.test_reading import PICTURES, TRUTH
 from tests.client.web import hostile
+from tests.client.web.peer import Peer
 from tests.client.web.web_process import WebProcess
 from tests.patience import PATIENCE_S, wait_until
 
 pytestmark = pytest.mark.process
 
 MANIFEST = Path(__file__).parents[3] / "k8s" / "base" / "client-web" / "deployment.yaml"
-HEALTH = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
 LIMIT_BYTES = int(re.search(r"limits: .*memory: (\d+)Mi", MANIFEST.read_text())[1]) * 2**20
 
 
@@ -66,38 +64,13 @@ def ask(web, method, path, body=None, **headers):
         return response.status, response.read()
 
 
-class Peer:
-    """A connection to the page that does what a browser would not."""
-
-    def __init__(self, web, data, *, receive_bytes=None):
-        self.answer = b""
-        self.socket = socket.socket()
-        if receive_bytes:
-            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
-        self.socket.connect(("127.0.0.1", web.port))
-        self.socket.settimeout(1)  # what is not taken from us is not sent
-        with contextlib.suppress(ConnectionError, TimeoutError):
-            self.socket.sendall(data)
-        self.socket.setblocking(False)
-
-    def is_closed(self):
-        try:
-            while data := self.socket.recv(1 << 16):
-                self.answer += data
-        except BlockingIOError:
-            return False
-        except ConnectionError:
-            pass
-        return True
-
-
 @pytest.fixture
 def connect(web):
     """A function that opens connections, which are closed at the end."""
     peers = []
 
     def connect(data, **options):
-        peers.append(Peer(web, data, **options))
+        peers.append(Peer(web.port, data, **options))
         return peers[-1]
 
     yield connect
@@ -152,38 +125,3 @@ def test_a_hostile_picture_is_refused_while_the_page_answers(web, content):
             status, answer = each.result()
             assert status == 422 and "as no camera writes" in json.loads(answer)["error"]
     assert memory.most < LIMIT_BYTES
-
-
-def test_a_header_that_does_not_end_ends_its_connection(web, connect):
-    peers = [connect(data) for data in (HEALTH, b"GET / HTTP/1.1\r\nHost:", b"")]
-    wait_until(lambda: all([peer.is_closed() for peer in peers]))
-    assert peers[0].answer.startswith(b"HTTP/1.1 200")
-
-
-def test_connections_over_the_limit_are_not_taken_until_others_end(web, connect):
-    held = [connect(b"GET / HTTP/1.1\r\n") for _ in range(MAX_CONNECTIONS)]
-    with pytest.raises((ConnectionError, http.client.RemoteDisconnected)):
-        ask(web, "GET", "/healthz")
-    for peer in held:
-        peer.socket.close()
-
-    def answers():
-        with contextlib.suppress(ConnectionError, http.client.RemoteDisconnected):
-            return ask(web, "GET", "/healthz")[0] == 200
-
-    wait_until(answers)
-
-
-def test_an_answer_that_nobody_takes_is_given_up(web, connect):
-    """Requests are sent on one connection and no answer is read, until neither side has room for more."""
-    deaf = connect(HEALTH * 50_000, receive_bytes=4096)
-
-    def is_given_up():
-        try:
-            deaf.socket.send(b"x")
-        except BlockingIOError:
-            return False
-        except ConnectionError:
-            return True
-
-    wait_until(is_given_up)

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import contextlib
 import hmac
 import http.server
 import json
@@ -13,12 +14,16 @@ import pytest
 
 jwt = pytest.importorskip("jwt", reason="PyJWT is not installed: pip install 'inkling-serving[jwt]'")
 
-from inkling.serving.access import jwks as remote  # noqa: E402
 from inkling.serving.access import tokens  # noqa: E402
 from inkling.serving.access.callers import Limits, Refusal, UnknownKey  # noqa: E402
+from inkling.serving.access.door import Call, Door, Policy  # noqa: E402
 from inkling.serving.access.jwks import RemoteKeys  # noqa: E402
+from inkling.serving.access.rights import Right  # noqa: E402
 from inkling.serving.access.tokens import Rules, Tokens, parse_jwks  # noqa: E402
+from inkling.serving.access.watched import WatchedFile  # noqa: E402
 from inkling.serving.errors import ServingError  # noqa: E402
+from inkling.serving.monitoring.events import ServerEvents  # noqa: E402
+from tests.patience import PATIENCE_S, POLL_S  # noqa: E402
 from tests.serving.access.issuer import AUDIENCE, ISSUER, Issuer  # noqa: E402
 
 
@@ -152,14 +157,22 @@ def place():
     """A document at a URL of this machine: what is there can be set, and how often it was asked for is counted."""
 
     class Place(http.server.BaseHTTPRequestHandler):
-        content, asked, status = "", 0, 200
+        content, asked, status, hangs = "", 0, 200, False
+        ended = threading.Event()
 
         def do_GET(self):
             Place.asked += 1
             self.send_response(Place.status)
             self.send_header("Location", "/elsewhere")
             self.end_headers()
+            while Place.hangs and not Place.ended.wait(POLL_S):  # a byte at a time
+                self.wfile.write(b" ")
+                self.wfile.flush()
             self.wfile.write(Place.content.encode())
+
+        def handle(self):
+            with contextlib.suppress(OSError):  # nobody waits any more
+                super().handle()
 
         def log_message(self, *arguments):
             pass
@@ -169,15 +182,15 @@ def place():
     thread.start()
     Place.url = f"http://127.0.0.1:{server.server_port}/jwks"
     yield Place
+    Place.ended.set()
     server.shutdown()
     thread.join()
     server.server_close()
 
 
-def test_keys_at_a_url_are_asked_for_again_and_kept_when_they_cannot_be_had(issuer, place, monkeypatch, caplog):
-    monkeypatch.setattr(remote, "RETRY_S", 0.0)
+def test_keys_at_a_url_are_asked_for_again_and_kept_when_they_cannot_be_had(issuer, place, caplog):
     place.content = issuer.jwks("ES256")
-    keys = RemoteKeys(place.url, parse_jwks, {})
+    keys = RemoteKeys(place.url, parse_jwks, {}, retry_s=0)
     asyncio.run(keys.refresh())
     assert keys.value.keys() == {"ES256"}
     place.content = issuer.jwks("RS256")
@@ -199,6 +212,99 @@ def test_a_url_is_asked_once_by_many_and_not_more_often_than_it_may(place, issue
 
     asyncio.run(many())
     assert place.asked == 1
+
+
+def door_of(keys, **changes):
+    """A door that takes tokens by `keys`."""
+    return Door(Policy(tokens=Tokens(Rules(ISSUER, AUDIENCE), lambda: keys.value)), events=ServerEvents(),
+                remote_keys=keys, **changes)  # fmt: skip
+
+
+def admitted(door, *tokens):
+    """The names of those whom the door lets in by their tokens, one after the other."""
+    call = Call(entrypoint="GRPC", api="Predict", right=Right.PREDICT)
+
+    async def admit():
+        return [(await door.admit(call, token)).name for token in tokens]
+
+    return asyncio.run(admit())
+
+
+def test_an_issuer_that_is_away_at_the_start_is_asked_again(issuer, place):
+    place.status = 500
+    keys = RemoteKeys(place.url, parse_jwks, {}, retry_s=0)
+    with pytest.raises(ServingError, match="could not be read yet") as caught:
+        admitted(door_of(keys), issuer.token())
+    assert caught.value.code is grpc.StatusCode.UNAVAILABLE
+    place.status, place.content = 200, issuer.jwks()
+    assert admitted(door_of(keys), issuer.token()) == ["bob"]
+
+
+def test_a_token_that_names_a_newer_key_is_taken_and_the_older_one_s_no_more(issuer, place):
+    place.content = issuer.jwks("ES256")
+    door, newer = door_of(RemoteKeys(place.url, parse_jwks, {}, retry_s=0)), Issuer()
+    assert admitted(door, issuer.token()) == ["bob"]
+    place.content = newer.jwks("ES256", name=lambda _: "newer")
+    assert admitted(door, newer.token(kid="newer"), newer.token(kid="newer")) == ["bob", "bob"] and place.asked == 2
+    with pytest.raises(UnknownKey, match="signed by a key that its issuer does not publish"):
+        admitted(door, issuer.token())
+    place.status = 500  # away, later: what is known counts on
+    assert admitted(door, newer.token(kid="newer")) == ["bob"]
+
+
+def test_names_of_keys_that_are_made_up_do_not_ask_the_issuer_each_time(issuer, place):
+    place.content = issuer.jwks()
+    door = door_of(RemoteKeys(place.url, parse_jwks, {}))
+    assert admitted(door, issuer.token()) == ["bob"]
+    for number in range(50):
+        with pytest.raises(UnknownKey):
+            admitted(door, issuer.token(kid=f"made up {number}"))
+    assert place.asked == 1
+
+
+def test_an_issuer_that_hangs_holds_up_neither_those_who_are_known_nor_the_files(issuer, place, tmp_path):
+    place.content = issuer.jwks()
+    keys = RemoteKeys(place.url, parse_jwks, {}, retry_s=0, timeout_s=PATIENCE_S)
+    (tmp_path / "file").write_text("a")
+    file = WatchedFile(str(tmp_path / "file"), str)
+    door = door_of(keys, files=(file,))
+    call = Call(entrypoint="GRPC", api="Predict", right=Right.PREDICT)
+
+    async def while_it_hangs():
+        place.hangs = True
+        watching = asyncio.create_task(door.watch())
+        first = asyncio.create_task(door.admit(call, issuer.token()))
+        (tmp_path / "file").write_text("another")
+        while place.asked < 1 or file.value != "another":
+            await asyncio.sleep(POLL_S)
+        assert not first.done()
+        place.ended.set()
+        assert (await first).name == "bob"
+        place.ended.clear()
+        unknown = asyncio.create_task(door.admit(call, issuer.token(kid="unknown")))
+        while place.asked < 2:
+            await asyncio.sleep(POLL_S)
+        assert (await door.admit(call, issuer.token())).name == "bob" and not unknown.done()
+        place.ended.set()
+        with pytest.raises(UnknownKey):
+            await unknown
+        watching.cancel()
+
+    asyncio.run(asyncio.wait_for(while_it_hangs(), PATIENCE_S))
+
+
+def test_a_document_that_comes_byte_by_byte_is_given_up(place, caplog):
+    place.hangs = True
+    keys = RemoteKeys(place.url, parse_jwks, {}, timeout_s=0.1)
+    asyncio.run(keys.refresh())
+    assert keys.value == {} and "gives no keys: it takes over 0.1 s" in caplog.text
+
+
+def test_keys_of_kinds_that_are_not_known_leave_the_others(issuer, caplog):
+    document = json.loads(issuer.jwks("ES256"))
+    unknown = [{"kty": "EC", "crv": "P-999", "x": "AA", "y": "AA", "kid": "new"}, {"kty": "AKP", "alg": "ML-DSA-44"}]
+    found = parse_jwks(json.dumps({"keys": [*unknown, {"kty": "RSA", "kid": "half"}, *document["keys"]]}))
+    assert found.keys() == {"ES256"} and "the key 'new' of the JWKS is left out" in caplog.text
 
 
 @pytest.mark.parametrize("url", ["http://issuer.test/jwks", "ftp://issuer.test/jwks", "file:///etc/passwd"])
