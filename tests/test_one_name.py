@@ -31,7 +31,8 @@ folders = [root / package for package in ("client", "serving", "train")]
 found = {}
 for module, loaded in sorted(sys.modules.items()):
     path = pathlib.Path(getattr(loaded, "__file__", None) or "/").resolve()
-    if any(path.is_relative_to(folder) for folder in folders) and module != "__main__":
+    # What runs is __main__, and the same module __mp_main__ for processes that multiprocessing may start.
+    if any(path.is_relative_to(folder) for folder in folders) and module not in ("__main__", "__mp_main__"):
         found.setdefault(str(path.relative_to(root)), []).append(module)
 print("loaded:", json.dumps(found))
 """

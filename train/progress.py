@@ -60,6 +60,14 @@ class Validated:
 
 
 @dataclass(frozen=True, slots=True)
+class Logged:
+    """A line of another process' `metrics.jsonl`."""
+
+    step: int
+    figures: dict[str, float]
+
+
+@dataclass(frozen=True, slots=True)
 class Saved:
     """A checkpoint was written."""
 
@@ -103,7 +111,7 @@ class Message:
     text: str
 
 
-Event = Advance | Validated | Saved | Tested | Drawn | Published | Message
+Event = Advance | Validated | Logged | Saved | Tested | Drawn | Published | Message
 
 
 class Display:

@@ -6,7 +6,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Unpack
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..errors import AccessDenied, InvalidInput, InvalidResponse, NotSupported, SignatureNotFound, VersionNotFound
+from ..errors import (
+    AccessDenied,
+    InklingError,
+    InvalidInput,
+    InvalidResponse,
+    NotSupported,
+    SignatureNotFound,
+    VersionNotFound,
+)
 from ..protocol import wire_pb2 as wire
 from ..protocol.inference_messages import (
     classifications_of,
@@ -82,9 +90,9 @@ class Operations(ModelOperations):
         try:
             if not as_is:
                 refuse_unlike_mnist(array)
-        except Inverted:
-            if not (yield from self._takes_dark_on_light(spec, deadline)):
-                raise
+        except Inverted as inverted:
+            if not (yield from self._surely_takes_dark_on_light(spec, deadline)):
+                raise inverted from None
         return (yield from self._predict(array, spec, deadline, check=check))
 
     def _predict(
@@ -120,6 +128,13 @@ class Operations(ModelOperations):
         except (AccessDenied, NotSupported):
             return False
         return LIGHT_ON_DARK in metadata.signatures
+
+    def _surely_takes_dark_on_light(self, spec: wire.ModelSpec, deadline: float | None) -> Operation[bool]:
+        """The same of a server that can be asked; one that cannot gives no reason to send such images."""
+        try:
+            return (yield from self._takes_dark_on_light(spec, deadline))
+        except InklingError:
+            return False
 
     def read(
         self,

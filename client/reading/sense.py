@@ -18,7 +18,8 @@ DIGIT = r"[\d?]"  # a mark that is no digit stands for one
 WHOLE = rf"(?:0|(?!0){DIGIT}+)"
 PLAIN = rf"{DIGIT}+"
 GROUPED = rf"(?!0){DIGIT}{{1,3}}(?:,{DIGIT}{{3}})+(?:\.{DIGIT}+)?|(?!0){DIGIT}{{1,3}}(?:\.{DIGIT}{{3}})+(?:,{DIGIT}+)?"
-VALUE = rf"(?:{GROUPED}|{WHOLE}[.,]{DIGIT}+|{PLAIN})"
+# Atomic: "12.345" is one of two forms, and to try both for each of a long word's values would take for ever.
+VALUE = rf"(?>(?:{GROUPED}|{WHOLE}[.,]{DIGIT}+|{PLAIN})(?!{DIGIT}))"
 TERM = rf"(?:{VALUE}|\({VALUE}\))"
 DAY = rf"{DIGIT}{{1,2}}"
 DATE = rf"{DAY}([./-]){DAY}\1(?:{DIGIT}{{4}}|{DIGIT}{{2}})?|{DIGIT}{{4}}([./-]){DAY}\2{DAY}"

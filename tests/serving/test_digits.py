@@ -78,6 +78,7 @@ def test_who_is_batched_with_others_gets_the_same_within_rounding(stub, digits):
     np.testing.assert_allclose(together, alone, rtol=0, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_with_one_size_for_all_batches_it_is_the_same_but_for_a_last_bit(flags, digits, tmp_path):
     (tmp_path / "batching").write_text(
         "max_batch_size { value: 32 } allowed_batch_sizes: 32 max_enqueued_batches { value: 99 }"

@@ -93,7 +93,7 @@ def test_loss_falls(small_config, digits, one_replica):
     assert metrics.accuracy[-5:].mean() > 0.7
 
 
-@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+@pytest.mark.parametrize("precision", ["bfloat16", pytest.param("float16", marks=pytest.mark.slow)])
 def test_half_precision_trains_on_two_replicas(small_config, digits, two_replicas, precision):
     config = dataclasses.replace(small_config, precision=precision)
     state, metrics = train_steps(config, digits, two_replicas)
@@ -103,6 +103,7 @@ def test_half_precision_trains_on_two_replicas(small_config, digits, two_replica
     check_replicas_agree(state, two_replicas)
 
 
+@pytest.mark.slow
 def test_float16_skips_a_step_that_overflows_on_one_replica_on_both(small_config, digits, two_replicas):
     config = dataclasses.replace(small_config, precision="float16")
     state = make_state(config, digits, two_replicas)

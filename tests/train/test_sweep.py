@@ -210,6 +210,47 @@ def test_asha_knows_what_an_earlier_start_has_measured(tmp_path):
     assert asha.on_trial_result(None, better, {"epoch": 1, "validation_loss": 0.4}) == "CONTINUE"
 
 
+class Feed:
+    """Takes what a tracker would be told."""
+
+    def __init__(self, run):
+        self.run, self.steps, self.status = run, [], None
+
+    def put(self, event):
+        self.steps.append((event.step, sorted(event.figures)))
+
+    def close(self, status, *, timeout_s):
+        self.status = status
+
+
+@pytest.mark.training
+def test_the_driver_tells_trackers_what_it_reads_in_the_trials_folders(tmp_path, digits):
+    from inkling.train.tuning.tracked import TrackedTrials
+
+    sweep = begin(tmp_path, "l2=0.0,0.1", track="mlflow:./store")
+    feeds = []
+
+    def feeds_of(run, emit, origin, *, tensorboard):
+        assert run.job.track == "mlflow:./store" and origin["sweep"] == "s" and not tensorboard
+        feeds.append(Feed(run))
+        return feeds[-1:]
+
+    told = TrackedTrials(sweep, digits, lambda event: None, feeds_of=feeds_of)
+    one, two = sweep.trials()
+    for trial, count in ((one, 2), (two, 1), (one, 3)):
+        lines = [{"step": step, "epoch": 1, "loss": 0.5} for step in range(1, count + 1)]
+        lines.append({"step": count, "epoch": 1, "validation_loss": 0.4})
+        content = "".join(json.dumps(line) + "\n" for line in lines).encode()
+        RunFolder(str(tmp_path), trial.run).write("metrics.jsonl", content)
+        told.measured(trial)
+    told.ended(one, "finished")
+    told.close()
+    assert [(feed.run.folder.name, feed.status) for feed in feeds] == [("s-000", "finished"), ("s-001", "stopped")]
+    assert feeds[0].steps == [
+        (1, ["loss"]), (2, ["loss"]), (2, ["validation_loss"]), (3, ["loss"]), (3, ["validation_loss"]),
+    ]  # fmt: skip
+
+
 def test_mistakes_on_the_command_line_end_it_at_once(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     handler = signal.getsignal(signal.SIGTERM)

@@ -244,6 +244,26 @@ def test_several_workers_on_ray_are_one_run_of_a_store(digits_file, tmp_path):
     Tracked(f"{tmp_path}/store").assert_whole(tmp_path, "r")
 
 
+@needs_mlflow
+@pytest.mark.slow
+@pytest.mark.process
+def test_each_trial_of_a_sweep_is_a_run_of_a_store(digits_file, tmp_path):
+    from mlflow import MlflowClient
+
+    over = ["--over", "shift_px=1.0,2.0", "--no-asha", "--data", digits_file, "--name", "s", "--epochs", "1"]
+    train("sweep", *SMALL, *over, "--track", "mlflow:sqlite:///mlflow.db", cwd=tmp_path, RAY_worker_niceness="0")
+    client = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
+    found = client.search_runs([client.get_experiment_by_name("inkling").experiment_id])
+    assert {run.data.tags["mlflow.runName"] for run in found} == {"s-000", "s-001"}
+    assert {run.data.params["shift_px"] for run in found} == {"1.0", "2.0"}
+    for run in found:
+        name = run.data.tags["mlflow.runName"]
+        lines = [json.loads(line) for line in (tmp_path / f"runs/{name}/metrics.jsonl").read_text().splitlines()]
+        steps = [figure.step for figure in client.get_metric_history(run.info.run_id, "loss")]
+        assert steps == [line["step"] for line in lines if "loss" in line]
+        assert run.info.status == "FINISHED" and run.data.tags["inkling.sweep"] == "s"
+
+
 @contextmanager
 def mlflow_server(folder):
     port = free_port()

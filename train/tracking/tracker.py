@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from typing import Literal, Protocol
 
-from ..progress import Advance, Drawn, Published, Tested, Validated
+from ..progress import Advance, Drawn, Logged, Published, Tested, Validated
 
 Status = Literal["finished", "stopped", "failed"]
-Measured = Advance | Validated | Tested  # what has figures at a step
+Measured = Advance | Validated | Logged | Tested  # what has figures at a step
 
 
 class Tracker(Protocol):

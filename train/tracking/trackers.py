@@ -42,7 +42,7 @@ def tracked(
     Yields: what takes events instead of `emit`.
     """
     trace = trace_of(run, os.environ, lambda line: emit(Message(line)))
-    feeds = [Feed(tracker, lambda line: emit(Message(line))) for tracker in _trackers(run, emit, origin, tensorboard)]
+    feeds = feeds_of(run, emit, origin, tensorboard=tensorboard)
 
     def fan_out(event: Event) -> None:
         emit(event)
@@ -61,6 +61,11 @@ def tracked(
         trace.close(status)
         for feed in feeds:
             feed.close(status, timeout_s=CLOSE_S if status == "finished" else STOP_S)
+
+
+def feeds_of(run: Run, emit: Callable[[Event], None], origin: Mapping[str, str], *, tensorboard: bool) -> list[Feed]:
+    """What hands the run's events to each of its trackers; arguments as of `tracked`."""
+    return [Feed(tracker, lambda line: emit(Message(line))) for tracker in _trackers(run, emit, origin, tensorboard)]
 
 
 def _trackers(

@@ -13,6 +13,7 @@ from .. import config as configs
 from .. import data, quiet
 from ..config import TrainConfig
 from ..progress import Display, Message
+from ..tracking.trackers import check_installed
 from . import effects, table
 from . import sweep as sweeps
 from .space import parse
@@ -79,6 +80,7 @@ def run(arguments: Sequence[str]) -> None:
     Raises: KeyboardInterrupt, after saying how to go on; what `sweep.begin` and `trials.train_all` raise.
     """
     flags = flags_of(arguments)
+    check_installed(flags.sweep.track)
     if not flags.sweep.resume:
         parse(flags.sweep.over, flags.train)  # before the data are read
     begun = None

@@ -17,7 +17,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from ..config import JobConfig, ReadOptions, TrainConfig, check, program
+from ..config import JobConfig, ReadOptions, TrainConfig, check, check_track, program
 from ..data.sources import READ_OPTIONS
 from ..progress import Event, Message
 from ..runs import RunError, whole
@@ -45,6 +45,7 @@ class SweepConfig(ReadOptions):
     data: str | None = None  # IDX folder, .npz or image folder, or a URI of one; MNIST if not given
     model_dir: str = "models"  # where a trial that is finished by --resume is published
     model_name: str = "mnist"  # its name there
+    track: str = ""  # tell each trial to MLflow too: mlflow, or mlflow:URI of a server or a store, without a password
     address: str = "local"  # Ray cluster: local starts one here; auto, HOST:PORT or ray://HOST:PORT join one
     max_failures: int = 3  # of a trial's process, after which the trial is given up
     verbose: bool = False  # show the logs of Ray and TensorFlow, and whole tracebacks
@@ -62,12 +63,13 @@ class SweepConfig(ReadOptions):
         for name, number in least.items():
             value = getattr(self, name)
             check(self, name, value is None or value >= number, f"{number} or more")
+        check_track(self.track)
         check(self, "reduction_factor", self.reduction_factor > 1, "a number above 1")
 
     def resume_command(self) -> str:
         """What to type to go on with the sweep."""
         default = SweepConfig()
-        places = ("storage", "address", "cpus_per_trial", "gpus_per_trial")
+        places = ("storage", "track", "address", "cpus_per_trial", "gpus_per_trial")
         changed = {name: getattr(self, name) for name in places if getattr(self, name) != getattr(default, name)}
         flags = [f"--{name.replace('_', '-')} {value}" for name, value in changed.items()]
         return " ".join([f"{program()} sweep --resume {self.name}", *flags])
@@ -116,6 +118,7 @@ class Sweep:
             data=ours.data,
             model_dir=ours.model_dir,
             model_name=ours.model_name,
+            track=ours.track,
             in_process=True,
             cpus_per_worker=ours.cpus_per_trial,
             **{name: getattr(ours, name) for name in READ_OPTIONS},
@@ -180,7 +183,7 @@ def _claim(sweep: Sweep, emit: Callable[[Event], None]) -> None:
         return
     stored = sweep.folder.read_json(FILE)
     different = [
-        f"{name}={part[name]!r} then, {now[name]!r} now"
+        f"{name}={part.get(name)!r} then, {now[name]!r} now"
         for part, now in ((stored["sweep"], ours["sweep"]), (stored["train"], ours["train"]))
         for name in now
         if part.get(name) != now[name] and name != "model_dir"

@@ -6,6 +6,7 @@ tells it anew.
 https://github.com/ray-project/ray/blob/ray-2.60.0/python/ray/tune/execution/tune_controller.py (__getstate__)
 """
 
+import contextlib
 import math
 import os
 from collections.abc import Callable, Sequence
@@ -21,6 +22,7 @@ from ..cluster import ClusterTooSmall
 from ..data import Dataset
 from ..progress import Event, Message
 from .sweep import State, Sweep, Trial, mark, shown, state_of, states
+from .tracked import TrackedTrials
 from .trial import LONGEST_REASON, Shared, ignore, train_trial
 
 RAY_FOLDER = "ray"  # in the sweep's folder, for what Tune writes
@@ -38,10 +40,14 @@ def train_all(sweep: Sweep, dataset: Dataset, emit: Callable[[Event], None]) -> 
     if not waiting:
         return
     os.environ.update({name: value for name, value in TUNE_DEFAULTS.items() if name not in os.environ})
-    with launch.connected(sweep.config.address, onednn=sweep.base.onednn, verbose=sweep.config.verbose):
+    tracked = TrackedTrials(sweep, dataset, emit)
+    ray = launch.connected(sweep.config.address, onednn=sweep.base.onednn, verbose=sweep.config.verbose)
+    with contextlib.closing(tracked), ray:
         resources = _resources(sweep)
         sweep.folder.remove(RAY_FOLDER)  # of a start that was killed
-        tuner = _tuner(sweep, dataset, waiting, scheduler_of(sweep, found), resources, emit)
+        by_name = {trial.run: trial for trial in waiting}
+        tell = Tell(sweep, by_name, emit, tracked)
+        tuner = _tuner(sweep, dataset, by_name, scheduler_of(sweep, found), resources, tell)
         ended = launch.in_thread(tuner.fit, meanwhile=lambda: None)
     if isinstance(ended, BaseException):
         raise launch.TrainingFailed(f"Ray Tune failed: {ended}; go on with: {sweep.config.resume_command()}") from ended
@@ -65,13 +71,12 @@ def _resources(sweep: Sweep) -> dict[str, float]:
 def _tuner(
     sweep: Sweep,
     dataset: Dataset,
-    trials: Sequence[Trial],
+    by_name: dict[str, Trial],
     scheduler: TrialScheduler,
     resources: dict[str, float],
-    emit: Callable[[Event], None],
+    tell: "Tell",
 ) -> tune.Tuner:
     folder = sweep.folder
-    by_name = {trial.run: trial for trial in trials}
     shared = Shared(sweep, by_name, math.ceil(resources["gpu"]))
     trainable = tune.with_parameters(train_trial, dataset=dataset, sweep=shared)
     return tune.Tuner(
@@ -88,7 +93,7 @@ def _tuner(
             storage_path=folder.path,
             storage_filesystem=folder.filesystem,
             failure_config=tune.FailureConfig(max_failures=sweep.config.max_failures),
-            callbacks=[Tell(sweep, by_name, emit)],
+            callbacks=[tell],
             verbose=1 if sweep.config.verbose else 0,
         ),
     )
@@ -133,20 +138,23 @@ def _tell(asha: ASHAScheduler, state: State) -> None:
 
 
 class Tell(tune.Callback):
-    """Tells the driver's display how trials come along, and writes down which end early."""
+    """Tells the driver's display and trackers how trials come along, and writes down which end early."""
 
-    def __init__(self, sweep: Sweep, trials: dict[str, Trial], emit: Callable[[Event], None]) -> None:
-        self._sweep, self._trials, self._emit = sweep, trials, emit
+    def __init__(
+        self, sweep: Sweep, trials: dict[str, Trial], emit: Callable[[Event], None], tracked: TrackedTrials
+    ) -> None:
+        self._sweep, self._trials, self._emit, self._tracked = sweep, trials, emit, tracked
 
     def __getstate__(self) -> dict[str, Any]:
-        # Tune writes all that it was given into its folder, and a display cannot be pickled.
-        return self.__dict__ | {"_emit": ignore}
+        # Tune writes all that it was given into its folder, and neither a display nor a thread can be pickled.
+        return self.__dict__ | {"_emit": ignore, "_tracked": None}
 
     def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **_: Any) -> None:
         """Show an epoch."""
         if result["again"]:
             return
         ours = self._trials[_run_of(trial)]
+        self._tracked.measured(ours)
         self._emit(
             Message(
                 f"{ours.run}  epoch {result['epoch']}/{ours.config.epochs}  validation loss "
@@ -158,6 +166,7 @@ class Tell(tune.Callback):
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
         """Write down that a trial was ended early, unless it says why itself."""
         state = state_of(self._sweep, self._trials[_run_of(trial)])
+        self._tracked.ended(state.trial, "finished" if state.status == "done" else "stopped")
         if state.is_over:
             return
         mark(self._sweep.folder, state.trial.run, "stopped")
@@ -167,6 +176,7 @@ class Tell(tune.Callback):
         """Write down that a trial has failed for good."""
         run, why = _run_of(trial), _reason(trial)
         mark(self._sweep.folder, run, "failed", why)
+        self._tracked.ended(self._trials[run], "failed")
         self._emit(Message(f"{run}  failed: {why}"))
 
 

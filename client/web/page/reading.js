@@ -16,12 +16,12 @@ export class ReadingView {
     this.all = []; // these, and what was left out
     this.timers = [];
     for (const part of [text, digits]) {
-      part.addEventListener("pointerover", ({ target }) => this.#light(numberOf(target)));
+      part.addEventListener("pointermove", ({ target }) => this.#light(numberOf(target)));
       part.addEventListener("pointerleave", () => this.#light(null));
     }
     digits.addEventListener("focusin", ({ target }) => this.#light(numberOf(target)));
     digits.addEventListener("focusout", () => this.#light(null));
-    marks.addEventListener("pointerover", ({ target }) => this.#light(numberOf(target)));
+    marks.addEventListener("pointermove", ({ target }) => this.#light(numberOf(target)));
     marks.addEventListener("pointerleave", () => this.#light(null));
     drawing.canvas.addEventListener("pointermove", (event) => event.buttons || this.#light(this.#under(event), true));
     drawing.canvas.addEventListener("pointerleave", () => this.#light(null));
@@ -152,7 +152,7 @@ export class ReadingView {
       if (number) for (const each of part.querySelectorAll(`[data-number="${number}"]`)) each.classList.add("lit");
     }
     const card = scroll && number && this.digits.querySelector(`[data-number="${number}"]`);
-    if (card) this.digits.scrollTop = card.offsetTop - this.digits.offsetTop - 8;
+    if (card) this.digits.scrollTop = card.offsetTop - 8;
   }
 }
 

@@ -194,7 +194,7 @@ def test_a_model_that_is_not_there_stops_the_job_at_once(begin, sevens):
     sevens.behaviours["Predict"] = unknown
     with pytest.raises(JobStopped, match="Servable not found"):
         begin(patience_s=60).run(read_here, nobody)
-    assert len(sevens.requests) == 1
+    assert len(sevens.requests) == 2  # for the model's metadata, and for the first picture
 
 
 def test_a_page_that_is_too_much_for_the_server_is_that_pages_error(begin, output, sevens):

@@ -75,3 +75,8 @@ def test_a_sum_that_does_not_add_up_is_marked_at_its_equals_sign():
 
 def test_words_without_sense_do_not_touch_their_neighbours():
     assert set(without_sense(line_of("3.5 1:7-2 3.5"))) == {4, 6}
+
+
+def test_a_long_word_is_told_at_once():
+    line = line_of("12.345-" * 200 + "1")
+    assert set(without_sense(line).values()) == {NO_SENSE}

@@ -388,9 +388,11 @@ def test_many_digits_scroll_in_their_list_and_light_up_in_the_picture(open_page,
         expect(page.locator(f"{part}.lit")).to_have_count(1)
     page.locator("#digits select").nth(12).focus()
     expect(page.locator("#boxes span").nth(12)).to_have_class(re.compile("lit"))
+    page.locator("#canvas").scroll_into_view_if_needed()  # the focus has the list in view
     place = page.locator("#boxes span").nth(18).bounding_box()
     page.mouse.move(place["x"] + place["width"] / 2, place["y"] + place["height"] / 2)
     expect(cards.nth(18)).to_have_class(re.compile("lit"))
+    page.locator("#digits").evaluate("list => list.scrollIntoView()")  # on a phone it is below the drawing
     expect(cards.nth(18)).to_be_in_viewport()
 
 

@@ -201,7 +201,9 @@ def test_a_port_is_open_before_the_first_models_are_there(repository, tmp_path):
         assert "Running gRPC ModelServer" not in server.log_text()
 
 
-@pytest.mark.parametrize("name", ["SIGINT", "SIGHUP", "SIGUSR1", "SIGUSR2"])
+@pytest.mark.parametrize(
+    "name", ["SIGHUP", *(pytest.param(name, marks=pytest.mark.slow) for name in ("SIGINT", "SIGUSR1", "SIGUSR2"))]
+)
 def test_other_signals_that_end_a_process_drain_too(several, name):
     with ServerProcess(*several) as server, grpc.insecure_channel(server.address) as channel:
         stub = stub_of(channel)
