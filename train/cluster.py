@@ -163,16 +163,22 @@ def wait_for_workers(plan: Callable[[], WorkerPlan], *, wait: bool, emit: Callab
 
 @contextmanager
 def requested_nodes(num_workers: int | None, cpus: int | None, gpus: int | None, *, wait: bool) -> Iterator[None]:
-    """While waiting, ask the cluster's autoscaler, if it has one, for room for the workers."""
+    """While the context lasts, ask the cluster's autoscaler, if it has one, for room for the workers, or if `wait` is
+    false for nothing."""
     if not wait:
         yield
         return
-    bundle = {"CPU": cpus or 1} | ({"GPU": gpus} if gpus else {})
-    request_resources(bundles=[bundle] * (num_workers or 1))
+    request_nodes(num_workers, cpus, gpus)
     try:
         yield
     finally:
         request_resources(bundles=[])  # or the nodes would be kept when the workers are gone
+
+
+def request_nodes(num_workers: int | None, cpus: int | None, gpus: int | None) -> None:
+    """Ask the cluster's autoscaler for room for the workers, in place of all that was asked for before."""
+    bundle = {"CPU": cpus or 1} | ({"GPU": gpus} if gpus else {})
+    request_resources(bundles=[bundle] * (num_workers or 1))
 
 
 def node_resources() -> list[dict[str, float]]:

@@ -13,8 +13,15 @@ WATCH_S = 5.0  # between two looks whether the cluster holds more or fewer worke
 class Pauses:
     """Watches the cluster while a run trains, and has it pause when another number of workers would fit."""
 
-    def __init__(self, plan: Callable[[], WorkerPlan], current: WorkerPlan) -> None:
-        self._plan, self._current = plan, current
+    def __init__(self, plan: Callable[[], WorkerPlan], current: WorkerPlan, *, request: Callable[[], None]) -> None:
+        """Begin to watch.
+
+        Args:
+            plan: what the cluster could give the run now.
+            current: what the run has.
+            request: asks the autoscaler for all that the run could take.
+        """
+        self._plan, self._current, self._request = plan, current, request
         self._next, self._seen = time.monotonic() + WATCH_S, 0
         # On the driver's node, as the queue of events: it outlives the nodes that come and go.
         here = on_node(ray.get_runtime_context().get_node_id())
@@ -25,6 +32,7 @@ class Pauses:
         if time.monotonic() < self._next:
             return
         self._next = time.monotonic() + WATCH_S
+        self._request()  # again: Ray Train asks for the workers that it has, every 20 s, and the last word counts
         try:
             changed = self._plan().num_workers != self._current.num_workers
         except (ClusterTooSmall, ValueError):

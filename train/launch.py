@@ -200,10 +200,15 @@ def train(run: Run, emit: Callable[[Event], None]) -> Outcome:
 
     Raises: ClusterTooSmall, TrainingFailed, TrainingDiverged; ValueError if the job's settings do not suit the workers.
     """
-    bounds = run.job.worker_bounds
-    if bounds and bounds[0] < bounds[1]:
-        return _train_elastic(run, emit)
-    outcome = _fit(run, _settled_plan(run, emit, wait=run.job.wait), emit)
+    job = run.job
+    least, most = job.worker_bounds or (None, None)
+    if least != most:
+        # To the end: a cluster grows to what is asked for, and by one that has fewer the run is not held up.
+        with cluster.requested_nodes(most, job.cpus_per_worker, job.gpus_per_worker, wait=True):
+            return _train_elastic(run, emit)
+    with cluster.requested_nodes(least, job.cpus_per_worker, job.gpus_per_worker, wait=job.wait):
+        plan = _settled_plan(run, emit, wait=job.wait)
+    outcome = _fit(run, plan, emit)
     assert isinstance(outcome, Outcome)  # nobody asked it to pause
     return outcome
 
@@ -214,11 +219,13 @@ def _train_elastic(run: Run, emit: Callable[[Event], None]) -> Outcome:
     Each change is a pause: the workers write a checkpoint at a step that all of them know beforehand, and others go on
     from it. A node that leaves with a notice costs no step; one that is lost costs those since the last checkpoint.
     """
-    failures = 0
+    failures, job = 0, run.job
+    most = job.worker_bounds[1] if job.worker_bounds else None
+    request = functools.partial(cluster.request_nodes, most, job.cpus_per_worker, job.gpus_per_worker)
     while True:
         plan = _settled_plan(run, emit, wait=True)
         nodes = cluster.node_ids()
-        pauses = Pauses(functools.partial(_plan, run), plan)
+        pauses = Pauses(functools.partial(_plan, run), plan, request=request)
         try:
             result = _fit(run, plan, emit, pauses=pauses)
         except TrainingFailed as error:
@@ -250,9 +257,7 @@ def _plan(run: Run) -> WorkerPlan:
 def _settled_plan(run: Run, emit: Callable[[Event], None], *, wait: bool) -> WorkerPlan:
     """The workers that the run gets now; raises ClusterTooSmall, or ValueError if its settings do not suit them."""
     config, job = run.config, run.job
-    least = job.worker_bounds[0] if job.worker_bounds else None
-    with cluster.requested_nodes(least, job.cpus_per_worker, job.gpus_per_worker, wait=wait):
-        plan = cluster.wait_for_workers(functools.partial(_plan, run), wait=wait, emit=emit)
+    plan = cluster.wait_for_workers(functools.partial(_plan, run), wait=wait, emit=emit)
     _check_seen(run)
     if plan.num_workers > 1 and job.cpu_replicas > 1:
         raise ValueError(f"--cpu-replicas {job.cpu_replicas} splits a single worker, and there are {plan.num_workers}")

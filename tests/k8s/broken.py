@@ -292,6 +292,13 @@ BROKEN: dict[str, list[Variant]] = {
         put(f"{JOB} entrypoint", "--num-workers 5", old="--num-workers ${NUM_WORKERS}"),
         put(f"{JOB} submitterPodTemplate spec containers 0 env 2 value", "5"),
     ],
+    "elastic_trainings_get_what_they_can_take": [
+        put(f"{WORKERS} maxReplicas", 4, component="elastic"),
+        put(f"{WORKERS} maxReplicas", 16, component="elastic"),
+        put(f"{WORKERS} minReplicas", 0, component="elastic"),
+        put(f"{JOB} submitterPodTemplate spec containers 0 env 2 value", "2:8", component="elastic"),
+        put(f"{CLUSTER} enableInTreeAutoscaling", False, component="elastic"),
+    ],
     "workers_have_what_the_training_asks_for": [
         put(f"{WORKER} resources limits cpu", "3"),
         drop(f"{WORKER} resources limits nvidia.com/gpu", overlay="gpu"),
@@ -323,6 +330,9 @@ BROKEN: dict[str, list[Variant]] = {
     "ray_pods_stop_gracefully_and_once": [
         drop(f"{WORKER} lifecycle"),
         put(f"{HEAD_POD} restartPolicy", "Always"),
+        drop(f"{WORKER} env", component="elastic"),
+        put(f"{WORKER_POD} terminationGracePeriodSeconds", 30, component="elastic"),
+        put(f"{WORKER} lifecycle", {"preStop": {"exec": {"command": ["ray", "stop"]}}}, component="elastic"),
     ],
     "only_who_asks_kubernetes_has_a_token": [
         put(f"{CANARY_POD} automountServiceAccountToken", False, component="canary"),

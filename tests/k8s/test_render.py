@@ -23,9 +23,9 @@ def test_a_base_applies_as_it_is(name):
 
 # The gpu component asks for more workers than the local overlay has, retrain goes on top of a finished overlay, and the
 # local overlay sets its one server and its training without an autoscaler itself.
-NOT_IN_LOCAL = ("gpu", "retrain", "keda", "scale-to-zero", "queue-time", "kueue", "canary")
-# All that go together: the images of oci are in place of what object-store copies to the servers.
-TOGETHER = sorted({*manifests.COMPONENTS} - {"gpu", "object-store"} | {"object-store/runs"})
+NOT_IN_LOCAL = ("gpu", "retrain", "elastic", "keda", "scale-to-zero", "queue-time", "kueue", "canary")
+# All that go together: kueue's trainings are of one size, and oci is in place of what object-store copies to servers.
+TOGETHER = sorted({*manifests.COMPONENTS} - {"gpu", "elastic", "object-store"} | {"object-store/runs"})
 COMBINATIONS = [
     (overlay, component)
     for component in manifests.COMPONENTS

@@ -41,7 +41,7 @@ def test_all_components_together_keep_all_rules(tmp_path):
 
 
 def test_the_other_choices_of_components_together_keep_all_rules(tmp_path):
-    components = manifests.in_order({*manifests.COMPONENTS} - {"gpu", "oci"})
+    components = manifests.in_order({*manifests.COMPONENTS} - {"gpu", "oci", "kueue"})
     assert _found(manifests.with_components(tmp_path, "gpu", *components)) == {}
 
 

@@ -1,5 +1,6 @@
 """Training jobs and Ray clusters as processes of their own, and a way to harm them."""
 
+import json
 import os
 import re
 import secrets
@@ -125,19 +126,16 @@ class Cluster:
         self.add(num_cpus=num_cpus)
         wait_until(joined, lambda: self.nodes[-1].output())
 
-    def drain_last(self):
-        """Tell Ray that the node that came last is about to leave, as an autoscaler does before it takes one away."""
+    def requested(self):
+        """What an autoscaler of this cluster is asked for: the resources of each place for a worker."""
         script = (
-            "import sys, ray; from ray._raylet import GcsClient; from ray.core.generated import autoscaler_pb2 as pb;"
-            "ray.init(address=sys.argv[1], logging_level='ERROR', log_to_driver=False);"
-            "others = [n for n in ray.nodes() if n['Alive'] and 'node:__internal_head__' not in n['Resources']];"
-            "node = others[-1]['NodeID'];"
-            "reason = pb.DrainNodeReason.Value('DRAIN_NODE_REASON_PREEMPTION');"
-            "print(GcsClient(sys.argv[1]).drain_node(node, reason, 'preempted', 2**53), node)"
+            "import sys; from ray._raylet import GcsClient;"
+            "print((GcsClient(sys.argv[1]).internal_kv_get(b'autoscaler_resource_request') or b'[]').decode())"
         )
         command = [sys._base_executable, "-c", script, self.address]
         done = subprocess.run(command, env=bare_environment(), capture_output=True, text=True, timeout=PATIENCE_S)
-        assert done.returncode == 0 and "(True" in done.stdout, done.stdout + done.stderr
+        assert done.returncode == 0, done.stderr
+        return [entry.get("resources", entry) for entry in json.loads(done.stdout)]
 
     def train_workers(self):
         return [worker for node in self.nodes for worker in node.train_workers()]
@@ -156,6 +154,7 @@ def bare_environment():
         "PYTHONPATH": packages,
         "PATH": f"{Path(sys._base_executable).parent}:{os.environ['PATH']}",
         "RAY_worker_niceness": "0",
+        "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": str(PATIENCE_S),  # on SIGTERM, for a node to be left
         "TF_CPP_MIN_LOG_LEVEL": "3",
         **TOKEN,
     }

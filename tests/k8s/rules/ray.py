@@ -1,6 +1,7 @@
 """KubeRay's own rules, which it tells only in its log or in an event, and ours for a training that comes to an end."""
 
 import re
+from collections.abc import Iterator
 
 from tests.k8s.manifests import ROOT, Object, containers, label, of_kind, pod_templates, ray_job_spec
 from tests.k8s.rules.quantities import amount
@@ -11,6 +12,7 @@ LONGEST_NAME = {"RayCluster": 53, "RayJob": 47, "RayCronJob": 41}  # each name g
 # Before it KubeRay probes by wget, a command that the images lack, and from 2.52 on Ray knows tokens.
 FIRST_PROBED_BY_HTTP = (2, 53)
 TOKEN_VARIABLES = {"RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"}
+DRAIN_VARIABLE = "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S"  # what `ray start --block` waits for after SIGTERM
 RESOURCE_PARAMETERS = ("num-cpus", "num-gpus", "memory", "resources")
 
 
@@ -78,6 +80,20 @@ def _worker_bounds(spec: Object) -> tuple[int, int]:
     """The least and the most workers that --num-workers asks for; (0, 0) without it."""
     parts = [int(part) for part in (_word(spec, "num-workers") or "0").split(":")]
     return parts[0], parts[-1]
+
+
+def elastic_trainings_get_what_they_can_take(objects: list[Object]) -> list[str]:
+    """From 1:8 workers follow the bounds of the pods, and somebody who adds pods up to the most."""
+    found = []
+    for name, spec in _jobs(objects):
+        least, most = _worker_bounds(spec)
+        groups = spec["rayClusterSpec"]["workerGroupSpecs"]
+        bounds = sum(group["minReplicas"] for group in groups), sum(group["maxReplicas"] for group in groups)
+        if least < most and bounds != (least, most):
+            found.append(f"{name}: --num-workers {least}:{most}, but {bounds[0]} to {bounds[1]} pods")
+        if least < most and not spec["rayClusterSpec"].get("enableInTreeAutoscaling"):
+            found.append(f"{name}: --num-workers {least}:{most}, but no autoscaler adds a worker")
+    return found
 
 
 def workers_have_what_the_training_asks_for(objects: list[Object]) -> list[str]:
@@ -174,17 +190,33 @@ def the_head_trains_nothing(objects: list[Object]) -> list[str]:
 
 
 def ray_pods_stop_gracefully_and_once(objects: list[Object]) -> list[str]:
-    """`ray stop` before the end; never restarted in place, which autoscaler v2 and SidecarMode refuse."""
+    """`ray stop` before the end; never restarted in place, which autoscaler v2 and SidecarMode refuse.
+
+    An elastic training's workers leave instead as they are told to, for which Ray has nearly all of the pod's time.
+    """
     found = []
     for name, spec in _jobs(objects):
+        least, most = _worker_bounds(spec)
         for group_name, group in _groups(spec):
             pod = group["template"]["spec"]
             hook = pod["containers"][0].get("lifecycle", {}).get("preStop", {}).get("exec", {}).get("command")
-            if hook != ["ray", "stop"]:
+            if least < most and group_name != "head":
+                found += [f"{name} {group_name}: {problem}" for problem in _hurries(pod, hook)]
+            elif hook != ["ray", "stop"]:
                 found.append(f"{name} {group_name}: no `ray stop` before it ends")
             if pod.get("restartPolicy") != "Never":
                 found.append(f"{name} {group_name}: restartPolicy is not Never")
     return found
+
+
+def _hurries(pod: Object, hook: list[str] | None) -> Iterator[str]:
+    """Why a worker would end before the training has left it."""
+    if hook:
+        yield f"{' '.join(hook)} ends it before it can leave"
+    variables = {entry["name"]: entry.get("value", "") for entry in pod["containers"][0].get("env", [])}
+    leaves_s, grace_s = float(variables.get(DRAIN_VARIABLE, 0)), pod.get("terminationGracePeriodSeconds", 30)
+    if not grace_s - 20 <= leaves_s < grace_s:
+        yield f"{DRAIN_VARIABLE} is {leaves_s:g}, the pod's time {grace_s} s"
 
 
 def only_who_asks_kubernetes_has_a_token(objects: list[Object]) -> list[str]:
@@ -223,6 +255,7 @@ RULES = (
     finished_clusters_go,
     jobs_end,
     worker_counts_are_in_bounds,
+    elastic_trainings_get_what_they_can_take,
     workers_have_what_the_training_asks_for,
     gpu_pods_find_gpu_nodes,
     one_ray_everywhere,
