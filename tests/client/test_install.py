@@ -12,8 +12,8 @@ from tests.patience import PATIENCE_S
 from tests.wheels import copy_source
 
 ROOT = Path(__file__).parents[2]
-MAX_MB = 117  # numpy 72, Pillow 22, grpcio 19, protobuf 2.5, all with their bytecode
-MAX_OWN_MB = 1.5  # compiled files too
+MAX_MB = 118  # numpy 72, Pillow 22, grpcio 19, protobuf 2.5, all with their bytecode
+MAX_OWN_MB = 2  # compiled files too
 HEAVY = {"tensorflow", "keras", "ray", "cv2", "train", "serving", "ml_dtypes", "tensorflow_serving", "starlette"}
 
 
