@@ -36,8 +36,9 @@ if TYPE_CHECKING:
 STDIN = "-"
 NUMPY_SUFFIX = ".npy"
 SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
-# Errors that the next picture would meet too.
-SERVER_ERRORS = (ServerUnavailable, DeadlineExceeded, ModelNotFound, SignatureNotFound, AccessDenied, NotSupported)
+# No other picture and no waiting helps against these; against the others no other picture does.
+REFUSALS = (ModelNotFound, SignatureNotFound, AccessDenied, NotSupported)
+SERVER_ERRORS = (ServerUnavailable, DeadlineExceeded, *REFUSALS)
 AHEAD = 2  # pictures for each process that are under way, at most: what was read waits for those before it
 
 

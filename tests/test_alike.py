@@ -7,7 +7,11 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 TRACES = ["client/trace_export.py", "serving/monitoring/trace_export.py", "train/tracking/traces.py"]
-ALIKE = {name: TRACES for name in ("is_wanted", "_resource", "_exporter_names", "_endpoint")}
+RAY = ["client/batch/pool.py", "train/launch.py"]
+ALIKE = {
+    **{name: TRACES for name in ("is_wanted", "_resource", "_exporter_names", "_endpoint")},
+    **{name: RAY for name in ("patience", "_own_signal_handlers")},
+}
 
 
 @pytest.mark.parametrize(("name", "files"), ALIKE.items(), ids=ALIKE)

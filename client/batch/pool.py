@@ -51,7 +51,7 @@ def connected(address: str) -> Iterator[None]:
         options["runtime_env"] = {"py_modules": [str(Path(__file__).parents[1])], "excludes": ["**/__pycache__"]}
     try:
         _check_listening(address)
-        with _own_signal_handlers(), _patience():
+        with _own_signal_handlers(), patience():
             _init(address, options, tries=STARTS if address == "local" else 1)
     except (OSError, ray.exceptions.AuthenticationError) as error:
         raise ClusterUnreachable(
@@ -91,10 +91,13 @@ def _check_listening(address: str) -> None:
 
 @contextmanager
 def _own_signal_handlers() -> Iterator[None]:
-    """Keep SIGTERM as it was: `ray.init` has it end the process without a hint how to go on.
+    """Keep SIGTERM as it was: `ray.init` has it end the process with status 15, without a hint how to go on.
 
     https://github.com/ray-project/ray/blob/ray-2.60.0/python/ray/_private/worker.py#L1679
     """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
     handler = signal.getsignal(signal.SIGTERM)
     try:
         yield
@@ -103,7 +106,7 @@ def _own_signal_handlers() -> Iterator[None]:
 
 
 @contextmanager
-def _patience() -> Iterator[None]:
+def patience() -> Iterator[None]:
     """Let a node that starts here take START_TIMEOUT_S: Ray gives up after 30 s, which a busy machine may need.
 
     https://github.com/ray-project/ray/blob/ray-2.60.0/python/ray/_private/node.py#L428

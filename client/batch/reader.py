@@ -11,17 +11,9 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 
 from ..blocking import Client
-from ..errors import (
-    AccessDenied,
-    DeadlineExceeded,
-    InklingError,
-    InvalidInput,
-    ModelNotFound,
-    NotSupported,
-    ServerUnavailable,
-    SignatureNotFound,
-)
+from ..errors import DeadlineExceeded, InklingError, InvalidInput, ServerUnavailable
 from ..operations.options import VersionOptions
+from ..pictures import REFUSALS
 from ..reading.picture import MAX_FILE_BYTES
 from ..reading.result import Reading
 from ..settings import Connection
@@ -32,8 +24,6 @@ from .rows import row_of, row_of_error, to_csv, to_parquet
 logger = logging.getLogger(__name__)
 
 SLOW_TRIES = 3  # of a page that gets no answer in time, from a server that answers otherwise
-# What no picture can help, and no waiting.
-REFUSALS = (ModelNotFound, SignatureNotFound, AccessDenied, NotSupported)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
