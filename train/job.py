@@ -30,7 +30,7 @@ class JobResult:
 def run_job(run: Run, emit: Callable[[Event], None]) -> JobResult:
     """Train, from the beginning or from where the run stopped, write the results and publish.
 
-    Raises: what `loop.train`, `launch.train` and `publish.publish` raise.
+    Raises: what `loop.train`, `cluster.launch.train` and `publish.publish` raise.
     """
     with tracked(run, emit, origin=report.origin(run)) as emit:
         return _run_job(run, emit)
@@ -39,11 +39,12 @@ def run_job(run: Run, emit: Callable[[Event], None]) -> JobResult:
 def _run_job(run: Run, emit: Callable[[Event], None]) -> JobResult:
     if run.job.in_process:
         return _finish(run, train_here(run, emit), emit)
-    from . import launch  # Ray takes seconds to import, and --in-process does without it
+    # Ray takes seconds to import, and --in-process does without it.
+    from .cluster import connection, launch
 
     emit(Message("starting Ray" if run.job.address == "local" else f"joining the Ray cluster at {run.job.address}"))
     # Finished before Ray is left: leaving a submitted job's Ray deletes the folder that it runs in.
-    with launch.connected(run.job.address, onednn=run.config.onednn, verbose=run.job.verbose):
+    with connection.connected(run.job.address, onednn=run.config.onednn, verbose=run.job.verbose):
         return _finish(run, launch.train(run, emit), emit)
 
 

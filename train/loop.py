@@ -78,8 +78,7 @@ def train(
 
     Raises: TrainingDiverged.
     """
-    chief = is_chief(strategy)
-    emit = emit if chief else _ignore
+    emit = emit if is_chief(strategy) else _ignore
     if is_remote(dataset):
         check_training_part(dataset, lambda text: emit(Message(text)))
     dataset, validation_images, validation_labels = dataset.hold_out(config.validation_size, config.seed)
@@ -93,10 +92,8 @@ def train(
             total_steps=total_steps,
             channels=dataset.channels,
         )
-    history, metrics = _resume(folder, state, emit)
-    check_steps_agree(state, strategy)
-    if chief:
-        checkpoint.remove_after(folder, state.step)
+    ledger = _Ledger(folder, state, strategy, keep=config.keep_checkpoints)
+    ledger.resume(emit)
     predict = make_predict(state.averaged, strategy)
     recalibrate = make_recalibrate(state.averaged, strategy)
     if state.step < total_steps:
@@ -120,25 +117,25 @@ def train(
         )
         results = run_steps(until - step)  # moves the state on to step `until`
         _check_finite(results, step, state, folder)
-        lines = []
         for advance in clock.advances(state, results, step):
-            lines.append({"step": advance.step, "epoch": advance.epoch, **advance.figures})
+            ledger.add(advance.step, advance.epoch, advance.figures)
             emit(advance)
         step = until
         if step == epoch_end:
             count = NUM_IMAGES if step == total_steps else NUM_IMAGES_BETWEEN
             recalibrate(dataset.some_originals(count), count)
-        if step == epoch_end and len(validation_labels):
-            evaluation = Evaluation.of(predict(validation_images), validation_labels)
-            validated = Validated(step, epoch + 1, config.epochs, advance.loss, evaluation.loss, evaluation.accuracy)
-            metrics = validated.figures
-            lines.append({"step": step, "epoch": advance.epoch, **metrics})
-            emit(validated)
-        history += lines
+            if len(validation_labels):
+                evaluation = Evaluation.of(predict(validation_images), validation_labels)
+                validated = Validated(
+                    step, epoch + 1, config.epochs, advance.loss, evaluation.loss, evaluation.accuracy
+                )
+                ledger.add(step, advance.epoch, validated.figures)
+                ledger.metrics = validated.figures
+                emit(validated)
         if step in (epoch_end, paused_at) or step % config.checkpoint_every_steps == 0:
-            score = metrics if step == epoch_end else {}
+            score = ledger.metrics if step == epoch_end else {}
             began = time.perf_counter()
-            saved = _save(folder, state, score, history, keep=config.keep_checkpoints, strategy=strategy)
+            saved = ledger.save(score)
             if saved:
                 emit(Saved(step, time.perf_counter() - began))
             on_checkpoint(saved, {"step": step, "loss": advance.loss, **score})
@@ -148,17 +145,47 @@ def train(
     return Outcome(step, predict(dataset.test_images), clock.seconds, step - first_step, hardware(strategy))
 
 
-def _resume(
-    folder: RunFolder, state: TrainState, emit: Callable[[Event], None]
-) -> tuple[list[dict[str, Any]], dict[str, float]]:
-    found, problems = checkpoint.latest(folder)
-    for problem in problems:
-        emit(Message(f"damaged checkpoint passed over: {problem}"))
-    if found is None:
-        return [], {}
-    state.restore(found.arrays, found.step)
-    emit(Message(f"going on from step {found.step:,} ({folder}/{checkpoint.path_of(found.step)})"))
-    return found.history, found.metrics
+class _Ledger:
+    """What a run has to show so far: the lines of its log and its last validation, which each checkpoint carries."""
+
+    def __init__(self, folder: RunFolder, state: TrainState, strategy: tf.distribute.Strategy, *, keep: int) -> None:
+        self._folder, self._state, self._strategy, self._keep = folder, state, strategy, keep
+        self._lines: list[dict[str, Any]] = []
+        self.metrics: dict[str, float] = {}
+
+    def resume(self, emit: Callable[[Event], None]) -> None:
+        """Set the state to the last whole checkpoint, if there is one; what came after it is removed."""
+        found, problems = checkpoint.latest(self._folder)
+        for problem in problems:
+            emit(Message(f"damaged checkpoint passed over: {problem}"))
+        if found:
+            self._state.restore(found.arrays, found.step)
+            self._lines, self.metrics = found.history, found.metrics
+            path = checkpoint.path_of(found.step)
+            emit(Message(f"going on from step {found.step:,} ({self._folder}/{path})"))
+        check_steps_agree(self._state, self._strategy)
+        if is_chief(self._strategy):
+            checkpoint.remove_after(self._folder, self._state.step)
+
+    def add(self, step: int, epoch: float, figures: dict[str, float]) -> None:
+        """Add a line to the log."""
+        self._lines.append({"step": step, "epoch": epoch, **figures})
+
+    def save(self, score: dict[str, float]) -> str | None:
+        """Write a checkpoint; returns its folder, relative to the run's, or None on all workers but the chief."""
+        state = self._state
+        check_replicas_agree(state, self._strategy)
+        arrays = state.arrays()
+        bad = [name for name, array in arrays.items() if not np.isfinite(array).all()]
+        if bad:  # the loss shows it a step later only, when this would be the last checkpoint
+            what = f"{bad[0]} is not finite after step {state.step:,}"
+            raise TrainingDiverged(_divergence(what, state.step - 1, state, self._folder))
+        if not is_chief(self._strategy):
+            return None
+        saved = checkpoint.save(self._folder, Checkpoint(state.step, arrays, score, self._lines))
+        self._folder.write("metrics.jsonl", self._folder.read(f"{saved}/metrics.jsonl"))
+        checkpoint.prune(self._folder, self._keep)
+        return saved
 
 
 def _check_finite(results: StepMetrics, first: int, state: TrainState, folder: RunFolder) -> None:
@@ -176,30 +203,6 @@ def _divergence(what: str, step: int, state: TrainState, folder: RunFolder) -> s
         f"{what}, learning rate {float(state.schedule(step)):.2e}; last good checkpoint: {last_good}; start a new run "
         "with a lower --learning-rate or a longer --warmup-epochs"
     )
-
-
-def _save(
-    folder: RunFolder,
-    state: TrainState,
-    metrics: dict[str, float],
-    history: list[dict[str, Any]],
-    *,
-    keep: int,
-    strategy: tf.distribute.Strategy,
-) -> str | None:
-    check_replicas_agree(state, strategy)
-    arrays = state.arrays()
-    bad = [name for name, array in arrays.items() if not np.isfinite(array).all()]
-    if bad:  # the loss shows it a step later only, when this would be the last checkpoint
-        raise TrainingDiverged(
-            _divergence(f"{bad[0]} is not finite after step {state.step:,}", state.step - 1, state, folder)
-        )
-    if not is_chief(strategy):
-        return None
-    saved = checkpoint.save(folder, Checkpoint(state.step, arrays, metrics, history))
-    folder.write("metrics.jsonl", folder.read(f"{saved}/metrics.jsonl"))
-    checkpoint.prune(folder, keep)
-    return saved
 
 
 def check_steps_agree(state: TrainState, strategy: tf.distribute.Strategy) -> None:

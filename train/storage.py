@@ -8,7 +8,6 @@ import json
 import logging
 import os
 import tempfile
-import threading
 import time
 import uuid
 from collections.abc import Callable
@@ -18,6 +17,7 @@ from typing import Any, TypeVar
 import pyarrow.fs
 
 from .config import NAME
+from .threads import in_thread
 
 logger = logging.getLogger(__name__)
 
@@ -25,7 +25,6 @@ CARD = "model_card.json"  # in a version's folder
 MARKER = "saved_model.pb"  # a version of a model without it does not exist
 RETRY_S = 60.0  # for how long a storage that fails is asked again
 PAUSES_S = (1.0, 2.0, 4.0, 8.0)  # between two tries; the last one again and again
-POLL_S = 0.2  # between two looks whether a storage has answered, so that Ctrl-C and SIGTERM are heard
 # What another try does not change.
 FINAL_ERRORS = (FileNotFoundError, FileExistsError, PermissionError, NotADirectoryError, IsADirectoryError)
 
@@ -40,7 +39,7 @@ def open_storage(storage: str) -> tuple[pyarrow.fs.FileSystem, str]:
     if "://" not in storage:
         return pyarrow.fs.LocalFileSystem(), str(Path(storage).absolute())
     try:
-        return _in_thread(lambda: _from_uri(storage))  # it may ask the store where the bucket lies
+        return in_thread(lambda: _from_uri(storage))  # it may ask the store where the bucket lies
     except pyarrow.ArrowInvalid:
         import fsspec  # only for schemes that pyarrow does not know
 
@@ -93,7 +92,7 @@ def persistently(act: Callable[[], T], what: str, *, interruptible: bool = True,
     deadline = time.monotonic() + retry_s
     for attempt in range(1_000_000):
         try:
-            return _in_thread(act) if interruptible else act()
+            return in_thread(act) if interruptible else act()
         except FINAL_ERRORS:
             raise
         except OSError as error:
@@ -104,25 +103,6 @@ def persistently(act: Callable[[], T], what: str, *, interruptible: bool = True,
                 logger.warning("%s: %s; trying again for %g s", what, error, retry_s)
             time.sleep(pause)
     raise AssertionError  # the deadline comes first
-
-
-def _in_thread(act: Callable[[], T]) -> T:
-    results: list[T] = []
-    errors: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            results.append(act())
-        except BaseException as error:  # handed over to the thread that asked
-            errors.append(error)
-
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
-    while thread.is_alive():
-        thread.join(POLL_S)
-    if errors:
-        raise errors[0]
-    return results[0]
 
 
 def versions_in(filesystem: pyarrow.fs.FileSystem, folder: str) -> dict[int, str]:

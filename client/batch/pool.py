@@ -45,7 +45,9 @@ def connected(address: str) -> Iterator[None]:
 
     Raises: ClusterUnreachable.
     """
-    options: dict[str, Any] = {"include_dashboard": False} if address == "local" else {}
+    options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    if address == "local":
+        options["include_dashboard"] = False
     if address != "local" and "." not in (__package__ or "").removesuffix(".batch"):
         # A checkout's code travels to the nodes; installed, it is there as it is here.
         options["runtime_env"] = {"py_modules": [str(Path(__file__).parents[1])], "excludes": ["**/__pycache__"]}
@@ -72,9 +74,12 @@ def connected(address: str) -> Iterator[None]:
 
 
 def _init(address: str, options: dict[str, Any], *, tries: int) -> None:
-    """Join Ray, or start it: of a busy machine one process or another may give up a start that takes too long."""
+    """Join Ray, or start it: on a busy machine its raylet ends when its agents are not there within 15 s.
+
+    https://github.com/ray-project/ray/issues/65983
+    """
     try:
-        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **options)
+        ray.init(address=address, **options)
     except Exception as error:
         if type(error) is not Exception or tries == 1:  # as Ray says that a node of its own did not come up
             raise

@@ -1,12 +1,13 @@
 """How many workers a cluster gets, by what its nodes have."""
 
 import pytest
+import ray
 from ray._private import services
 
-from inkling.train import launch
-from inkling.train.cluster import ClusterTooSmall, WorkerPlan, plan_elastic, plan_workers
+from inkling.train.cluster.connection import ClusterUnreachable, connected, patience
+from inkling.train.cluster.elastic import PauseStep
+from inkling.train.cluster.nodes import ClusterTooSmall, WorkerPlan, plan_elastic, plan_workers
 from inkling.train.config import JobConfig
-from inkling.train.elastic import PauseStep
 
 SMALL, LARGE, GPUS = {"CPU": 2.0}, {"CPU": 8.0}, {"CPU": 16.0, "GPU": 4.0}
 HEAD = {"memory": 1e9}  # with `num-cpus: 0`, as on Kubernetes
@@ -105,7 +106,33 @@ def test_a_node_may_take_longer_to_start_than_ray_waits(monkeypatch):
         return {"labels": {}}
 
     monkeypatch.setattr(services, "get_node", get_node)
-    with launch.patience():
+    with patience():
         assert services.get_node("127.0.0.1:6379", "node") == {"labels": {}}
     assert looks == ["node"] * 3
     assert services.get_node is get_node
+
+
+class SlowRay:
+    """A Ray whose node does not come up the first few times."""
+
+    def __init__(self, failures):
+        self.failures, self.starts = failures, 0
+
+    def init(self, **options):
+        self.starts += 1
+        if self.starts <= self.failures:
+            raise Exception("The current node timed out during startup.")
+
+
+def test_a_node_that_did_not_come_up_is_started_again(monkeypatch):
+    slow = SlowRay(failures=2)
+    monkeypatch.setattr(ray, "init", slow.init)
+    with connected("local", onednn=None, verbose=True):
+        assert slow.starts == 3
+
+
+def test_a_node_that_never_comes_up_is_an_error_of_one_line(monkeypatch):
+    monkeypatch.setattr(ray, "init", SlowRay(failures=9).init)
+    one_line = pytest.raises(ClusterUnreachable, match=r"Ray could not start: .*timed out during startup")
+    with one_line, connected("local", onednn=None, verbose=True):
+        pass

@@ -6,9 +6,11 @@ from typing import Any
 
 import ray
 
+from ..cluster.connection import connected, last_line
+from ..cluster.launch import TrainingFailed
+from ..cluster.nodes import check_nodes_see
 from ..config import ShardConfig
 from ..data import Dataset
-from ..launch import TrainingFailed, check_nodes_see, connected, last_line
 from ..storage import RunFolder
 from .making import Chunk, Shard
 from .writing import JOB, Make, Task, write_set

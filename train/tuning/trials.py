@@ -17,10 +17,12 @@ from typing import Any
 from ray import tune
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 
-from .. import cluster, launch
-from ..cluster import ClusterTooSmall
+from ..cluster.connection import connected
+from ..cluster.launch import TrainingFailed
+from ..cluster.nodes import ClusterTooSmall, node_resources
 from ..data import Dataset
 from ..progress import Event, Message
+from ..threads import in_thread
 from .sweep import State, Sweep, Trial, mark, shown, state_of, states
 from .tracked import TrackedTrials
 from .trial import LONGEST_REASON, Shared, ignore, train_trial
@@ -41,22 +43,24 @@ def train_all(sweep: Sweep, dataset: Dataset, emit: Callable[[Event], None]) -> 
         return
     os.environ.update({name: value for name, value in TUNE_DEFAULTS.items() if name not in os.environ})
     tracked = TrackedTrials(sweep, dataset, emit)
-    ray = launch.connected(sweep.config.address, onednn=sweep.base.onednn, verbose=sweep.config.verbose)
+    ray = connected(sweep.config.address, onednn=sweep.base.onednn, verbose=sweep.config.verbose)
     with contextlib.closing(tracked), ray:
         resources = _resources(sweep)
         sweep.folder.remove(RAY_FOLDER)  # of a start that was killed
         by_name = {trial.run: trial for trial in waiting}
         tell = Tell(sweep, by_name, emit, tracked)
         tuner = _tuner(sweep, dataset, by_name, scheduler_of(sweep, found), resources, tell)
-        ended = launch.in_thread(tuner.fit, meanwhile=lambda: None)
-    if isinstance(ended, BaseException):
-        raise launch.TrainingFailed(f"Ray Tune failed: {ended}; go on with: {sweep.config.resume_command()}") from ended
+        try:
+            in_thread(tuner.fit)
+        except Exception as error:
+            resume = sweep.config.resume_command()
+            raise TrainingFailed(f"Ray Tune failed: {error}; go on with: {resume}") from error
     sweep.folder.remove(RAY_FOLDER)
 
 
 def _resources(sweep: Sweep) -> dict[str, float]:
     """What each trial gets, as Tune names it; raises ClusterTooSmall if no node has that."""
-    nodes = cluster.node_resources()
+    nodes = node_resources()
     most = {kind: max((node.get(kind, 0) for node in nodes), default=0) for kind in ("CPU", "GPU")}
     cpus, gpus = sweep.config.cpus_per_trial, sweep.config.gpus_per_trial
     gpus = min(most["GPU"], 1.0) if gpus is None else gpus

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import ray
 
-from .cluster import ClusterTooSmall, WorkerPlan, on_node
+from .nodes import ClusterTooSmall, WorkerPlan, on_node
 
 WATCH_S = 5.0  # between two looks whether the cluster holds more or fewer workers
 

@@ -1,6 +1,7 @@
 """How many workers a Ray cluster gets, with what resources, and whether it has room for them now."""
 
 import math
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -12,7 +13,7 @@ from ray.autoscaler.sdk import request_resources
 from ray.util.placement_group import placement_group, remove_placement_group
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from .progress import Event, Message
+from ..progress import Event, Message
 
 WAIT_POLL_S = 2.0  # between two looks at a cluster that is too small
 PLACE_TIMEOUT_S = 5.0  # for a free cluster to find places for the workers
@@ -217,3 +218,28 @@ def _check_free(plan: WorkerPlan) -> None:
             )
     finally:
         remove_placement_group(places)
+
+
+def check_nodes_see(path: str, what: str, flag: str) -> None:
+    """Raise ValueError unless every node that can hold a worker has the file `path`, which the driver has.
+
+    Args:
+        what: it is, for the message.
+        flag: that names its folder.
+    """
+
+    @ray.remote(num_cpus=0, max_retries=0)
+    def sees(path: str) -> bool:
+        return os.path.exists(path)
+
+    # A driver that came by ray:// is on no node.
+    here = None if ray.util.client.ray.is_connected() else ray.get_runtime_context().get_node_id()
+    nodes = [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU", 0) >= 1]
+    nodes = [node for node in nodes if node["NodeID"] != here]
+    found = ray.get([sees.options(scheduling_strategy=on_node(node["NodeID"])).remote(path) for node in nodes])
+    blind = [node["NodeManagerAddress"] for node, seen in zip(nodes, found, strict=True) if not seen]
+    if blind:
+        raise ValueError(
+            f"node {', '.join(blind)} does not see {what}: {flag} must be a folder that this machine and all nodes "
+            f"mount, or a URI such as s3://bucket/{'set' if flag != '--storage' else 'runs'}"
+        )
