@@ -2,7 +2,8 @@
 
 MNIST's form keeps a digit's proportions, and its writers' digits are two thirds as wide as high or wider: of one that
 is half as wide as that, the classifier makes a 1. A single narrow digit may be one; of a whole page of them the hand is
-narrow. Strokes have no say, as 1s are narrow in any hand.
+narrow. Strokes have no say, as 1s are narrow in any hand, nor has what stands on one: a 1 with a flag, if broadened, is
+a 7.
 """
 
 from collections.abc import Sequence
@@ -18,6 +19,7 @@ from .text_lines import TextLine
 # narrower hands are broadened to the second. Of how many digits the typical is taken at least.
 NARROW, BROADENED, LEAST_DIGITS = 0.52, 0.65, 5
 WIDEST_DIGIT = 1.0  # wider marks are several digits
+FLAG = 0.4  # of its height, over which a 1 has its flag and a 7 its bar; below, they are a stroke
 
 
 def broadening(lines: Sequence[TextLine]) -> float:
@@ -33,7 +35,8 @@ def _aspects(line: TextLine) -> list[float]:
         width, height = size(patch)
         if patch.sign or patch.height < BODY * line.height or width > WIDEST_DIGIT * height:
             continue
-        if spread(patch.ink > HALF_INK)[0] > STRAIGHT * line.stroke:
+        mask = patch.ink > HALF_INK
+        if min(spread(part)[0] for part in (mask, mask[round(FLAG * len(mask)) :])) > STRAIGHT * line.stroke:
             found.append(width / height)
     return found
 

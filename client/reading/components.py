@@ -15,6 +15,7 @@ HALF_INK = 0.5  # of full ink: an edge
 # Of a stroke's width squared: less may be a dot where dots stand, and is dirt elsewhere; less is dirt. Of its width:
 # what is longer is a thinner pen's. Pixels, at least.
 SPECK_AREA, LEAST_SPECK, SPECK_LENGTH, SPECK_PIXELS = 0.9, 0.2, 1.6, 4
+OUTSIDE = 0.5  # of an edge of ink, that the mask leaves out: it ends in the middle of the edge
 RIM_LENGTH = 0.6  # of the page's side: what touches two sides and is so long is the page's edge or the table
 ACROSS_WIDTH, ACROSS_HEIGHT = 0.9, 0.97  # of the page's sides: what touches one and runs through; a 1 may be that high
 
@@ -29,6 +30,8 @@ def find_components(ink: Ink, stroke: float) -> tuple[list[InkPatch], list[InkPa
     """The connected components that come from within the page: those that may be strokes, and specks."""
     count, labels, stats, _ = cv2.connectedComponentsWithStats(ink.mask.astype(np.uint8), connectivity=8)
     page_height, page_width = ink.mask.shape
+    soft = max(1, int(OUTSIDE * ink.edge))
+    near_it = np.ones((2 * soft + 1, 2 * soft + 1), np.uint8)
     patches: list[InkPatch] = []
     specks: list[InkPatch] = []
     for label in range(1, count):
@@ -37,11 +40,12 @@ def find_components(ink: Ink, stroke: float) -> tuple[list[InkPatch], list[InkPa
             continue
         if _comes_from_outside(left=left, top=top, width=width, height=height, page=ink.mask.shape):
             continue
-        # One pixel more on each side: the soft edge, which the mask leaves out, makes the antialiasing.
-        y0, y1 = max(top - 1, 0), min(top + height + 1, page_height)
-        x0, x1 = max(left - 1, 0), min(left + width + 1, page_width)
+        # The soft edge, which the mask leaves out, makes the antialiasing: a pixel, or more in a blurred picture, whose
+        # thin strokes are all edge.
+        y0, y1 = max(top - soft, 0), min(top + height + soft, page_height)
+        x0, x1 = max(left - soft, 0), min(left + width + soft, page_width)
         own = (labels[y0:y1, x0:x1] == label).astype(np.uint8)
-        near = cv2.dilate(own, np.ones((3, 3), np.uint8)) > 0
+        near = cv2.dilate(own, near_it) > 0
         patch = InkPatch(x0, y0, np.where(near, ink.amount[y0:y1, x0:x1], 0).astype(np.float32))
         is_speck = area < SPECK_AREA * stroke**2 and max(width, height) < SPECK_LENGTH * stroke
         (specks if is_speck else patches).append(patch)

@@ -6,9 +6,12 @@ The numbers were found as those of `signs` were.
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .patches import InkPatch, joined
 from .sign_shapes import BODY, HALF_INK, SignLine, has_holes_aside, inked_along, is_first, lean, spread, within
+
+Point = tuple[float, float]  # x, y in a patch
 
 RING_HEIGHT, RING_NEAR = (0.1, 0.72), 0.3  # of its rings, and how far from its slash
 RING_OF_SLASH = (0.15, 0.6)  # of the height of the stroke that it belongs to
@@ -71,10 +74,22 @@ def _joined_per_cents(patches: Sequence[InkPatch], line: SignLine) -> list[tuple
 def _has_slash(patch: InkPatch) -> bool:
     """Whether a straight stroke runs from its upper right to its lower left, which no 9 and 6 that touch have."""
     mask = patch.ink > HALF_INK
+    return any(inked_along(mask, start, stop) >= SLASH_INK for start, stop in (_by_rows(mask), _by_corners(mask)))
+
+
+def _by_rows(mask: NDArray[np.bool_]) -> tuple[Point, Point]:
+    """The furthest right of its highest rows, and the furthest left of its lowest."""
     rows = np.flatnonzero(mask.any(axis=1))
     band = max(1, round(SLASH_END * len(rows)))
     upper, lower = mask[rows[0] : rows[0] + band], mask[rows[-1] - band + 1 : rows[-1] + 1]
     right, left = int(np.flatnonzero(upper.any(axis=0))[-1]), int(np.flatnonzero(lower.any(axis=0))[0])
     start = (float(right), float(rows[0] + np.flatnonzero(upper[:, right]).mean()))
     stop = (float(left), float(rows[-1] - band + 1 + np.flatnonzero(lower[:, left]).mean()))
-    return inked_along(mask, start, stop) >= SLASH_INK
+    return start, stop
+
+
+def _by_corners(mask: NDArray[np.bool_]) -> tuple[Point, Point]:
+    """What lies nearest to its upper right corner, and to its lower left: a ring may be the highest, on the left."""
+    y, x = np.nonzero(mask)
+    first, last = int((x - y).argmax()), int((y - x).argmax())
+    return (float(x[first]), float(y[first])), (float(x[last]), float(y[last]))

@@ -25,6 +25,7 @@ LARGEST_SIDE = 2000  # px of a flattened sheet, as `ink.WORKING_SIDE`
 LEAST_SHEET, WHOLE = 0.04, 0.97  # of the picture's area: less is a mark, more is the picture itself
 LEAST_OF_LARGEST = 0.2  # of the largest sheet's area: smaller ones beside it are other things on the desk
 LEAST_DIFFERENCE = 28.0  # grey levels between two regions that are told apart
+HUE_LIGHTNESS, DARKEST_HUE = 128.0, 16.0  # grey levels at which hues are compared; darker pixels have none
 FILLS_QUAD = 0.93  # of the quadrilateral's area that the region has, and of its own that lies in it
 RIGHT_ANGLES = np.deg2rad(38)  # by which a corner may differ from a right angle
 CLOSING = 5  # px of the small picture: what is narrower does not part a region
@@ -32,7 +33,8 @@ SIDE_SAMPLES = 40  # points of each side at which the colour is looked at on bot
 NEAR, FAR = 4.0, 11.0  # px of the small picture, from the side to where its two colours are looked at
 SHARP = 0.75  # of the whole change that has happened at NEAR: less is the soft edge of a shadow
 SHARP_SAMPLES = 0.8  # of a side's points at which the colour changes
-ONE_COLOUR, SAME_COLOUR = 0.6, 45.0  # share of a sheet's pixels so near its typical colour, in grey levels
+ONE_COLOUR, SAME_COLOUR = 0.6, 45.0  # share of a sheet's pixels so near its colour, in grey levels
+SHADE_REACH, SHADE_STEP = 0.3, 4  # of the picture's shorter side: around so far the light is the same; of so few pixels
 RIM = 2.5  # px of the small picture: a side so near the picture's is cut off by it, and shows no change
 INSET = 0.012  # of a sheet's sides, cut off all around with its edge and its shadow
 PARALLEL_RIM_SIDES = 3  # of the picture's, that a strip of desk touches
@@ -93,10 +95,13 @@ def whole(picture: NDArray[np.uint8]) -> Sheet:
 
 
 def _regions(picture: Floats) -> Iterator[NDArray[np.uint8]]:
-    """Masks, uint8 [h, w], of what may be sheets: by their distance from the rim's colour, and by their lightness."""
-    rim = np.concatenate([picture[0], picture[-1], picture[:, 0], picture[:, -1]])
-    from_rim = np.abs(picture - np.median(rim, axis=0)).max(axis=2)
-    for values in (from_rim, picture.mean(axis=2)):
+    """Masks, uint8 [h, w], of what may be sheets: what differs from the rim, is light, or differs from the rim in hue.
+
+    No shadow changes the hue.
+    """
+    lightness = picture.mean(axis=2)
+    hues = picture * (HUE_LIGHTNESS / np.maximum(lightness, DARKEST_HUE))[..., None]
+    for values in (_from_rim(picture), lightness, _from_rim(hues)):
         grey = np.clip(values, 0, 255).astype(np.uint8)
         level, _ = cv2.threshold(grey, 0, 255, cv2.THRESH_BINARY | cv2.THRESH_OTSU)
         above = grey > level
@@ -104,6 +109,11 @@ def _regions(picture: Floats) -> Iterator[NDArray[np.uint8]]:
             continue
         yield above.astype(np.uint8)
         yield (~above).astype(np.uint8)
+
+
+def _from_rim(picture: Floats) -> Floats:
+    rim = np.concatenate([picture[0], picture[-1], picture[:, 0], picture[:, -1]])
+    return np.asarray(np.abs(picture - np.median(rim, axis=0)).max(axis=2), np.float32)
 
 
 def _difference(values: Floats, above: NDArray[np.bool_]) -> float:
@@ -156,16 +166,29 @@ def _has_right_angles(quad: Quad) -> bool:
 
 
 def _is_sheet(quad: Quad, picture: Floats) -> bool:
-    """Whether the quadrilateral is of one colour, and ends sharply at each side that the picture does not cut off."""
+    """Whether the quadrilateral is of one colour, and ends sharply at each side that the picture does not cut off.
+
+    Of one colour in each place: half of it may lie in the shadow.
+    """
     height, width = picture.shape[:2]
     inside = cv2.fillConvexPoly(np.zeros((height, width), np.uint8), np.rint(quad).astype(np.int32), 1) > 0
-    colour = np.median(picture[inside], axis=0)
-    if (np.abs(picture[inside] - colour).max(axis=1) < SAME_COLOUR).mean() < ONE_COLOUR:
+    colours = _shaded(picture, inside)
+    if (np.abs(picture - colours)[inside].max(axis=1) < SAME_COLOUR).mean() < ONE_COLOUR:
         return False
     cut_off = [_on_rim(quad[i], quad[(i + 1) % 4], width, height) for i in range(4)]
     if sum(cut_off) >= PARALLEL_RIM_SIDES and inside.mean() < 0.5:
         return False
-    return all(cut_off[i] or _is_sharp(quad[i], quad[(i + 1) % 4], picture, colour) for i in range(4))
+    return all(cut_off[i] or _is_sharp(quad[i], quad[(i + 1) % 4], picture, colours) for i in range(4))
+
+
+def _shaded(picture: Floats, inside: NDArray[np.bool_]) -> Floats:
+    """[h, w, 3]: the colour that most of the region has around each pixel; what lies outside has no say."""
+    height, width = picture.shape[:2]
+    filled = np.where(inside[..., None], picture, np.median(picture[inside], axis=0))
+    size = (max(1, width // SHADE_STEP), max(1, height // SHADE_STEP))
+    small = np.clip(np.rint(cv2.resize(filled, size, interpolation=cv2.INTER_NEAREST)), 0, 255).astype(np.uint8)
+    reach = max(3, int(SHADE_REACH * min(small.shape[:2]))) | 1
+    return cv2.resize(cv2.medianBlur(small, reach), (width, height)).astype(np.float32)
 
 
 def _on_rim(start: NDArray[np.float64], stop: NDArray[np.float64], width: int, height: int) -> bool:
@@ -178,11 +201,12 @@ def _on_rim(start: NDArray[np.float64], stop: NDArray[np.float64], width: int, h
     )
 
 
-def _is_sharp(start: NDArray[np.float64], stop: NDArray[np.float64], picture: Floats, colour: Floats) -> bool:
+def _is_sharp(start: NDArray[np.float64], stop: NDArray[np.float64], picture: Floats, colours: Floats) -> bool:
     """Whether there is the sheet's colour on the inner side of a side, and another on the outer, near and farther."""
     along = (stop - start) / max(float(np.hypot(*(stop - start))), 1e-6)
     outwards = np.array([along[1], -along[0]])  # corners run clockwise, with y downwards
     points = start + np.linspace(0.06, 0.94, SIDE_SAMPLES)[:, None] * (stop - start)
+    colour = _colours(colours, points - FAR * outwards)
     inner = np.abs(_colours(picture, points - NEAR * outwards) - colour).max(axis=1)
     near = np.abs(_colours(picture, points + NEAR * outwards) - colour).max(axis=1)
     far = np.abs(_colours(picture, points + FAR * outwards) - colour).max(axis=1)

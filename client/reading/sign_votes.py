@@ -19,7 +19,7 @@ SURELY_DIGIT = -2.0  # logit of a stranger, under which a shape is a digit whate
 LEAST_PLUS = 0.1  # probability, without which two strokes that cross are no plus sign
 LEAST_SIGN = 0.1  # probability, under which what is a digit sooner than a stranger is no sure sign
 HEIGHTS = {"+": (0.2, 0.95), "%": (0.55, 1.6), "$": (0.8, 2.0), "(": (1.0, 2.2), ")": (1.0, 2.2)}  # from and to
-SMALL_SIGNS = (".", ",", ":", "-", "=")  # are no parts of others
+SMALL_SIGNS = (".", ",", ":", "-", "=")  # are no parts of others; nor is a sign of the same with a digit beside it
 CLOSE, LEAST_NEIGHBOUR = 0.35, 0.6  # paper between a number's digits, at most; the height of a digit, at least
 
 
@@ -55,7 +55,7 @@ def _stands_as(sign: str, candidate: Candidate, line: PageLine) -> bool:
     """Whether it is as high as such signs are; a dollar sign stands before a number, a per cent sign behind one."""
     low, high = HEIGHTS[sign]
     parts = [other for other in line.candidates if candidate.start <= other.start and other.stop <= candidate.stop]
-    if not low <= candidate.height <= high or any(other.sign in SMALL_SIGNS for other in parts if other.sign):
+    if not low <= candidate.height <= high or any(other.sign in (*SMALL_SIGNS, sign) for other in parts):
         return False
     before = [other for other in line.candidates if other.stop == candidate.start and other.height >= LEAST_NEIGHBOUR]
     follows = any(candidate.extent[0] - other.extent[1] < CLOSE for other in before)

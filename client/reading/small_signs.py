@@ -19,7 +19,7 @@ ON_LINE = 0.18  # the level from which a dot stands on the line
 # `tools.compose_kinds` draws them, 96 in 100 are told by that; the others lie where it may be either.
 COMMA_HEIGHT, COMMA_BOTTOM = 0.58, 0.6
 COMMA_LONG, COMMA_LONG_BELOW, COMMA_BELOW = 1.6, 1.3, 0.1
-MAY_BE_EITHER = (1.4, 1.8)  # times as long as broad, and not below the digits
+MAY_BE_EITHER = (1.4, 1.8)  # times as long as broad, and not below the digits; there, all that is shorter than a comma
 DASH_WIDTH, DASH_ASPECT, DASH_LEVEL, DASH_STROKES = (0.17, 1.1), 1.7, (-0.15, 0.3), (0.4, 1.7)
 PAIR_LEVEL = 0.6  # of the two parts of a colon or equals sign
 COLON_ASIDE, COLON_APART = 0.25, (0.2, 0.85)
@@ -65,7 +65,7 @@ def may_be_dot(patch: InkPatch, others: Sequence[InkPatch], line: SignLine) -> b
 def dot_or_comma(patch: InkPatch, line: SignLine) -> str:
     """Of a dot or comma, the other one if it may be that as well."""
     long, below = _length(patch), reaches_over(patch, line)[1]
-    either = within(long, MAY_BE_EITHER) if below < COMMA_BELOW else long <= COMMA_LONG_BELOW
+    either = within(long, MAY_BE_EITHER) if below < COMMA_BELOW else long <= COMMA_LONG
     return {".": ",", ",": "."}.get(patch.sign, "") if either else ""
 
 

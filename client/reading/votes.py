@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from .best_path import ASPECT_MEAN, ASPECT_SPREAD
 from .novelty import outlier_scores
-from .page import VIEWS, Page
+from .page import VIEWS, Candidate, Page
 from .second_opinion import TINY, second_opinions
 
 Floats = NDArray[np.float64]
@@ -16,6 +16,10 @@ Floats = NDArray[np.float64]
 # Of the second opinion's probability, from which a shape is known for a digit's, however unlike MNIST's it is; and the
 # outlier score that such a shape has at most: unusual, and not marked.
 KNOWN, OF_OTHER_HANDS = 0.97, 1.0
+# Probability that each view has, and the second opinion, where all agree; the logit of a stranger up to which they may,
+# and the height over the line's from which: what is lower may be a piece, as an upstroke is a bar. The outlier score
+# that such a shape has at most: marked, but a digit, as a 1 is whose upstroke begins on the line.
+AGREED, AGREED_LOGIT, AGREED_HEIGHT, UNUSUAL = 0.8, 2.0, 0.75, 1.2
 # Weight of a class's usual proportions, and the probability up to which they have one; the classifier sees them too:
 # between digits that it cannot tell they decide, as between a 7 and a 1 with a flag, which is narrower.
 PROPORTIONS, UNDECIDED = 0.3, 0.65
@@ -40,6 +44,7 @@ def votes_on(
     probabilities: NDArray[np.floating[Any]],
     *,
     aspects: Floats | None = None,
+    heights: Floats | None = None,
     opinion: float = OPINION,
 ) -> Votes:
     """Put together what is known of each candidate.
@@ -48,6 +53,7 @@ def votes_on(
         images: uint8 [VIEWS * n, 28, 28], the views of each.
         probabilities: float [VIEWS * n, 10], the classifier's.
         aspects: float64 [n], width over height; not considered if left out.
+        heights: float64 [n], over the line's; each as high as its line if left out.
         opinion: the second opinion's share of the vote on shapes that it does not know.
     """
     upright_views = images[VIEWS - 1 :: VIEWS]
@@ -58,6 +64,10 @@ def votes_on(
     no_stranger = 1 / (1 + np.exp(np.clip(opinions.strangers, -30, 30)))
     surely = (opinions.digits * no_stranger[:, None]).astype(np.float64)
     scores = np.where(surely > KNOWN, np.minimum(scores, OF_OTHER_HANDS), scores)
+    whole = opinions.strangers < AGREED_LOGIT
+    if heights is not None:
+        whole &= heights > AGREED_HEIGHT
+    scores = np.where((each.min(axis=1) > AGREED) & whole[:, None], np.minimum(scores, UNUSUAL), scores)
     share = opinion + (SURE_OPINION - opinion) * surely.max(axis=1, initial=0.0, keepdims=True)
     together = (1 - share) * views.mean(axis=1) + share * each[:, VIEWS]
     if aspects is not None:
@@ -68,11 +78,16 @@ def votes_on(
 
 def aspects_of(page: Page) -> Floats:
     """[n]: the candidates' widths over their heights, by their numbers."""
-    aspects = np.ones(len(page.images) // VIEWS)
-    for line in page.lines:
-        for candidate in line.candidates:
-            aspects[candidate.number] = candidate.aspect
-    return aspects
+    return np.array([candidate.aspect for candidate in _by_number(page)], np.float64)
+
+
+def heights_of(page: Page) -> Floats:
+    """[n]: the candidates' heights over their lines', by their numbers."""
+    return np.array([candidate.height for candidate in _by_number(page)], np.float64)
+
+
+def _by_number(page: Page) -> list[Candidate]:
+    return sorted((each for line in page.lines for each in line.candidates), key=lambda each: each.number)
 
 
 def with_proportions(probabilities: Floats, aspects: Floats) -> Floats:

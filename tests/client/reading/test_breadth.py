@@ -34,3 +34,11 @@ def test_a_usual_hand_stays_as_it_is():
 def test_ink_is_broadened_and_no_higher():
     ink = np.ones((20, 10), np.float32)
     assert broadened(ink, 1.5).shape == (20, 15) and broadened(ink, 1.0) is ink
+
+
+def test_ones_with_flags_are_no_narrow_hand():
+    ink = np.zeros((140, 500), np.uint8)
+    for x in range(60, 440, 60):
+        cv2.polylines(ink, [np.array([(x - 18, 50), (x, 35), (x - 4, 105)])], False, 255, 6, cv2.LINE_AA)
+    amount = ink.astype(np.float32) / 255
+    assert broadening(find_lines(Ink(amount, amount > 0.5, 1.0, 0.0)).lines) == 1.0

@@ -43,6 +43,18 @@ def test_a_sheet_is_found_and_its_pixels_lie_where_they_lay(corners, paper, desk
     assert (np.abs(sheet.pixels[5:-5, 5:60].astype(int) - paper) < 30).all()
 
 
+@pytest.mark.parametrize("angle", [0, 135, 250])
+@pytest.mark.parametrize("desk", [DESK, (50, 90, 60), (40, 40, 42)])
+def test_a_sheet_may_lie_half_in_the_shadow(desk, angle):
+    y, x = np.mgrid[: SIZE[1], : SIZE[0]]
+    across = (x - SIZE[0] / 2) * np.cos(np.deg2rad(angle)) + (y - SIZE[1] / 2) * np.sin(np.deg2rad(angle))
+    light = 1 - 0.45 / (1 + np.exp(-across / 40))
+    picture = (page_on_desk(CORNERS["askew"], desk=desk) * light[..., None]).astype(np.uint8)
+    (sheet,) = find_sheets(picture)
+    seen = sheet.to_picture @ (0, 0, 1)
+    assert np.abs(seen[:2] / seen[2] - CORNERS["askew"][0]).max() < 14
+
+
 def test_two_notes_are_two_sheets_from_top_to_bottom():
     picture = np.full((600, 400, 3), (50, 50, 55), np.uint8)
     picture[330:530, 60:330] = (250, 200, 160)

@@ -54,3 +54,14 @@ def test_what_the_rules_take_for_a_plus_is_a_marked_digit_if_it_is_surely_one():
 
 def test_a_point_is_one_whatever_the_second_opinion_says():
     assert told(("0", "", 1), ("9", ".", 0.1))[0] == "0."
+
+
+def test_a_per_cent_sign_takes_no_digit_in():
+    one, sign = candidate(1, 2, 1), replace(candidate(2, 3, 2), sign="%")
+    both = replace(candidate(1, 3, 3), extent=(1.0, 2.9))
+    signs = np.zeros((4, len(SIGNS)))
+    signs[3, SIGNS.index("%")] = 1.0
+    nothing = np.zeros((4, 10))
+    votes = Votes(np.zeros((4, 3, 10)), nothing, nothing, np.full(4, 9.0), signs, nothing)
+    line = with_sign_votes(PageLine((0.0,) * 3, (candidate(0, 1, 0), one, sign, both)), votes)
+    assert [each.sign for each in line.candidates] == ["", "", "%", ""]

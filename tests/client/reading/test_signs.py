@@ -42,6 +42,16 @@ def test_a_comma_may_hang_below_its_line():
     assert signs_of(line_with([[(0.1, 1.0), (0.0, 1.4)]])) == ["", "", ",", "", ""]
 
 
+def test_a_dot_below_its_line_is_marked_unless_it_is_as_long_as_a_comma():
+    def likes(strokes):
+        (line,) = find_lines(line_with(strokes)).lines
+        return [patch.like for patch in line.patches if patch.sign]
+
+    assert likes([[(0.08, 1.08), (0.06, 1.12)]]) == [","]
+    assert likes([[(0.08, 1.08), (0.05, 1.15)]]) == ["."]
+    assert likes([[(0.1, 1.0), (0.0, 1.4)]]) == [""]
+
+
 def test_a_colon_is_told_beside_digits_that_lean_over_it():
     assert signs_of(line_with(SIGNS[":"], slant=0.5)) == ["", "", ":", "", ""]
 
@@ -75,6 +85,12 @@ def first_in_line(strokes):
 
 def test_a_dollar_sign_has_a_bar_through_it():
     assert first_in_line(DOLLAR) == "$" and first_in_line(EIGHT) == ""
+
+
+def test_a_ring_that_hangs_on_the_slash_may_be_the_highest_part_of_a_per_cent_sign():
+    ring, slash = [(0.1, 0.45), (-0.05, 0.25), (0.15, -0.1), (0.3, 0.15), (0.1, 0.45)], [(0.65, 0.05), (0.15, 1.05)]
+    low = [(0.65, 0.65), (0.8, 0.8), (0.65, 1.0), (0.52, 0.8), (0.65, 0.65)]
+    assert signs_of(line_with([ring, [(0.2, -0.05), (0.65, 0.05)], slash, low])) == ["", "", "%", "", ""]
 
 
 def test_a_nine_and_a_six_that_touch_are_no_per_cent_sign():

@@ -1,5 +1,6 @@
 """Ink sorted into lines: connected components, chains against brute force, fragments and dirt."""
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw
@@ -251,3 +252,15 @@ def test_a_ring_is_not_filled_however_near_its_neighbours_are():
         draw.rectangle((left, 50, left + 10, 150), fill="black")
     found = find_lines(find_ink(np.asarray(ring)))
     assert not any(stray.why == "a filled shape" for stray in found.strays)
+
+
+def test_what_is_blurred_keeps_its_soft_edges():
+    page = np.zeros((120, 200), np.float32)
+    cv2.line(page, (60, 30), (60, 90), 1.0, 8)
+    for sigma, soft in ((0.8, 1), (4.0, 5)):
+        amount = cv2.GaussianBlur(page, (0, 0), sigma).astype(np.float32)
+        mask = amount > 0.4
+        edge = 2.5 * sigma
+        ((patch,), _) = find_components(Ink(amount, mask, 1.0, 0.0, edge=edge), 8.0)
+        columns = np.flatnonzero(mask.any(axis=0))
+        assert (patch.left, patch.right) == (columns[0] - soft, columns[-1] + 1 + soft)
