@@ -13,7 +13,13 @@ from .batching.parameters import BatchingParameters
 from .config import files
 from .config.files import MonitoringConfig
 from .config.model_file import ModelConfigFile
-from .config.startup import check_combinations, configured_models, warn_of_plaintext, with_ports_apart
+from .config.startup import (
+    check_combinations,
+    configured_models,
+    warn_of_keys_in_the_clear,
+    warn_of_plaintext,
+    with_ports_apart,
+)
 from .flags import ServerConfig
 from .grpc import api as grpc_api
 from .grpc import reflection
@@ -86,6 +92,7 @@ def make_parts(
     models = configured_models(config, file, models_folder)
     tls = files.read_tls(config.ssl_config_file) if config.ssl_config_file else None
     warn_of_plaintext(config, tls)
+    warn_of_keys_in_the_clear(config)
     shared = _Shared(own.metrics(), Drain(is_loading=True), KnownFullQueues(), Offload(), tracing)
     door = make_door(config, shared.metrics, own.accounts())
     manager = _make_manager(config, of_batching(_batching(config), own.number), shared, cpus)

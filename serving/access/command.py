@@ -53,7 +53,7 @@ def _append(path: Path, line: str) -> None:
 
     Raises: OSError; ValueError if a server could not read the file afterwards.
     """
-    before = path.read_text() if path.exists() else ""
+    before = path.read_text(encoding="utf-8-sig") if path.exists() else ""
     start = "\n" if before and not before.endswith("\n") else ""
     parse(f"{before}{start}{line}", is_admin=False)
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, OWNER_ONLY), "w") as file:

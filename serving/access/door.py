@@ -109,21 +109,22 @@ class Door:
             return NOBODY
         if not credential:
             raise unauthenticated(f"neither a key nor a token came with the request; {HOW}")
-        caller = await self._identify(credential)
+        try:
+            caller = self._find(credential)
+        except ServingError as error:
+            caller = await self._find_by_newer_keys(credential, error)
         if call.right is Right.ADMIN and not caller.is_admin:
             raise forbidden(_not_an_admin(caller, call, self._policy), caller)
         self._limiter.spend(caller)
         return caller
 
-    async def _identify(self, credential: str) -> Caller:
-        try:
-            return self._find(credential)
-        except ServingError as error:
-            may_be_newer = isinstance(error, UnknownKey) or error.code is grpc.StatusCode.UNAVAILABLE
-            if self._remote_keys is None or not may_be_newer:
-                raise
-            await self._remote_keys.refresh()
-            return self._find(credential)
+    async def _find_by_newer_keys(self, credential: str, error: ServingError) -> Caller:
+        """Who calls, after `error` has said who does not, by keys that the issuer may have meanwhile."""
+        may_be_newer = isinstance(error, UnknownKey) or error.code is grpc.StatusCode.UNAVAILABLE
+        if self._remote_keys is None or not may_be_newer:
+            raise error
+        await self._remote_keys.refresh()
+        return self._find(credential)
 
     def _find(self, credential: str) -> Caller:
         policy = self._policy

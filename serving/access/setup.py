@@ -79,5 +79,9 @@ def _tokens(config: ServerConfig, limits: Limits) -> tuple[Any, Any]:
         issuer_keys = RemoteKeys(config.jwt_jwks, tokens.parse_jwks, empty)
     else:
         issuer_keys = WatchedFile(config.jwt_jwks, tokens.parse_jwks)
+        if not issuer_keys.value:
+            raise invalid_argument(
+                f"{config.jwt_jwks} has no public key for signatures; nobody could come in with a token"
+            )
     rules = tokens.Rules(config.jwt_issuer, config.jwt_audience, config.admin_jwt_scope, limits)
     return tokens.Tokens(rules, lambda: issuer_keys.value), issuer_keys

@@ -31,6 +31,7 @@ LEEWAY_S = 30.0  # by which clocks may differ
 MAX_TOKEN_LENGTH = 8192
 MAX_SUBJECT_LENGTH = 256
 MAX_REMEMBERED = 4096
+NEVER = 1 << 53  # seconds, which a float holds; an issuer may write any number
 REASONS: Mapping[type[Exception], str] = {
     jwt.ExpiredSignatureError: "the token has expired; ask its issuer for a new one",
     jwt.ImmatureSignatureError: "the token is not valid yet; do the clocks agree?",
@@ -63,9 +64,10 @@ def parse_jwks(text: str) -> dict[str, PublicKey]:
     """The public keys of a JWKS by their `kid`.
 
     Keys for other ends than signatures are left out, and so are those of kinds and curves that are not known, as RFC
-    7517 has it: an issuer's newest key must not take its others away.
+    7517 has it: an issuer's newest key must not take its others away. Where none is left there are none: an issuer that
+    takes its keys back means it.
 
-    Raises: ValueError if it is none, or has no key that can be used.
+    Raises: ValueError if it is no JWKS.
     """
     try:
         entries = [entry for entry in json.loads(text)["keys"] if _is_for_signatures(entry)]
@@ -73,7 +75,7 @@ def parse_jwks(text: str) -> dict[str, PublicKey]:
         raise ValueError(f"it is no JWKS: {type(error).__name__}: {error}") from error
     found = {str(entry.get("kid", "")): key for entry in entries if (key := _public_key(entry)) is not None}
     if not found:
-        raise ValueError(f"it has no public key for signatures; expected a kty of {', '.join(ALGORITHMS)}")
+        logger.error("the JWKS has no public key for signatures; expected a kty of %s", ", ".join(ALGORITHMS))
     return found
 
 
@@ -133,7 +135,7 @@ class Tokens:
         if len(token) > MAX_TOKEN_LENGTH:
             raise unauthenticated(f"the token has over {MAX_TOKEN_LENGTH} characters", wrong=True)
         if not keys:
-            raise unavailable("The keys of the token's issuer could not be read yet; try again")
+            raise unavailable("The token's issuer has no keys, or they could not be read yet; try again")
         try:
             key = _choose(keys, jwt.get_unverified_header(token).get("kid"))
             claims = jwt.decode(
@@ -147,12 +149,14 @@ class Tokens:
             )
         except (jwt.PyJWTError, ValueError, TypeError) as error:
             raise _refusal(error) from None  # whose text may repeat the token
-        return self._caller(claims), float(claims["exp"])
+        return self._caller(claims), min(int(claims["exp"]), NEVER)  # whole seconds, as PyJWT counts
 
     def _caller(self, claims: Mapping[str, Any]) -> Caller:
         subject = claims["sub"]
         if not subject or len(subject) > MAX_SUBJECT_LENGTH:
             raise unauthenticated(f"the token's subject has not 1 to {MAX_SUBJECT_LENGTH} characters", wrong=True)
+        if not subject.isprintable():  # it stands in logs
+            raise unauthenticated("the token's subject has characters that cannot be printed", wrong=True)
         scope = self._rules.admin_scope
         return Caller(subject, "token", bool(scope) and scope in _scopes(claims), self._rules.limits)
 

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import stat
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
@@ -11,7 +12,7 @@ logger = logging.getLogger(__name__)
 
 MAX_BYTES = 16 << 20
 Value = TypeVar("Value")
-Stamp = tuple[int, int, int]
+Stamp = tuple[int, int, int, int]
 
 
 class WatchedFile(Generic[Value]):
@@ -46,7 +47,7 @@ class WatchedFile(Generic[Value]):
         return True
 
     def _read(self) -> Value:
-        with open(self._path, encoding="utf-8") as file:
+        with open(self._path, encoding="utf-8-sig") as file:  # some editors write a byte order mark
             text = file.read(MAX_BYTES + 1)
         if len(text) > MAX_BYTES:
             raise ValueError(f"it has over {MAX_BYTES} characters")
@@ -63,5 +64,8 @@ class WatchedFile(Generic[Value]):
 
 
 def _stamp(path: str) -> Stamp:
+    """What differs where the file does: the time of change too, since a copy may keep all else."""
     found = os.stat(path)
-    return found.st_mtime_ns, found.st_size, found.st_ino
+    if not stat.S_ISREG(found.st_mode):  # a pipe would be waited for, and nothing be looked at any more
+        raise ValueError("it is no regular file")
+    return found.st_mtime_ns, found.st_ctime_ns, found.st_size, found.st_ino

@@ -102,3 +102,19 @@ def warn_of_plaintext(config: ServerConfig, tls: TlsConfig | None) -> None:
         config.rest_api_port,
         asks,
     )
+
+
+def warn_of_keys_in_the_clear(config: ServerConfig) -> None:
+    """Say so where callers send keys or tokens over a port without TLS."""
+    asks = config.api_keys_file or config.admin_api_keys_file or config.jwt_jwks
+    ports = (
+        ("--ssl_config_file", config.port, config.ssl_config_file),
+        ("--rest_ssl_config_file", config.rest_api_port, config.rest_ssl_config_file),
+    )
+    missing = [flag for flag, port, file in ports if port and not file]
+    if asks and missing:
+        logger.warning(
+            "keys and tokens come in the clear, and whoever reads one on its way has it; give %s, or have a proxy or a "
+            "mesh before this server speak TLS",
+            " and ".join(missing),
+        )

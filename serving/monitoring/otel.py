@@ -21,6 +21,8 @@ import grpc
 from opentelemetry import propagate
 from opentelemetry.context import Context
 from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.id_generator import IdGenerator
+from opentelemetry.sdk.trace.sampling import Sampler, TraceIdRatioBased
 from opentelemetry.trace import Link, SpanKind, StatusCode, Tracer, set_span_in_context
 from opentelemetry.trace import Span as OtelSpan
 
@@ -56,6 +58,8 @@ class OtelTracing(Tracing):
 
     def __init__(self, provider: TracerProvider) -> None:
         self._provider = provider
+        self._ids = provider.id_generator = DrawnIds(provider.id_generator)
+        self._bound = _bound_of(provider.sampler)
         self._tracer = provider.get_tracer("inkling.serving")
         self._follows_callers = provider.sampler.get_description().startswith("ParentBased")
         self._fields = propagate.get_global_textmap().fields  # headers that bring a trace along
@@ -107,15 +111,48 @@ class OtelTracing(Tracing):
         closing.join(timeout_s)
 
     def _is_declined(self, headers: Mapping[str, str]) -> bool:
-        """Whether the caller has decided for us, by the flag of its `traceparent`, that there is no span.
+        """Whether there is no span: by the flag of the caller's `traceparent`, or by our ratio where there is none.
 
         OpenTelemetry comes to the same in several times as long, and most requests are such.
         """
+        if not headers:
+            return self._bound is not None and not self._ids.draw(self._bound)
         return self._follows_callers and NOT_SAMPLED.fullmatch(headers.get("traceparent", "")) is not None
 
     @staticmethod
     def _parent(headers: Mapping[str, str]) -> Context:
         return propagate.extract(headers) if headers else Context()
+
+
+class DrawnIds(IdGenerator):
+    """The ids of another generator; a trace's may be drawn before it begins."""
+
+    def __init__(self, ids: IdGenerator) -> None:
+        self._ids = ids
+        self._drawn: int | None = None
+
+    def draw(self, bound: int) -> bool:
+        """Draw a trace's id; returns whether it is sampled, and then it is that of the next trace."""
+        trace_id = self._ids.generate_trace_id()
+        is_sampled = trace_id & TraceIdRatioBased.TRACE_ID_LIMIT < bound
+        self._drawn = trace_id if is_sampled else None
+        return is_sampled
+
+    def generate_trace_id(self) -> int:
+        drawn, self._drawn = self._drawn, None
+        return self._ids.generate_trace_id() if drawn is None else drawn
+
+    def generate_span_id(self) -> int:
+        return self._ids.generate_span_id()
+
+    def is_trace_id_random(self) -> bool:
+        return self._ids.is_trace_id_random()
+
+
+def _bound_of(sampler: Sampler) -> int | None:
+    """Below which a trace's id is sampled that begins here; None if `sampler` goes by something else."""
+    root = getattr(sampler, "_root", sampler)  # of one that goes by the parent, where there is none
+    return root.bound if isinstance(root, TraceIdRatioBased) else None
 
 
 def _describe(span: OtelSpan, request: Any) -> None:

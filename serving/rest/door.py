@@ -1,5 +1,6 @@
 """The door for HTTP: asks who calls before a body is read."""
 
+import functools
 import ssl
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ Respond = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 CODES = {status: code for code, status in reversed(HTTP_STATUS.items())}
 ALLOWED = "Access-Control-Allow-Headers"
 MAX_API = 256  # characters of method and path in logs
+MAX_CALLS = 256  # that are remembered
 CREDENTIAL_HEADERS = "Authorization, X-Api-Key"
 
 
@@ -45,16 +47,15 @@ class RestDoor:
         self._door = door
         self._open_path = open_path
         self._cors = cors
+        self._call = functools.lru_cache(MAX_CALLS)(self._call_of)  # few paths come again and again
 
     def before(self, respond: Respond) -> Respond:
         """`respond`, behind the door."""
 
         async def guarded(request: web.BaseRequest) -> web.StreamResponse:
-            path = path_of(request)
-            right = of_request(request.method, path, open_path=self._open_path)
-            if right is Right.OPEN:
+            call = self._call(request.method, path_of(request))
+            if call.right is Right.OPEN:
                 return self._allowing(await respond(request))
-            call = Call(entrypoint="REST", api=f"{request.method} {path}"[:MAX_API], right=right)
             try:
                 caller = await self._door.admit(call, credential_of(request.headers.get))
                 return await self._admitted(respond, request, call, caller)
@@ -62,6 +63,10 @@ class RestDoor:
                 return self._refuse(request, call, error)
 
         return guarded
+
+    def _call_of(self, method: str, path: str) -> Call:
+        right = of_request(method, path, open_path=self._open_path)
+        return Call(entrypoint="REST", api=f"{method} {path}"[:MAX_API], right=right)
 
     async def _admitted(
         self, respond: Respond, request: web.BaseRequest, call: Call, caller: Caller

@@ -115,6 +115,11 @@ def test_without_a_key_both_ports_say_how_to_send_one(server, channel):
     assert error.details().startswith("neither a key nor a token came with the request; send one as 'authorization: ")
 
 
+def test_the_log_says_that_keys_come_in_the_clear(server):
+    assert "keys and tokens come in the clear" in server.log_text()
+    assert "give --ssl_config_file and --rest_ssl_config_file, or" in server.log_text()
+
+
 def test_a_wrong_key_is_not_repeated(server, channel, keys):
     wrong = f"{keys['alice']}x"
     status, headers, text = ask(server, x_api_key=wrong)

@@ -55,6 +55,17 @@ def test_a_scope_makes_an_administrator_where_one_is_named(issuer, claims):
     assert not judge(keys).find(token).is_admin
 
 
+@pytest.mark.parametrize("exp", [10**400, str(int(time.time()) + 60), time.time() - tokens.LEEWAY_S + 10])
+def test_an_expiry_may_be_any_number_that_is_not_over(issuer, judged, exp):
+    assert judged.find(issuer.token(exp=exp)).name == judged.find(issuer.token(exp=exp)).name == "bob"
+
+
+def test_one_audience_of_several_is_enough(issuer, judged):
+    assert judged.find(issuer.token(aud=["others", AUDIENCE])).name == "bob"
+    with pytest.raises(Refusal, match="for another audience"):
+        judged.find(issuer.token(aud=["others", AUDIENCE.upper()]))
+
+
 def test_limits_are_those_of_the_rules(issuer):
     limits = Limits(5, 2)
     assert judge(parse_jwks(issuer.jwks()), limits=limits).find(issuer.token()).limits == limits
@@ -73,6 +84,7 @@ def test_limits_are_those_of_the_rules(issuer):
         ({"without": ("iss",)}, "the token has no iss"),
         ({"sub": ""}, "subject has not 1 to 256 characters"),
         ({"sub": "x" * 300}, "subject has not 1 to 256 characters"),
+        ({"sub": "bob\n2026-01-01 INFO root let in"}, "subject has characters that cannot be printed"),
         ({"headers": {"crit": ["b64"], "b64": False}}, "neither a key of this server nor a token"),
     ],
     ids=lambda value: "" if isinstance(value, str) else next(iter(value)),
@@ -97,8 +109,7 @@ def test_a_secret_that_both_ends_know_does_not_sign(issuer, judged):
         token = f"{signed}.{base64url(mac)}"
         with pytest.raises(Refusal, match="signed by another algorithm than its key is for"):
             judged.find(token)
-    with pytest.raises(ValueError, match="no public key for signatures; expected a kty of RSA, EC, OKP"):
-        parse_jwks(json.dumps({"keys": [{"kty": "oct", "k": "c2VjcmV0", "kid": "a"}]}))
+    assert not parse_jwks(json.dumps({"keys": [{"kty": "oct", "k": "c2VjcmV0", "kid": "a"}]}))
 
 
 def test_a_stranger_s_signature_is_wrong(issuer, judged):
@@ -122,7 +133,7 @@ def test_a_token_without_kid_goes_by_the_only_key(issuer):
 
 
 def test_without_keys_callers_are_told_to_try_again(issuer):
-    with pytest.raises(ServingError, match="could not be read yet") as caught:
+    with pytest.raises(ServingError, match="or they could not be read yet") as caught:
         judge({}).find(issuer.token())
     assert caught.value.code is grpc.StatusCode.UNAVAILABLE
 
@@ -144,12 +155,24 @@ def test_a_token_is_verified_once_until_it_expires_or_the_keys_change(issuer, mo
         judged.find(token)
 
 
-@pytest.mark.parametrize(
-    "text", ["", "[]", '{"keys": 3}', '{"keys": [3]}', '{"keys": [{"kty": "RSA"}]}', '{"keys": []}']
-)
+@pytest.mark.parametrize("text", ["", "[]", "<html></html>", "{}", '{"keys": 3}', '{"keys": [3]}'])
 def test_what_is_no_jwks_is_refused(text):
-    with pytest.raises(ValueError, match=r"it is no JWKS|it has no public key"):
+    with pytest.raises(ValueError, match="it is no JWKS"):
         parse_jwks(text)
+
+
+@pytest.mark.parametrize("keys", [[], [{"kty": "RSA"}], [{"kty": "AKP", "alg": "ML-DSA-44", "kid": "new"}]])
+def test_keys_that_the_issuer_takes_back_count_no_more_whatever_is_left(issuer, tmp_path, caplog, keys):
+    file = tmp_path / "jwks.json"
+    file.write_text(issuer.jwks())
+    watched = WatchedFile(str(file), parse_jwks)
+    judged, token = Tokens(Rules(ISSUER, AUDIENCE), lambda: watched.value), issuer.token()
+    assert judged.find(token).name == "bob"
+    file.write_text(json.dumps({"keys": keys}))
+    assert watched.look() and "the JWKS has no public key for signatures" in caplog.text
+    with pytest.raises(ServingError, match="issuer has no keys") as caught:
+        judged.find(token)
+    assert caught.value.code is grpc.StatusCode.UNAVAILABLE
 
 
 @pytest.fixture
@@ -233,7 +256,7 @@ def admitted(door, *tokens):
 def test_an_issuer_that_is_away_at_the_start_is_asked_again(issuer, place):
     place.status = 500
     keys = RemoteKeys(place.url, parse_jwks, {}, retry_s=0)
-    with pytest.raises(ServingError, match="could not be read yet") as caught:
+    with pytest.raises(ServingError, match="or they could not be read yet") as caught:
         admitted(door_of(keys), issuer.token())
     assert caught.value.code is grpc.StatusCode.UNAVAILABLE
     place.status, place.content = 200, issuer.jwks()

@@ -1,5 +1,6 @@
-"""The table of docs/serving.md: each of its cells is tried on a server with its flags, over gRPC and REST."""
+"""The tables of docs/serving.md: each of their cells is tried on a server with its flags, over gRPC and REST."""
 
+import contextlib
 import itertools
 import json
 import os
@@ -40,16 +41,18 @@ LET_IN = ("OK", "NOT_FOUND", "INVALID_ARGUMENT", "UNIMPLEMENTED", "400")  # what
 
 
 def tables():
-    """The page's two tables: the right of each call, and what each caller gets by flags and right."""
+    """The page's three: the right of each call; what each caller gets by flags and right; by flags and call."""
     section = PAGE.partition("### Who may do what")[2].partition("\n### ")[0]
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in section.splitlines() if line.startswith("|")]
     calls = {row[0]: row[1] for row in rows if row[0].startswith(("`", "probes")) and len(row) == 3}
     cells = {(row[0], row[1]): dict(zip(CALLERS, row[2:], strict=True)) for row in rows if len(row) == 7}
-    return calls, {key: value for key, value in cells.items() if key[1] in ("predict", "admin")}
+    by_right = {key: value for key, value in cells.items() if key[1] in ("predict", "admin")}
+    return calls, by_right, {key: value for key, value in cells.items() if key[1] in calls}
 
 
-RIGHTS, CELLS = tables()
+RIGHTS, CELLS, CLOSED = tables()
 FLAGS = list(dict.fromkeys(flags for flags, _ in CELLS))
+CLOSING = ("--allow_model_control=false", "--enable_profiler=false", "--metrics_need_key")
 
 
 def rest(server, method, path, token=None, body=None):
@@ -263,21 +266,40 @@ def case(request, repository, tmp_path_factory):
     flags = credentials.flags(request.param)
     if "jwt" in request.param:
         flags += [f"--jwt_issuer={ISSUER}", f"--jwt_audience={AUDIENCE}"]
+    with serving([*flags, "--allow_model_control"], repository, folder, environment) as (calls, log_text):
+        yield request.param, calls, credentials
+        for token in itertools.chain(*credentials.of.values()):
+            assert not token or token not in log_text()
+
+
+@contextlib.contextmanager
+def serving(flags, repository, folder, environment=None):
+    """The calls of a server with `flags`, and what gives its log."""
     models = write_model_config(folder / "models.config", repository, ["scale", "half_plus_two"])
     (folder / "monitoring.config").write_text("prometheus_config { enable: true }")
-    flags += [f"--model_config_file={models}", "--allow_model_control"]
-    flags += [f"--monitoring_config_file={folder / 'monitoring.config'}"]
+    flags = [*flags, f"--model_config_file={models}", f"--monitoring_config_file={folder / 'monitoring.config'}"]
     with (
         ServerProcess(*flags, environment=environment) as server,
         grpc.insecure_channel(server.address) as channel,
     ):
-        yield request.param, calls_of(server, channel, repository), credentials
-        for token in itertools.chain(*credentials.of.values()):
-            assert not token or token not in server.log_text()
+        yield calls_of(server, channel, repository), server.log_text
 
 
 def outcome(status):
     return REFUSALS.get(status, "yes" if status in LET_IN else status)
+
+
+@pytest.mark.parametrize("has_keys", [False, True], ids=["no keys", "keys"])
+def test_flags_that_close_more_do_so_for_whom_the_table_says(has_keys, repository, tmp_path):
+    rows = {key: cells for key, cells in CLOSED.items() if ("--api_keys_file" in key[0]) is has_keys}
+    credentials = Credentials(tmp_path)
+    flags = dict.fromkeys(flag for text, _ in rows for flag in credentials.flags(text))
+    assert {flag for flag in flags if flag in CLOSING} == set(CLOSING if has_keys else CLOSING[:2])
+    with serving(flags, repository, tmp_path) as (calls, _):
+        for ((_, name), cells), caller in itertools.product(rows.items(), CALLERS):
+            for token, call in itertools.product(credentials.of[caller], calls[name]):
+                status = call(token)
+                assert REFUSALS.get(status, "yes" if status == "OK" else status) == cells[caller], (name, caller)
 
 
 @pytest.mark.parametrize("caller", CALLERS)

@@ -34,7 +34,7 @@ pytest.importorskip("opentelemetry.exporter.otlp.proto.grpc", reason="needs the 
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, ParentBased
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, ParentBased, TraceIdRatioBased
 
 from inkling.serving.monitoring.otel import OtelTracing
 from tests.otlp import Collector
@@ -186,6 +186,27 @@ def test_the_callers_decision_holds_for_samplers_that_ask_for_it(sampler, tracep
 
     asyncio.run(both())
     assert len(exporter.get_finished_spans()) == 2 * expected
+
+
+@pytest.mark.parametrize("wrap", [ParentBased, lambda root: root], ids=["parentbased", "plain"])
+@pytest.mark.parametrize("rate", [0.0, 0.25, 1.0])
+def test_a_share_of_the_requests_is_sampled_by_their_ids_as_others_would(wrap, rate):
+    exporter, sampler = InMemorySpanExporter(), TraceIdRatioBased(rate)
+    provider = TracerProvider(sampler=wrap(sampler))
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    rpc = OtelTracing(provider).rpc("a.B/C", lambda content, _: asyncio.sleep(0))
+
+    async def send():
+        for _ in range(2000):
+            await rpc(b"", NoMetadata())
+
+    asyncio.run(send())
+    spans = exporter.get_finished_spans()
+    assert abs(len(spans) - 2000 * rate) <= 200  # ten standard deviations
+    ids = {span.context.trace_id for span in spans}
+    assert len(ids) == len(spans)
+    assert all(trace_id & sampler.TRACE_ID_LIMIT < sampler.bound for trace_id in ids)
+    assert all(span.context.trace_flags.random_trace_id for span in spans)
 
 
 def test_a_batch_that_fails_is_run_again_one_by_one_and_that_is_no_second_wait():
