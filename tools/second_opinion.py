@@ -2,13 +2,14 @@
 
     npm pack @fontsource/caveat ...                  # FONTS and TEST_FONTS; unpack their latin-400 .woff files
     python -m tools.second_opinion --fonts folder    # a quarter of an hour; writes the file, prints what it refuses
+    python -m tools.second_opinion --fonts folder --further    # minutes: from the file's weights on
 
-The digits are MNIST's training digits, as the data set has them and as the reader finds them on a page, those of the
-fonts, and those of `tools.stroke_digits`; some are bent, some by a broken pen. The signs are those of
-`second_opinion.SIGNS`. What is none: letters unlike any digit, two letters, other signs, scribbles, filled shapes,
-coins, brick walls, two digits of MNIST taken for one, and what the reader cuts out of lines that is no whole digit
-(`tools.segmented_lines`). The fonts are under the SIL Open Font License or the Apache License, but for printed ones
-that Matplotlib ships; no outline of theirs is in the file.
+The digits are MNIST's training digits, as the data set has them, as the reader finds them on a page, and as small
+squares; those of the fonts, and those of `tools.stroke_digits`; some are bent, some by a broken pen. The signs are
+those of `second_opinion.SIGNS`. What is none: letters unlike any digit, two letters, other signs, scribbles, filled
+shapes, coins, brick walls, two digits of MNIST taken for one, and what the reader cuts out of lines that is no whole
+digit (`tools.segmented_lines`). The fonts are under the SIL Open Font License or the Apache License, but for printed
+ones that Matplotlib ships; no outline of theirs is in the file.
 
 What it says is measured on other fonts, on MNIST's test digits and on the training digits that are kept apart, by which
 `client/reading/result.py` has its limits.
@@ -138,7 +139,9 @@ STRANGE_CUTS = 1.3  # of what the reader cuts out of lines: so many that are non
 KEPT_APART = 5000  # of MNIST's training digits, the last ones: not trained with
 COARSE, LEAST_SIDE, MOST_SIDE = 0.2, 7, 16  # share of the digits that are seen with so few pixels
 BENT, HOLED = 0.5, 0.12  # share of the digits that are
-FILTERS, HIDDEN, EPOCHS, BATCH = (24, 48, 64), 128, 8, 128
+SQUARE, BINARY = (8, 17), 0.4  # px of the side that a digit is stretched to; share of those that are black or white
+FILTERS, HIDDEN, EPOCHS, BATCH, RATE = (24, 48, 64), 128, 8, 128, 2e-3
+FURTHER_EPOCHS, FURTHER_RATE, FURTHER_PARTS = 2.5, 8e-4, 50  # of `further`; parts that are handed over at once
 FILE = Path(second_opinion.__file__).with_name("second_opinion.npz")
 
 
@@ -337,6 +340,7 @@ def _jobs(fonts: Sequence[Path]) -> list[Job]:
     jobs: list[Job] = [*[(_mnist_part, (1250,))] * 32, *[(_stroke_part, (40,))] * 32]
     jobs += [(_font_part, ([font],)) for font in fonts]
     jobs += [*[(_strange_part, (250,))] * 16, *[(_line_part, (fonts, 60))] * 64]
+    jobs += [*[(_line_part, ([], 60))] * 24, *[(_square_part, (800,))] * 8]
     return jobs
 
 
@@ -349,6 +353,24 @@ def made(job: Job, seed: int) -> tuple[Images, Labels]:
 
 def _mnist_part(count: int, random: Random) -> tuple[Images, Labels]:
     return digits("train", count, random, among=slice(0, -KEPT_APART))
+
+
+def _square_part(count: int, random: Random) -> tuple[Images, Labels]:
+    """MNIST's digits as USPS, Semeion and `load_digits` have theirs: stretched to a square of few pixels."""
+    images, labels = (each[:-KEPT_APART] for each in mnist_digits("train"))
+    chosen = random.choice(np.flatnonzero(labels != 1), count)  # a stretched bar is a filled square
+    return np.stack([_square(images[i], random) for i in chosen]), labels[chosen].astype(np.int64)
+
+
+def _square(image: NDArray[np.uint8], random: Random) -> NDArray[np.uint8]:
+    side = int(random.integers(*SQUARE))
+    rows, columns = np.flatnonzero(image.max(axis=1) > 40), np.flatnonzero(image.max(axis=0) > 40)
+    ink = image[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1].astype(np.float32) / 255
+    coarse = cv2.resize(ink, (round(side * random.uniform(0.75, 1.0)), side), interpolation=cv2.INTER_AREA)
+    if random.random() < BINARY:
+        coarse = (coarse > random.uniform(0.3, 0.6)).astype(np.float32)
+    grown = cv2.resize(np.pad(coarse, 1), None, fx=4, fy=4, interpolation=cv2.INTER_CUBIC)
+    return upright(mnist_form(np.clip(grown, 0, 1).astype(np.float32)))
 
 
 def _stroke_part(count: int, random: Random) -> tuple[Images, Labels]:
@@ -399,8 +421,28 @@ def train(images: Images, labels: Labels) -> dict[str, Any]:
     return stored(model)
 
 
-def network(*, steps: int) -> Any:
-    """The Keras model, compiled to be fitted in so many steps."""
+def further(images: Images, labels: Labels) -> dict[str, Any]:
+    """Fit the stored network further, when the reader or the set has changed a little; returns as `train`."""
+    import keras
+
+    keras.utils.set_random_seed(0)
+    epochs = [np.random.default_rng(epoch).permutation(len(images)) for epoch in range(int(np.ceil(FURTHER_EPOCHS)))]
+    order = np.concatenate(epochs)[: int(FURTHER_EPOCHS * len(images))]
+    model = restored(network(steps=len(order) // BATCH, rate=FURTHER_RATE))
+    for part in np.array_split(order, FURTHER_PARTS):
+        model.fit(inputs(images[part]), labels[part], batch_size=BATCH, shuffle=False, verbose=2)
+    return stored(model)
+
+
+def restored(model: Any) -> Any:
+    """The model, with the weights that the client has."""
+    arrays = [array for layer in second_opinion._network() for array in layer]
+    model.set_weights([array.reshape(own.shape) for array, own in zip(arrays, model.get_weights(), strict=True)])
+    return model
+
+
+def network(*, steps: int, rate: float = RATE) -> Any:
+    """The Keras model, compiled to be fitted in so many steps, at this rate first."""
     import keras
 
     convolutions = [
@@ -414,7 +456,7 @@ def network(*, steps: int) -> Any:
     )
     model.add(keras.layers.Dense(NONE + 1 + len(second_opinion.SIGNS)))
     model.compile(
-        keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(2e-3, steps, alpha=0.02)),
+        keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(rate, steps, alpha=0.02)),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
     )
     return model
@@ -472,8 +514,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tools.second_opinion", description=__doc__.partition("\n")[0])
     parser.add_argument("--fonts", type=Path, required=True, help="folder with NAME-latin-400-normal.woff of each font")
     parser.add_argument("-o", "--output", type=Path, default=FILE)
+    parser.add_argument("--further", action="store_true", help="from the weights on that the client has")
     options = parser.parse_args(arguments)
-    arrays = train(*training_set(training_fonts(options.fonts)))
+    fit = further if options.further else train
+    arrays = fit(*training_set(training_fonts(options.fonts)))
     np.savez_compressed(options.output, **arrays)
     print(f"{options.output}: {options.output.stat().st_size / 1000:.0f} kB")
     second_opinion._network.cache_clear()

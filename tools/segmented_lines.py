@@ -23,6 +23,7 @@ from inkling.client.reading.patches import InkPatch
 from inkling.client.reading.second_opinion import SIGNS
 from inkling.client.reading.text_lines import TextLine, find_lines
 from tools.compose_page import digit_ink, mnist_digits
+from tools.stroke_digits import stroke_digit
 
 Floats = NDArray[np.float32]
 Images = NDArray[np.uint8]  # uint8 [n, 28, 28]
@@ -34,6 +35,7 @@ LETTERS = "ACEFGHJKMNPQRTUVWXYadefhkmnprtuwxy"  # unlike any digit
 HEIGHT, DIGITS, MARGIN = (24, 72), (2, 6), 12  # px of the digits; how many in a line; px around it
 BY_FONTS, TOUCHING, BROKEN, WITH_LETTER, WITH_SIGN = 0.65, 0.55, 0.25, 0.12, 0.25  # share of the lines
 TOUCH, APART = (-0.16, 0.03), (0.02, 0.3)  # of the height, between two digits
+OF_STROKES = [0.07, 0.37, *[0.07] * 8]  # share of each digit in lines of strokes: 1s are what is cut wrongly
 HOLES, HOLE_SIZE = 1 / 600, (1.0, 2.6)  # of a broken pen: for each pixel of the line; px
 # Shares of a candidate's ink and of a glyph's: it is the glyph from the first pair on, and none under the second.
 WHOLE, PURE = 0.93, 0.93
@@ -44,11 +46,14 @@ BAR, LEAST_HEIGHT = 0.38, 0.55  # width over height: of what is narrower nobody 
 def candidates(fonts: Sequence[Path], lines: int, random: Random) -> tuple[Images, Labels]:
     """Cut so many lines.
 
+    Args:
+        fonts: that write most of the lines, and MNIST's writers the others; without any, all are drawn from strokes.
+
     Returns: the candidates' forms, upright, and their labels: a digit's, or NONE.
     """
     forms, labels = [], []
     for _ in range(lines):
-        glyphs, known = _line(fonts, random)
+        glyphs, known = _line(fonts, random) if fonts else _line_of_strokes(random)
         for line, pen in _found(glyphs, random):
             unsigned = replace(line, patches=tuple(replace(patch, sign="") for patch in line.patches))
             for span in cuts.spans(cuts.segments(unsigned, line.stroke), line.height):
@@ -72,6 +77,24 @@ def _line(fonts: Sequence[Path], random: Random) -> tuple[Floats, list[int]]:
         sign = int(random.integers(len(SIGNS)))
         texts[place], known[place] = SIGNS[sign], NONE + 1 + sign
     inks = _by_font(fonts, texts, height, random) if by_font else _by_writer(known, height, random)
+    return _beside(inks, height, random), known
+
+
+def _line_of_strokes(random: Random) -> tuple[Floats, list[int]]:
+    """As `_line`: digits as other hands draw them, whose long upstrokes reach their neighbours."""
+    height, count = random.uniform(*HEIGHT), int(random.integers(DIGITS[0], DIGITS[1] + 1))
+    known = [int(label) for label in random.choice(10, count, p=OF_STROKES)]
+    drawn = [_cropped(stroke_digit(label, random)) for label in known]
+    scales = [height * random.uniform(0.85, 1.1) / ink.shape[0] for ink in drawn]
+    inks = [
+        cv2.resize(ink, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+        for ink, scale in zip(drawn, scales, strict=True)
+    ]
+    return _beside([ink.astype(np.float32) for ink in inks], height, random), known
+
+
+def _beside(inks: Sequence[Floats], height: float, random: Random) -> Floats:
+    """Inks in a line, float32 [n, h, w], each where it stands."""
     gap = TOUCH if random.random() < TOUCHING else APART
     gaps = [int(random.uniform(*gap) * height) for _ in inks]
     room = (
@@ -84,7 +107,7 @@ def _line(fonts: Sequence[Path], random: Random) -> tuple[Floats, list[int]]:
         top = bottom - ink.shape[0] - int(random.uniform(0, 0.1) * height)
         glyphs[number, top : top + ink.shape[0], left : left + ink.shape[1]] = ink
         left += max(ink.shape[1] + between, 3)
-    return glyphs, known
+    return glyphs
 
 
 def _by_font(fonts: Sequence[Path], texts: Sequence[str], height: float, random: Random) -> list[Floats]:

@@ -59,6 +59,8 @@ CROSSED_ASPECT, CROSSED_STROKES, CROSSED_LEVEL = 1.9, 4.0, (0.2, 0.8)
 CROSSED_SLOPE, CROSSED_SLOPES, CROSSED_COVERS = 0.15, 31, 0.9
 CROSSED_END, CROSSED_END_HIGH = 0.1, 0.45  # of its height: so far it runs out, and is at most so high there
 ONE_MARK = 0.5  # of the nearest line's height: what is left out and so large may be a digit
+# Of the line's height: pieces over each other that are together so wide at most, and no further from each other.
+STROKE_WIDE, PIECES_APART = 0.4, 0.35
 
 WITHIN, SMALL_IN_LINE = 0.75, 0.75  # of its height; of the height of the patch beside it: see `_within_lines`
 
@@ -111,6 +113,7 @@ def find_lines(ink: Ink) -> Lines:
         strays += [Stray(dot, "a point, or dirt", True) for dot in dots]
         patches = left
     strays += [Stray(patch, "too small or too far off for the lines", False) for patch in patches]
+    strays += _broken_strokes([*patches, *specks], lines)
     ordered = sorted(lines, key=lambda line: _level(line.patches, ink.angle))
     return Lines(tuple(ordered), tuple(_weighed(strays, lines)))
 
@@ -238,6 +241,31 @@ def _weighed(strays: list[Stray], lines: list[TextLine]) -> list[Stray]:
             may_be_digit = stray.may_be_digit or stray.patch.height >= ONE_MARK * nearest.height
             result.append(Stray(stray.patch, stray.why, may_be_digit))
     return result
+
+
+def _broken_strokes(pieces: list[InkPatch], lines: list[TextLine]) -> list[Stray]:
+    """Pieces over each other in a gap of a line, together as high as a mark: what a faint pen leaves of a 1."""
+    found = []
+    for line in lines:
+        top, bottom = (float(np.median([getattr(p, side) for p in line.patches])) for side in ("top", "bottom"))
+        free = [p for p in pieces if top <= p.centre[1] <= bottom and not _share_columns([p], list(line.patches))]
+        for group in _over_each_other(free, line.height):
+            whole = joined(group)
+            if len(group) > 1 and whole.height >= ONE_MARK * line.height and whole.width < STROKE_WIDE * line.height:
+                found.append(Stray(whole, "a broken stroke, or dirt", True))
+    return found
+
+
+def _over_each_other(pieces: list[InkPatch], height: float) -> list[list[InkPatch]]:
+    """Pieces, grouped by their columns: from one to the next it is not far."""
+    groups: list[list[InkPatch]] = []
+    for piece in sorted(pieces, key=lambda piece: piece.centre[0]):
+        last = groups[-1][-1] if groups else None
+        if last is not None and piece.centre[0] - last.centre[0] < PIECES_APART * height:
+            groups[-1].append(piece)
+        else:
+            groups.append([piece])
+    return groups
 
 
 def _distance(patch: InkPatch, line: TextLine) -> float:

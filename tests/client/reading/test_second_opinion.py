@@ -5,7 +5,7 @@ import pytest
 
 from inkling.client.reading.marks import DOUBTFUL_LOGIT, NO_DIGIT_LOGIT
 from inkling.client.reading.second_opinion import AT_ONCE, SIGNS, second_opinions
-from tools import second_opinion
+from tools import second_opinion, segmented_lines
 
 
 @pytest.fixture(scope="module")
@@ -66,3 +66,27 @@ def test_the_network_computes_what_keras_does():
     np.testing.assert_allclose(
         _patches(hidden, 3, 1) @ more.reshape(-1, 6) + others, model(maps).numpy(), rtol=1e-4, atol=1e-5
     )
+
+
+def test_the_stored_network_can_be_fitted_further(random):
+    pytest.importorskip("keras")
+    forms = random.integers(0, 256, (3, 28, 28), np.uint8)
+    model = second_opinion.restored(second_opinion.network(steps=1))
+    weights = np.exp(model(second_opinion.inputs(forms)).numpy()[:, :10])
+    np.testing.assert_allclose(
+        second_opinions(forms).digits, weights / weights.sum(axis=1, keepdims=True), rtol=1e-3, atol=1e-5
+    )
+
+
+def test_digits_in_small_squares_are_known(random):
+    forms, labels = second_opinion._square_part(300, random)
+    assert (second_opinions(forms).digits.argmax(axis=1) == labels).mean() > 0.9
+
+
+def test_what_is_cut_out_of_lines_of_strokes_is_known(random):
+    forms, labels = segmented_lines.candidates([], 20, random)
+    opinions = second_opinions(forms)
+    digits = labels < segmented_lines.NONE
+    assert (opinions.digits.argmax(axis=1) == labels)[digits].mean() > 0.95
+    assert (opinions.strangers[digits] > DOUBTFUL_LOGIT).mean() < 0.05
+    assert (opinions.strangers[~digits] > DOUBTFUL_LOGIT).mean() > 0.7

@@ -264,3 +264,11 @@ def test_what_is_blurred_keeps_its_soft_edges():
         ((patch,), _) = find_components(Ink(amount, mask, 1.0, 0.0, edge=edge), 8.0)
         columns = np.flatnonzero(mask.any(axis=0))
         assert (patch.left, patch.right) == (columns[0] - soft, columns[-1] + 1 + soft)
+
+
+@pytest.mark.parametrize(("pieces", "lost"), [((30, 45, 60, 75), 1), ((30,), 0)], ids=["a stroke", "a speck"])
+def test_what_is_left_of_a_broken_stroke_in_a_gap_is_left_out_with_a_word(pieces, lost):
+    bars = [(left, 30, 8, 60) for left in (20, 60, 180, 220)]
+    specks = [(120 + top // 15, top, 4, 6) for top in pieces]
+    found = find_lines(ink_of(page_with(*bars, *specks)))
+    assert len([stray for stray in found.strays if stray.may_be_digit and "broken" in stray.why]) == lost
