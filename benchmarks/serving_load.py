@@ -133,7 +133,7 @@ class HttpConnections:
         reader, writer = self._idle.pop() if self._idle else await asyncio.open_connection(*self._address)
         writer.write(self._request)
         head = (await reader.readuntil(b"\r\n\r\n")).lower()
-        length = head.partition(b"content-length:")[2].partition(b"\r\n")[0]
+        length = head.partition(b"\r\ncontent-length:")[2].partition(b"\r\n")[0]
         await reader.readexactly(int(length))
         if b"connection: close" in head:
             writer.close()

@@ -108,7 +108,7 @@ async def turn(server: Running, transport: str, body: bytes, count: int) -> tupl
     if transport == "REST":
         headers = {"X-Api-Key": credential} if credential else {}
         rest = HttpConnections("127.0.0.1", server.rest_port, "/v1/models/double:predict", JSON_BODY, headers)
-        return await _timed(rest.call, server.process, count)
+        return await timed(rest.call, server.process, count)
     metadata = (("x-api-key", credential),) if credential else None
     async with grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel:
         method: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(PREDICT)
@@ -117,10 +117,11 @@ async def turn(server: Running, transport: str, body: bytes, count: int) -> tupl
             await method(body, metadata=metadata, timeout=60)
             return "OK"
 
-        return await _timed(call, server.process, count)
+        return await timed(call, server.process, count)
 
 
-async def _timed(call: Call, process: psutil.Process, count: int) -> tuple[float, float]:
+async def timed(call: Call, process: psutil.Process, count: int) -> tuple[float, float]:
+    """Send `count` requests by `call`; returns the seconds they took, and the server's CPU time."""
     await _send(call, 4 * CALLERS)
     began, cpu = time.perf_counter(), process.cpu_times()
     await _send(call, count)

@@ -210,15 +210,15 @@ def draw(found: Sequence[Bar], file: Path) -> None:
     from matplotlib.patches import Patch
 
     figure, (whole, call) = plt.subplots(1, 2, figsize=(12, 0.36 * len(found) + 1.2), sharey=True)
-    first = next(bar for bar in found if "/" in bar.name)
+    first = next(bar for bar in found if bar.name.endswith("/Predict"))
     _draw_rows(whole, found, 0.0, found[0].duration_ms)
     _draw_rows(call, found, first.begin_ms, first.begin_ms + first.duration_ms)
     _draw_links(call, found)
     whole.set_yticks(range(len(found)), [f"{'    ' * depth(bar, found)}{short(bar.name)}" for bar in found], ha="left")
-    whole.tick_params(axis="y", pad=190, labelsize=9)
+    whole.tick_params(axis="y", pad=205, labelsize=9)
     whole.invert_yaxis()
     whole.set_xlabel("ms since `inkling read` began to work on the page")
-    call.set_xlabel("the same ms: the call alone, and its links")
+    call.set_xlabel("the same ms: the Predict alone; arrows are links")
     legend = [Patch(color=colour, label=service) for service, colour in COLOURS.items()]
     whole.legend(handles=legend, loc="lower left", frameon=False)
     figure.tight_layout()

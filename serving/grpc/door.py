@@ -44,9 +44,8 @@ class DoorInterceptor(grpc.aio.ServerInterceptor):
         if right is Right.OPEN:
             return await continuation(handler_call_details)
         call = CALLS.get(method) or _call(method)
-        metadata = {
-            key: value for key, value in handler_call_details.invocation_metadata or () if value.__class__ is str
-        }
+        given = handler_call_details.invocation_metadata or ()
+        metadata = {key: value for key, value in reversed(given) if value.__class__ is str}  # of several the first
         try:
             caller = await self._door.admit(call, credential_of(metadata.get))
         except ServingError as error:

@@ -58,7 +58,8 @@ class OtelTracing(Tracing):
 
     def __init__(self, provider: TracerProvider) -> None:
         self._provider = provider
-        self._ids = provider.id_generator = DrawnIds(provider.id_generator)
+        self._ids = DrawnIds(provider.id_generator)
+        provider.id_generator = self._ids  # type: ignore[assignment]  # annotated by its default
         self._bound = _bound_of(provider.sampler)
         self._tracer = provider.get_tracer("inkling.serving")
         self._follows_callers = provider.sampler.get_description().startswith("ParentBased")

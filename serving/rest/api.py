@@ -234,12 +234,11 @@ class RestApi:
         self, document: Document, inputs: Mapping[str, TensorInfo], check_shape: ShapeCheck | None
     ) -> tuple[dict[str, Array], bool]:
         """A document's tensors; those of a long one are held against the signature by their shapes first."""
-        if check_shape is None:
-            return tensors(document, inputs, max_depth=self._max_depth)
         try:
             return tensors(document, inputs, max_depth=self._max_depth, check_shape=check_shape)
         finally:
-            release(document.members)
+            if check_shape is not None:
+                release(document.members)
 
 
 def _examples(document: Document, size: int) -> Input:

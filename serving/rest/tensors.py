@@ -1,7 +1,8 @@
 """Tensors in the JSON of a predict request: row form under `instances`, column form under `inputs`.
 
-A signature says how each input is named and typed. Most rows take the fast way, many at once. Whatever that cannot
-vouch for goes the careful way, row by row, which finds TensorFlow Serving's error for it, or accepts it.
+A signature says how each input is named and typed. A short request is converted at once, and of a long one many rows
+are. Whatever that cannot vouch for goes the careful way, row by row, which finds TensorFlow Serving's error for it, or
+accepts it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,7 +15,7 @@ from ..errors import ServingError, invalid_argument
 from ..model.unannounced_shapes import ShapeCheck
 from .pieces import PIECE_ROWS, PIECE_VALUES, at_once, convert, join, num_values
 from .rapidjson import Document, format_error, value_text
-from .values import TensorType, is_base64, shape_of
+from .values import TensorType, convert_at_once, is_base64, shape_of
 
 
 def signature_name(document: Document) -> str:
@@ -32,12 +33,8 @@ def signature_name(document: Document) -> str:
     return name
 
 
-def _any_shape(name: str, shape: tuple[int, ...]) -> None:
-    """A `ShapeCheck` that leaves it to whoever runs the model."""
-
-
 def tensors(
-    document: Document, inputs: Mapping[str, TensorInfo], *, max_depth: int, check_shape: ShapeCheck = _any_shape
+    document: Document, inputs: Mapping[str, TensorInfo], *, max_depth: int, check_shape: ShapeCheck | None = None
 ) -> tuple[dict[str, np.ndarray], bool]:
     """The request's arrays by input name, and whether it is in row form, as its response has to be.
 
@@ -45,7 +42,7 @@ def tensors(
         inputs: the signature's.
         max_depth: the deepest nesting of lists that is followed.
         check_shape: refuses what does not fit the signature, by the shape that an input begins with, before all of it
-            is converted.
+            is converted; None for a short request, which whoever runs the model checks.
 
     Raises: ServingError.
     """
@@ -65,7 +62,7 @@ def tensors(
 
 
 def _from_columns(
-    document: Document, types: Mapping[str, TensorType], check_shape: ShapeCheck
+    document: Document, types: Mapping[str, TensorType], check_shape: ShapeCheck | None
 ) -> dict[str, np.ndarray]:
     value = document.members["inputs"]
     if not isinstance(value, dict) or is_base64(value):
@@ -79,8 +76,10 @@ def _from_columns(
     for name, kind in types.items():
         if name not in value:
             raise invalid_argument(f"Missing named input: {name} in 'inputs' object.")
-        check_shape(name, shape_of(value[name], kind))
-        arrays[name] = to_tensor(document, value[name], kind)
+        if check_shape is not None:
+            check_shape(name, shape_of(value[name], kind))
+        found = convert_at_once(value[name], kind, document.may_hold_booleans) if check_shape is None else None
+        arrays[name] = to_tensor(document, value[name], kind) if found is None else found
     return arrays
 
 
@@ -89,7 +88,9 @@ def to_tensor(document: Document, value: Any, kind: TensorType) -> np.ndarray:
     return convert(value, shape_of(value, kind), kind, may_hold_booleans=document.may_hold_booleans)
 
 
-def _from_rows(document: Document, types: Mapping[str, TensorType], check_shape: ShapeCheck) -> dict[str, np.ndarray]:
+def _from_rows(
+    document: Document, types: Mapping[str, TensorType], check_shape: ShapeCheck | None
+) -> dict[str, np.ndarray]:
     rows = document.members["instances"]
     if not isinstance(rows, list):
         raise format_error(document.members, "Expecting 'instances' to be an list/array")
@@ -100,9 +101,23 @@ def _from_rows(document: Document, types: Mapping[str, TensorType], check_shape:
             "instances is a plain list, but expecting list of objects as multiple input tensors required as per "
             "tensorinfo_map"
         )
+    if check_shape is None and (arrays := _rows_at_once(document, rows, types)) is not None:
+        return arrays
     # The list of rows is one level itself.
     row_types = {name: TensorType(kind.dtype, kind.max_depth - 1) for name, kind in types.items()}
     return _Rows(row_types, may_hold_booleans=document.may_hold_booleans).convert(rows, check_shape)
+
+
+def _rows_at_once(document: Document, rows: list[Any], types: Mapping[str, TensorType]) -> dict[str, np.ndarray] | None:
+    """The arrays of all `rows`; None where they have to be looked at one by one."""
+    columns = _columns_of(rows, types) if _is_named_row(rows[0]) else dict.fromkeys(types, rows)
+    arrays = {}
+    for name, column in (columns or {}).items():
+        found = convert_at_once(column, types[name], document.may_hold_booleans)
+        if found is None:
+            return None
+        arrays[name] = found
+    return arrays or None
 
 
 def _is_named_row(row: Any) -> bool:
@@ -126,11 +141,12 @@ class _Rows:
         self.shapes: dict[str, tuple[int, ...]] = {}  # of one row
         self.pieces: dict[str, list[np.ndarray]] = {name: [] for name in types}  # one-dimensional
 
-    def convert(self, rows: list[Any], check_shape: ShapeCheck) -> dict[str, np.ndarray]:
+    def convert(self, rows: list[Any], check_shape: ShapeCheck | None) -> dict[str, np.ndarray]:
         named = _is_named_row(rows[0])
         self._add_one_by_one(0, rows[:1], named=named)
-        for name, shape in self.shapes.items():
-            check_shape(name, (len(rows), *shape))
+        if check_shape is not None:
+            for name, shape in self.shapes.items():
+                check_shape(name, (len(rows), *shape))
         at_a_time = min(PIECE_ROWS, PIECE_VALUES // sum(map(num_values, self.shapes.values())))
         for start in range(1, len(rows), max(1, at_a_time)):
             some = rows[start : start + max(1, at_a_time)]

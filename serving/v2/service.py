@@ -171,7 +171,7 @@ def text_parameter(parameters: Mapping[str, object], name: str) -> str:
 
     Raises: ServingError INVALID_ARGUMENT if it is no text.
     """
-    value = parameters.get(name, "")
+    value = "" if parameters.get(name) is None else parameters[name]
     if not isinstance(value, str) or not is_text(value):
         raise invalid_argument(f"parameter '{name}' is {value!r:.100}; expected a string")
     return value
@@ -192,7 +192,7 @@ def check_parameters(kind: str, name: str, parameters: Mapping[str, object]) -> 
     Raises: ServingError INVALID_ARGUMENT.
     """
     for parameter in FOREIGN:
-        if parameter in parameters:
+        if parameters.get(parameter) is not None:
             raise invalid_argument(
                 f"{kind} '{name}' has the parameter '{parameter}', whose extension is not supported here; "
                 f"supported are {', '.join(EXTENSIONS)}"

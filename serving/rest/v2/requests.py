@@ -1,4 +1,7 @@
-"""The body of an inference request: a JSON object and, behind it, the binary data of inputs that have none in it."""
+"""The body of an inference request: a JSON object and, behind it, the binary data of inputs that have none in it.
+
+A member that is null is one that is not there: clients made of types, MLServer's say, write them all.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -73,12 +76,12 @@ def parse(body: bytes, length: int | None) -> InferRequest:
     members = document.members
     parameters = _parameters(members)
     are_binary = _flag(parameters, "binary_data_output", default=False)
-    if "inputs" not in members:
+    if members.get("inputs") is None:
         raise invalid_argument("Unable to parse 'inputs': expected a list with an object for each input")
     return InferRequest(
         document,
         memoryview(body)[length:],
-        _text(members, "id") if "id" in members else "",
+        _text(members, "id") if members.get("id") is not None else "",
         parameters,
         _list(members, "inputs"),
         [_requested(output, default=are_binary) for output in _list(members, "outputs")],
@@ -112,7 +115,7 @@ def tensors(request: InferRequest, *, model_name: str, max_depth: int) -> dict[s
             raise invalid_argument(f"input '{name}' is given more than once")
         check_parameters("input", name, parameters)
         dtype, shape = numpy_dtype(name, _text(tensor, "datatype")), _shape(name, tensor)
-        if "binary_data_size" in parameters:
+        if parameters.get("binary_data_size") is not None:
             end = start + _binary_size(name, tensor, parameters["binary_data_size"], len(request.binary) - start)
             arrays[name] = contents.from_raw(name, shape, dtype, request.binary[start:end])
             start = end
@@ -126,7 +129,7 @@ def tensors(request: InferRequest, *, model_name: str, max_depth: int) -> dict[s
 
 
 def _binary_size(name: str, tensor: Mapping[str, Any], size: Any, left: int) -> int:
-    if "data" in tensor:
+    if tensor.get("data") is not None:
         raise invalid_argument(f"input '{name}' has both 'data' and 'binary_data_size'; send one of them")
     if not _is_integer(size) or size < 0:
         raise invalid_argument(f"Unable to parse 'binary_data_size' of input '{name}': expected a number of bytes")
@@ -171,7 +174,7 @@ def _object(value: Any, of: str) -> dict[str, Any]:
 
 
 def _list(members: Mapping[str, Any], name: str) -> list[Any]:
-    value = members.get(name, [])
+    value = [] if members.get(name) is None else members[name]
     if not isinstance(value, list):
         raise invalid_argument(f"Unable to parse '{name}': expected a list of objects")
     return value
@@ -185,14 +188,14 @@ def _text(members: Mapping[str, Any], name: str) -> str:
 
 
 def _parameters(members: Mapping[str, Any]) -> dict[str, Any]:
-    value = members.get("parameters", {})
+    value = {} if members.get("parameters") is None else members["parameters"]
     if not isinstance(value, dict):
         raise invalid_argument("Unable to parse 'parameters': expected an object")
     return value
 
 
 def _flag(parameters: Mapping[str, Any], name: str, *, default: bool) -> bool:
-    value = parameters.get(name, default)
+    value = default if parameters.get(name) is None else parameters[name]
     if not isinstance(value, bool):
         raise invalid_argument(f"Unable to parse '{name}': expected true or false")
     return value

@@ -4,6 +4,8 @@ import re
 from dataclasses import dataclass
 from urllib.parse import unquote
 
+from ...v2.service import EXTENSIONS
+
 MODEL = r"/v2/models/([^/]+)(?:/versions/([^/]+))?"
 # Path, method, call. A path that fits with another method is 405.
 ROUTES = [
@@ -69,4 +71,4 @@ def parse(method: str, path: str) -> Target:
             if method != expected:
                 raise NoRoute(405, f"Method Not Allowed: {method} {path}; expected {expected}")
             return Target(call, *(unquote(text or "", errors="replace") for text in match.groups()))
-    raise NoRoute(404, f"Not Found: {path}")
+    raise NoRoute(404, f"Not Found: {path}; beside the protocol there are {' and '.join(EXTENSIONS)} here")

@@ -105,6 +105,20 @@ def test_the_key_s_own_header_counts_beside_a_proxy_s_authorization(server, chan
     assert status_of(channel, ("authorization", "Bearer other"), ("x-api-key", keys["alice"])) is None
 
 
+@pytest.mark.parametrize("header", ["x-api-key", "authorization"])
+def test_of_several_keys_the_first_one_counts_on_both_ports(server, channel, keys, header):
+    good, wrong = (f"Bearer {key}" if header == "authorization" else key for key in (keys["alice"], "other"))
+    for pair, is_let_in in (((good, wrong), True), ((wrong, good), False)):
+        connection = http.client.HTTPConnection("127.0.0.1", server.rest_port, timeout=PATIENCE_S)
+        connection.putrequest("GET", STATUS)
+        for value in pair:
+            connection.putheader(header, value)
+        connection.endheaders()
+        assert connection.getresponse().status == (200 if is_let_in else 401)
+        connection.close()
+        assert (status_of(channel, *((header, value) for value in pair)) is None) is is_let_in
+
+
 def test_without_a_key_both_ports_say_how_to_send_one(server, channel):
     status, headers, text = ask(server)
     assert status == 401 and headers["WWW-Authenticate"] == 'Bearer realm="models"'

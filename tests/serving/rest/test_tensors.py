@@ -18,7 +18,24 @@ def infos(**types):
 
 
 def read(body, max_depth=64, **types):
-    return tensors(parse_object(body.encode()), infos(**types), max_depth=max_depth)
+    """The tensors of a short request, of which a long one's are the same, and so are its errors."""
+
+    def convert(**options):
+        return tensors(parse_object(body.encode()), infos(**types), max_depth=max_depth, **options)
+
+    try:
+        arrays, row_form = convert()
+    except ServingError as error:
+        with pytest.raises(ServingError) as raised:
+            convert(check_shape=lambda name, shape: None)
+        assert (raised.value.code, raised.value.message) == (error.code, error.message)
+        raise
+    same, same_form = convert(check_shape=lambda name, shape: None)
+    assert row_form == same_form and arrays.keys() == same.keys()
+    for name, array in arrays.items():
+        assert (array.dtype, array.shape) == (same[name].dtype, same[name].shape)
+        np.testing.assert_array_equal(array, same[name])
+    return arrays, row_form
 
 
 def refusal(body, **types):

@@ -52,6 +52,20 @@ def test_strings_are_utf_8():
     assert converted([tensor(["é", ""], [2], "BYTES")])["x"].tolist() == ["é".encode(), b""]
 
 
+def test_a_member_that_is_null_is_one_that_is_not_there():
+    nothing = {"id": None, "parameters": None, "outputs": None}
+    sent = {
+        **tensor([1, 2], [2]),
+        "parameters": {"content_type": None, "binary_data_size": None, "classification": None},
+    }
+    assert converted([sent], **nothing)["x"].tolist() == [1, 2]
+    assert converted([{**binary(4, [1]), "data": None}], struct.pack("<f", 3), **nothing)["x"].tolist() == [3]
+    for options in ({"parameters": None}, {"parameters": {"binary_data_output": None}}):
+        text = json.dumps({"inputs": [], **nothing, "outputs": [{"name": "y", "parameters": None}], **options}).encode()
+        parsed = requests.parse(text, None)
+        assert (parsed.request_id, parsed.is_binary("y")) == ("", False)
+
+
 def test_scalars_and_empty_tensors():
     assert converted([tensor([1.5], [])])["x"].shape == ()
     assert converted([tensor([], [0, 3])])["x"].shape == (0, 3)
