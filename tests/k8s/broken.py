@@ -470,6 +470,10 @@ BROKEN: dict[str, list[Variant]] = {
         drop(f"{WORKER} ports 0 protocol"),
         drop("HTTPRoute/client-web spec rules 0 backendRefs 0 weight", component="gateway"),
     ],
+    "config_maps_are_text": [put("ConfigMap/serving-models binaryData", {"probe.npz": "AAAA\nAAAA\n"})],
+    "volumes_name_no_empty_class": [
+        put("PersistentVolume/inkling-model-repository spec storageClassName", "", overlay="one-node"),
+    ],
     "objects_have_a_namespace": [drop("ScaledObject/serving metadata namespace", component="keda")],
     "jobs_stay": [put(f"{MAKE_FOLDER} spec ttlSecondsAfterFinished", 600, overlay="one-node")],
 }

@@ -1,7 +1,6 @@
 """Is an object what the API server would take?
 
-Built-in kinds by Kubernetes' schemas, custom ones by their CRDs with their CEL rules where crds/ has them, other
-operators' kinds by the fields that we use.
+Built-in kinds by Kubernetes' schemas, those of operators by their CRDs in crds/, with their CEL rules.
 """
 
 import functools
@@ -19,15 +18,12 @@ from celpy.adapter import json_to_cel
 
 KUBERNETES = "1.36"
 CRDS = Path(__file__).parent / "crds"
-FOREIGN = ("monitoring.coreos.com", "cert-manager.io", "gateway.networking.k8s.io")
 
 
 def problems(item: dict[str, Any]) -> list[str]:
     """What the API server would object to; empty if nothing."""
     if is_custom(item):
         return _custom_problems(item)
-    if item["apiVersion"].partition("/")[0] in FOREIGN:
-        return _foreign_problems(item)
     try:
         kubernetes_validate.validate(item, KUBERNETES, strict=True)
     except kubernetes_validate.ValidationError as error:
@@ -47,10 +43,14 @@ def _crd(api_version: str, kind: str) -> Path:
     return CRDS / f"{api_version.partition('/')[0]}_{plural}.yaml.gz"
 
 
+def definition(path: Path) -> str:
+    """The CustomResourceDefinition in one of the files of crds/."""
+    return gzip.decompress(path.read_bytes()).decode()
+
+
 @functools.cache
 def _crd_schema(api_version: str, kind: str) -> dict[str, Any]:
-    text = gzip.decompress(_crd(api_version, kind).read_bytes())
-    versions = yaml.load(text, yaml.CSafeLoader)["spec"]["versions"]
+    versions = yaml.load(definition(_crd(api_version, kind)), yaml.CSafeLoader)["spec"]["versions"]
     wanted = api_version.partition("/")[2]
     [schema] = [version["schema"]["openAPIV3Schema"] for version in versions if version["name"] == wanted]
     schema["properties"]["metadata"] = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
@@ -114,16 +114,6 @@ def _broken_rules(schema: dict[str, Any], value: Any, path: str) -> Iterator[str
 def _program(rule: str) -> celpy.Runner:
     environment = celpy.Environment()
     return environment.program(environment.compile(rule))
-
-
-@functools.cache
-def _used_fields() -> dict[str, Any]:
-    return dict(yaml.safe_load((CRDS / "used-fields.yaml").read_text()))
-
-
-def _foreign_problems(item: dict[str, Any]) -> list[str]:
-    errors = jsonschema.Draft202012Validator(_used_fields()[item["kind"]]).iter_errors(item["spec"])
-    return [f"spec.{'.'.join(map(str, error.absolute_path))}: {error.message}" for error in errors]
 
 
 def fields(item: dict[str, Any]) -> dict[str, Any]:

@@ -26,6 +26,24 @@ def lists_leave_no_default_out(objects: list[Object]) -> list[str]:
     ]
 
 
+def config_maps_are_text(objects: list[Object]) -> list[str]:
+    """kustomize breaks the lines of what is binary, and the server joins them."""
+    return [
+        f"{label(item)}: binaryData, which each apply breaks into lines again; put base64 under data"
+        for item in of_kind(objects, "ConfigMap")
+        if "binaryData" in item
+    ]
+
+
+def volumes_name_no_empty_class(objects: list[Object]) -> list[str]:
+    """A claim keeps "", which says that it wants no class; a volume is without one when it names none."""
+    return [
+        f"{label(item)}: storageClassName is empty, which each apply sets and the server drops"
+        for item in of_kind(objects, "PersistentVolume")
+        if item["spec"].get("storageClassName") == ""
+    ]
+
+
 def jobs_stay(objects: list[Object]) -> list[str]:
     """A Job that deletes itself is missed by each diff after that."""
     return [
@@ -44,4 +62,11 @@ def objects_have_a_namespace(objects: list[Object]) -> list[str]:
     ]
 
 
-RULES = (strategies_have_a_type, lists_leave_no_default_out, jobs_stay, objects_have_a_namespace)
+RULES = (
+    strategies_have_a_type,
+    lists_leave_no_default_out,
+    config_maps_are_text,
+    volumes_name_no_empty_class,
+    jobs_stay,
+    objects_have_a_namespace,
+)
