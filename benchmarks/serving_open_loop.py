@@ -7,11 +7,12 @@ asked at one rate after the other until it answers less than 0.9 of what is offe
 
     go install github.com/bojand/ghz/cmd/ghz@latest           once; both into a folder on the PATH
     go install github.com/tsenart/vegeta/v12@latest
-    python -m benchmarks.serving_open_loop                      all servers; writes docs/serving_open_loop.md and .png
-    python -m benchmarks.serving_open_loop --only inkling naive --seconds 3
+    apt install wrk nghttp2-client                            for the table of other testers
+    python -m benchmarks.serving_open_loop --seconds 3 --only inkling inkling_rest naive ray_serve --docs docs
 
-The servers are those of `benchmarks.serving`. The rates are shares of what this server answers to 32 callers of ghz in
-a closed loop, which is measured first.
+writes docs/serving_open_loop.md and .png, in six minutes; without `--docs` the page is printed only, without `--only`
+there are all servers of `benchmarks.serving`. The rates are shares of what this server answers to 32 callers of ghz in
+a closed loop, which is measured first, and beside it by other testers (load_testers.py).
 """
 
 import argparse
@@ -31,8 +32,9 @@ from google.protobuf import descriptor_pool
 from google.protobuf.descriptor import FileDescriptor
 from google.protobuf.descriptor_pb2 import FileDescriptorSet
 
+from benchmarks import load_testers
 from benchmarks.serving import images, newest_version
-from benchmarks.serving_contest import CONTESTANTS, ROOT, Running, running
+from benchmarks.serving_contest import CONTESTANTS, Running, running
 from benchmarks.serving_report import TITLES, grid, machine
 
 SHARES = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
@@ -67,6 +69,12 @@ def peak(server: Running, seconds: float) -> float:
     body.write_bytes(server.body(images(1)))
     report = _ghz_report(server, body, "--concurrency", str(CALLERS), "--duration", f"{seconds}s")
     return _answered(report) / (report["total"] / 1e9)
+
+
+def by_load_testers(server: Running, seconds: float, most: float) -> list[list[str]]:
+    """The lines of the table of load testers, of which ghz has found `most`."""
+    target = load_testers.Target(server.port, server.port + 1, seconds, server.folder, server.body(images(1)))
+    return [["ghz", "gRPC", f"{most:,.0f}", "0"], *load_testers.rows(target)]
 
 
 def _ghz(server: Running, body: Path, rate: float, seconds: float) -> Point:
@@ -160,6 +168,13 @@ def markdown(results: dict[str, Any]) -> str:
             grid(["Server", *(f"{rate:,.0f}" for rate in rates)], rows),
             *(["", "Not measured:", "", *skipped] if skipped else []),
             "",
+            "## By other load testers",
+            "",
+            f"{CALLERS} requests of one image at a time to this server, each tester for itself, in its own words.",
+            "They cost the machine differently, and REST's requests are JSON. h2load does not look at the gRPC status.",
+            "",
+            load_testers.table(results["testers"]),
+            "",
         ]
     )
 
@@ -205,6 +220,7 @@ def main() -> None:
     parser.add_argument("--model", type=Path, default=Path("models/mnist"), help="folder of the version folders")
     parser.add_argument("--seconds", type=float, default=5.0, help="of each rate")
     parser.add_argument("--only", nargs="+", choices=names, metavar="NAME", help=f"some of: {', '.join(names)}")
+    parser.add_argument("--docs", type=Path, help="folder to write the page and its picture into")
     arguments = parser.parse_args()
     for tool, module in TOOLS.items():
         if shutil.which(tool) is None:
@@ -215,14 +231,11 @@ def main() -> None:
     with running(by_name["inkling"], model) as server:
         attack(server, 50.0, 1.0)
         most = peak(server, arguments.seconds)
+        testers = by_load_testers(server, arguments.seconds, most)
     _say(f"{most:.0f} requests/s in a closed loop of {CALLERS} callers of ghz")
     rates = [float(round(share * most, -1)) for share in SHARES]
-    results: dict[str, Any] = {
-        "date": datetime.date.today().isoformat(),
-        "peak": most,
-        "points": {},
-        "skipped": {},
-    }
+    date = datetime.date.today().isoformat()
+    results: dict[str, Any] = {"date": date, "peak": most, "testers": testers, "points": {}, "skipped": {}}
     for name in arguments.only or names:
         _say(name)
         try:
@@ -233,9 +246,9 @@ def main() -> None:
             _say(f"  skipped: {error}")
             results["skipped"][name] = str(error).splitlines()[0]
     print(markdown(results))
-    if arguments.only is None:
-        (ROOT / "docs" / "serving_open_loop.md").write_text(markdown(results))
-        draw(results, ROOT / "docs" / "serving_open_loop.png")
+    if arguments.docs:
+        (arguments.docs / "serving_open_loop.md").write_text(markdown(results))
+        draw(results, arguments.docs / "serving_open_loop.png")
 
 
 if __name__ == "__main__":

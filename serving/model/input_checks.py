@@ -18,7 +18,7 @@ from tensorflow.core.protobuf.meta_graph_pb2 import SignatureDef, TensorInfo
 
 from ..arrays import Array
 from ..errors import ServingError, invalid_argument
-from ..tensors import dtype_name, number_of, numpy_dtype, to_array
+from ..tensors import MAX_RANK, dtype_name, number_of, numpy_dtype, to_array
 
 MAX_SHOWN = 100  # names of inputs that an error repeats
 
@@ -80,6 +80,8 @@ def check(specs: Sequence[InputSpec], inputs: Mapping[str, Array]) -> list[Array
         assert array is not None, spec.alias
         if array.dtype != spec.dtype:
             raise _wrong_dtype(index, spec, array)
+        if array.ndim > MAX_RANK:
+            raise invalid_argument(f"Input {spec.alias} has rank {array.ndim}, which is too high; at most {MAX_RANK}")
         if spec.ranks is not None and array.ndim not in spec.ranks:
             raise wrong_shape(spec, array.shape)
         arrays.append(array)

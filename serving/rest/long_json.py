@@ -18,7 +18,8 @@ from .rapidjson import Document, format_error, parse_object
 PIECE_BYTES = 1 << 16
 WINDOW_BYTES = 1 << 17
 MAX_LEVELS = 8  # long lists and objects in each other that are cut; each is gone through once more
-MAX_LEFT_BYTES = 1 << 22  # of an object without what is long in it
+MAX_LEFT_BYTES = 1 << 22  # of an object without what is long in it, unless that is strings: a picture may be long
+MAX_LEFT_PARTS = 1 << 16
 # A bracket or quotation mark; or a list of numbers, or of such lists, as a whole, which saves looking at each of its
 # brackets. Bounded, since no other thread runs while Python looks for it.
 PLAIN = rb'[^\[\]{}"]{0,4096}+'
@@ -87,7 +88,7 @@ class _Parser:
                 left.append(self._body[begin:end])
         left.append(self._body[end : end + self._piece_bytes] if with_tail else b"}")
         text = b"".join(left)
-        if len(text) > MAX_LEFT_BYTES:
+        if len(text) > MAX_LEFT_BYTES and text.count(b",") + text.count(b":") > MAX_LEFT_PARTS:
             raise invalid_argument(f"JSON Parse error: an object has too many members at offset: {start}")
         document = parse_object(text)
         self.may_hold_booleans |= document.may_hold_booleans

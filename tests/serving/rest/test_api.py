@@ -117,6 +117,16 @@ def test_unknown_models_and_signatures_are_named(server):
     assert status == 400 and message == 'Serving signature name: "x" not found in signature def'
 
 
+@pytest.mark.parametrize("model", ["half_plus_two", "scale", "convolution", "open_convolution"])
+@pytest.mark.parametrize("depth", [33, 63, 64])
+def test_a_rank_that_numpy_cannot_take_is_the_callers_mistake(server, model, depth):
+    value = 1
+    for _ in range(depth):
+        value = [value]
+    status, message = refusal(server, f"/v1/models/{model}:predict", {"instances": value})
+    assert status == 400 and f"has rank {depth}, which is too high; at most 32" in message
+
+
 def test_a_rank_that_the_graph_cannot_take_is_the_callers_mistake(server):
     for instances in ([1], [[1]], [[[1]]], [[[[[1]]]]]):
         status, message = refusal(server, "/v1/models/convolution:predict", {"instances": instances})

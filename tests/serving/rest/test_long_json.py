@@ -39,6 +39,12 @@ def test_every_document_is_whole(value, style):
     assert document.may_hold_booleans == parse_object(body).may_hold_booleans
 
 
+@pytest.mark.parametrize("value", [["x" * 9_000_000], [{"b64": "x" * 9_000_000}]], ids=["string", "bytes"])
+def test_a_picture_may_be_long(value):
+    body = json.dumps({"signature_name": "image_bytes", "instances": value, "id": "x" * 5_000_000}).encode()
+    assert parse_long_object(body).members["instances"] == value
+
+
 def test_documents_at_random_are_whole():
     chance = random.Random(0)
 
