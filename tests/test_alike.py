@@ -10,7 +10,7 @@ TRACES = ["client/trace_export.py", "serving/monitoring/trace_export.py", "train
 RAY = ["client/batch/pool.py", "train/cluster/connection.py"]
 ALIKE = {
     **{name: TRACES for name in ("is_wanted", "_resource", "_exporter_names", "_endpoint")},
-    **{name: RAY for name in ("patience", "_own_signal_handlers", "_init", "_check_listening", "_free_ports")},
+    **{name: RAY for name in ("patience", "_own_signal_handlers", "_init", "_check_listening")},
 }
 
 

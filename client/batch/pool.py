@@ -13,7 +13,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +29,6 @@ SILENCE_S = 60.0  # without a part, after which it is said what is waited for
 CONNECT_TIMEOUT_S = 10.0
 START_TIMEOUT_S = 60.0  # for a node on this machine to come up, at each of its tries
 STARTS = 3
-# Raylet's arguments for them.
-AGENT_PORTS = ("metrics_agent_port", "metrics_export_port", "dashboard_agent_listen_port", "runtime_env_agent_port")
 DEATHS = 3  # of readers over one part, by a picture that ends the process or takes all memory
 # Parts that were read, and None at the end, or what ended it before.
 _Parts = queue.Queue[Part | BaseException | None]
@@ -76,7 +74,10 @@ def connected(address: str) -> Iterator[None]:
 
 
 def _init(address: str, options: dict[str, Any], *, tries: int) -> None:
-    """Join Ray, or start it: on a busy machine one process or another may give up a start that takes too long."""
+    """Join Ray, or start it: on a busy machine its raylet ends when its agents are not there within 15 s.
+
+    https://github.com/ray-project/ray/issues/65983
+    """
     try:
         ray.init(address=address, **options)
     except Exception as error:
@@ -113,11 +114,9 @@ def _own_signal_handlers() -> Iterator[None]:
 def patience() -> Iterator[None]:
     """Let a node that starts here take START_TIMEOUT_S: Ray gives up after 30 s, which a busy machine may need.
 
-    Its raylet gives up after 15 s, unless it need not ask its agents for their ports.
     https://github.com/ray-project/ray/blob/ray-2.60.0/python/ray/_private/node.py#L428
-    https://github.com/ray-project/ray/issues/65983
     """
-    get_node, start_raylet = services.get_node, services.start_raylet
+    get_node = services.get_node
 
     def ask_again(gcs_address: str, node_id: str) -> Any:
         deadline = time.monotonic() + START_TIMEOUT_S
@@ -129,22 +128,11 @@ def patience() -> Iterator[None]:
                     raise
                 time.sleep(POLL_S)
 
-    def start_with_ports(*arguments: Any, **options: Any) -> Any:
-        return start_raylet(*arguments, **options | dict(zip(AGENT_PORTS, _free_ports(len(AGENT_PORTS)), strict=True)))
-
-    services.get_node, services.start_raylet = ask_again, start_with_ports
+    services.get_node = ask_again
     try:
         yield
     finally:
-        services.get_node, services.start_raylet = get_node, start_raylet
-
-
-def _free_ports(count: int) -> list[int]:
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("", 0))
-        return [each.getsockname()[1] for each in sockets]
+        services.get_node = get_node
 
 
 def read_on_ray(

@@ -23,10 +23,6 @@ SMALL = [
 ]  # fmt: skip
 # Ray puts its workers behind everything else on the machine; a test that waits for them must not.
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "RAY_worker_niceness": "0", "PYTHONUNBUFFERED": "1"}
-# A raylet that must ask its agents for them ends after 15 s: https://github.com/ray-project/ray/issues/65983
-AGENT_PORTS = [
-    "--dashboard-agent-grpc-port", "--dashboard-agent-listen-port", "--metrics-export-port", "--runtime-env-agent-port",
-]  # fmt: skip
 TOKEN = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(16)}  # what opens the clusters below
 
 
@@ -113,9 +109,7 @@ class Cluster:
         wait_until(lambda: "Ray runtime started" in self.nodes[0].output(), self.nodes[0].output)
 
     def add(self, *arguments, num_cpus=1):
-        arguments = list(arguments or ("--address", self.address))
-        for flag in AGENT_PORTS:
-            arguments += [] if flag in arguments else [flag, free_port()]
+        arguments = arguments or ("--address", self.address)
         start = ["start", "--block", *arguments, "--num-cpus", str(num_cpus), "--disable-usage-stats"]
         command = [sys._base_executable, "-c", "from ray.scripts.scripts import main; main()"]
         self.nodes.append(Job(self.folder, *start, command=command, environment=bare_environment()))

@@ -10,7 +10,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +25,6 @@ POLL_S = 0.2  # between two looks whether a node has come up
 CONNECT_TIMEOUT_S = 10.0
 START_TIMEOUT_S = 60.0  # for a node on this machine to come up, at each of its tries
 STARTS = 3
-# Raylet's arguments for them.
-AGENT_PORTS = ("metrics_agent_port", "metrics_export_port", "dashboard_agent_listen_port", "runtime_env_agent_port")
 # A worker that does not answer for this long is dead. Ray waits 10 minutes, which a frozen process is not worth:
 # https://docs.ray.io/en/master/train/user-guides/debugging.html
 RAY_DEFAULTS = {"RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S": "60", "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "1"}
@@ -95,7 +93,10 @@ def _connect(address: str, *, onednn: bool | None, verbose: bool) -> None:
 
 
 def _init(address: str, options: dict[str, Any], *, tries: int) -> None:
-    """Join Ray, or start it: on a busy machine one process or another may give up a start that takes too long."""
+    """Join Ray, or start it: on a busy machine its raylet ends when its agents are not there within 15 s.
+
+    https://github.com/ray-project/ray/issues/65983
+    """
     try:
         ray.init(address=address, **options)
     except Exception as error:
@@ -137,11 +138,9 @@ def _own_signal_handlers() -> Iterator[None]:
 def patience() -> Iterator[None]:
     """Let a node that starts here take START_TIMEOUT_S: Ray gives up after 30 s, which a busy machine may need.
 
-    Its raylet gives up after 15 s, unless it need not ask its agents for their ports.
     https://github.com/ray-project/ray/blob/ray-2.60.0/python/ray/_private/node.py#L428
-    https://github.com/ray-project/ray/issues/65983
     """
-    get_node, start_raylet = services.get_node, services.start_raylet
+    get_node = services.get_node
 
     def ask_again(gcs_address: str, node_id: str) -> Any:
         deadline = time.monotonic() + START_TIMEOUT_S
@@ -153,22 +152,11 @@ def patience() -> Iterator[None]:
                     raise
                 time.sleep(POLL_S)
 
-    def start_with_ports(*arguments: Any, **options: Any) -> Any:
-        return start_raylet(*arguments, **options | dict(zip(AGENT_PORTS, _free_ports(len(AGENT_PORTS)), strict=True)))
-
-    services.get_node, services.start_raylet = ask_again, start_with_ports
+    services.get_node = ask_again
     try:
         yield
     finally:
-        services.get_node, services.start_raylet = get_node, start_raylet
-
-
-def _free_ports(count: int) -> list[int]:
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("", 0))
-        return [each.getsockname()[1] for each in sockets]
+        services.get_node = get_node
 
 
 def _shipped_package(staged: Path) -> Path:
