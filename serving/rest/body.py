@@ -63,17 +63,20 @@ class BodyReader:
         self._held = 0
 
     @contextlib.asynccontextmanager
-    async def read(self, request: web.BaseRequest, *, json_length: int | None = None) -> AsyncIterator[bytes]:
+    async def read(
+        self, request: web.BaseRequest, *, json_length: int | None = None, deflate: bool = False
+    ) -> AsyncIterator[bytes]:
         """The request's body, decompressed. It counts against the budget until the block is left.
 
         Args:
             request: whose body has not been read.
             json_length: how many bytes at its beginning are JSON; None: all.
+            deflate: whether it may be packed so, and not by gzip alone.
 
         Raises: ServingError.
         """
         with self._hold() as hold:
-            chunks = [chunk async for chunk in self._chunks(request, hold, json_length)]
+            chunks = [chunk async for chunk in self._chunks(request, hold, json_length, deflate=deflate)]
             yield await asyncio.to_thread(b"".join, chunks) if hold.size > HUGE_BYTES else b"".join(chunks)
 
     @contextlib.contextmanager
@@ -92,13 +95,15 @@ class BodyReader:
         hold.size += size
         self._held += size
 
-    async def _chunks(self, request: web.BaseRequest, hold: "_Hold", json_length: int | None) -> AsyncIterator[bytes]:
+    async def _chunks(
+        self, request: web.BaseRequest, hold: "_Hold", json_length: int | None, *, deflate: bool
+    ) -> AsyncIterator[bytes]:
         if (request.content_length or 0) > self._max_bytes:
             raise BodyTooLarge(
                 f"Request body of {request.content_length} bytes is larger than {self._max_bytes} bytes "
                 "(--rest_api_max_body_mb)"
             )
-        decode = _decoder(request.headers.get("Content-Encoding", ""))
+        decode = _decoder(request.headers.get("Content-Encoding", ""), deflate=deflate)
         _send_continue(request)
         while chunk := await _next_chunk(request):
             for piece in decode.pieces(chunk):
@@ -146,16 +151,17 @@ async def _next_chunk(request: web.BaseRequest) -> bytes:
         raise invalid_argument(f"Request body ends too early or is badly framed: {error}") from error
 
 
-def _decoder(encoding: str) -> "_Plain | _Inflated":
+def _decoder(encoding: str, *, deflate: bool) -> "_Plain | _Inflated":
     match encoding.strip().lower():
         case "" | "identity":
             return _Plain()
         case "gzip" | "x-gzip":
             return _Inflated("gzip", wbits=16 + zlib.MAX_WBITS)
-        case "deflate":
+        case "deflate" if deflate:
             return _Inflated("deflate", wbits=zlib.MAX_WBITS)
+    packings = "gzip or deflate" if deflate else "gzip"
     raise invalid_argument(
-        f"Content-Encoding {encoding!r} is not supported; send the body as it is, or with gzip or deflate"
+        f"Content-Encoding {encoding!r} is not supported; send the body as it is, or with {packings}"
     )
 
 

@@ -102,14 +102,14 @@ class V2Api:
 
     async def _small_document(self, request: web.BaseRequest) -> dict[str, Any]:
         """The body of a request about the repository, which may be empty."""
-        async with self._bodies.read(request) as body:
+        async with self._bodies.read(request, deflate=True) as body:
             if len(body) > LONG_BYTES:
                 raise invalid_argument(f"Request body of {len(body)} bytes is too long for {request.path}")
             return parse_object(body).members if body else {}
 
     async def _infer(self, request: web.BaseRequest, target: Target) -> Reply:
         json_length = requests.json_length(request.headers.get(LENGTH_HEADER))
-        async with self._bodies.read(request, json_length=json_length) as body:
+        async with self._bodies.read(request, json_length=json_length, deflate=True) as body:
             size = json_size(body, json_length)
             parsed = await self._offload.run(partial(requests.parse, body, json_length), size=size)
             async with time_limit(self._timeout_s, TIMEOUT_FLAG):

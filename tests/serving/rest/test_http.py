@@ -8,6 +8,7 @@ import select
 import socket
 import threading
 import time
+import zlib
 from contextlib import ExitStack, contextmanager, suppress
 from types import SimpleNamespace
 
@@ -288,6 +289,7 @@ def test_gzip_bodies_are_unpacked(server):
         ),
         (b"", "gzip", "Request body is not valid gzip: it ends too early"),
         (b"{}", "br", "Content-Encoding 'br' is not supported; send the body as it is, or with gzip"),
+        (zlib.compress(b"{}"), "deflate", "Content-Encoding 'deflate' is not supported; "),
     ],
 )
 def test_a_broken_encoding_is_named(server, body, encoding, message):
