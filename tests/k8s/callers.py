@@ -25,6 +25,9 @@ try:
 except OSError as error:
     print(error)
 """
+# A Service that only the ingress and the Gateway reach, where they are. Not the API server's: on many clusters that is
+# the node itself, which network plugins leave open.
+CLOSED = ("client-web", 80)
 REST = "import sys, urllib.request as r; print(r.urlopen(sys.argv[1], timeout=30).read().decode())"
 SERVER = f"serving.{NAMESPACE}.svc"
 STATUS = ("python", "-m", "inkling.client", "status", f"--server={SERVER}:8500")

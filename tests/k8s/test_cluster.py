@@ -40,14 +40,14 @@ def test_the_web_pages_pods_get_through_on_both_ports(cluster, page):
 
 
 @pytest.fixture(scope="module")
-def enforced(cluster, applied) -> None:
-    """Skips where the network plugin lets out what default-deny closes: it does nothing about the others either."""
-    if (
-        callers.run(
-            cluster, applied, "unlabelled", "enforced", "python", "-c", callers.TRIES, "kubernetes.default.svc", "443"
-        )
-        == "connected\n"
-    ):
+def enforced(cluster, applied, page) -> None:
+    """Skips where the network plugin lets in what default-deny closes: it does nothing about the others either.
+
+    Asked is the web page, which is closed to a pod without a label and has to be ready for that.
+    """
+    name, port = callers.CLOSED
+    command = ("python", "-c", callers.TRIES, f"{name}.{NAMESPACE}.svc", str(port))
+    if callers.run(cluster, applied, "unlabelled", "enforced", *command) == "connected\n":
         pytest.skip("the cluster's network plugin does not enforce NetworkPolicies")
 
 

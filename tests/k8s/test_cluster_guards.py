@@ -62,6 +62,17 @@ def test_it_calls_as_every_documented_caller():
     assert {(name == NAMESPACE, network.CLIENT_LABEL in labels) for name, labels in CALLERS.values()} == documented
 
 
+def test_it_asks_a_pod_whether_policies_are_enforced():
+    name, port = callers.CLOSED
+    objects = manifests.overlay("one-node")
+    service = manifests.find(objects, "Service", name)["spec"]
+    [target] = [entry["targetPort"] for entry in service["ports"] if entry["port"] == port]
+    template = manifests.find(objects, "Deployment", name)["spec"]["template"]
+    assert service["selector"].items() <= template["metadata"]["labels"].items()
+    number = {p["name"]: p["containerPort"] for c in manifests.containers(template) for p in c["ports"]}[target]
+    assert not network.is_allowed(objects, network.NEIGHBOUR, network.WEB, number)
+
+
 def test_each_part_is_taken_down_though_another_fails(kubectl):
     objects = manifests.overlay("one-node")
     log = kubectl(breaks="yes")

@@ -1,7 +1,7 @@
 """Rules for `kubectl apply` and `kubectl diff`: what is on the cluster already is unchanged, and differs in nothing."""
 
 from tests.k8s import schemas
-from tests.k8s.manifests import Object, label, of_kind
+from tests.k8s.manifests import Object, label, of_kind, ray_job_spec
 
 OF_KUEUE = ("ClusterQueue", "ResourceFlavor", "WorkloadPriorityClass")
 CLUSTERS_OWN = ("Namespace", "PersistentVolume", "GatewayClass", *OF_KUEUE)
@@ -23,6 +23,17 @@ def lists_leave_no_default_out(objects: list[Object]) -> list[str]:
         for item in objects
         if schemas.is_custom(item)
         for path in schemas.defaults_left_out(item)
+    ]
+
+
+def ray_groups_have_what_the_operator_writes(objects: list[Object]) -> list[str]:
+    """KubeRay writes a RayJob again for its finalizer, with the empty scaleStrategy that its Go type has: in a list,
+    which a patch replaces as a whole, that would be a difference forever."""
+    return [
+        f"{label(item)}: worker group {group['groupName']} lacks the scaleStrategy that the operator writes; give {{}}"
+        for item in of_kind(objects, "RayJob", "RayCronJob")
+        for group in ray_job_spec(item)["rayClusterSpec"]["workerGroupSpecs"]
+        if "scaleStrategy" not in group
     ]
 
 
@@ -65,6 +76,7 @@ def objects_have_a_namespace(objects: list[Object]) -> list[str]:
 RULES = (
     strategies_have_a_type,
     lists_leave_no_default_out,
+    ray_groups_have_what_the_operator_writes,
     config_maps_are_text,
     volumes_name_no_empty_class,
     jobs_stay,

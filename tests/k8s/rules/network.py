@@ -156,7 +156,7 @@ def needed_flows_are_open(objects: list[Object]) -> list[str]:
         f"{source.name} cannot reach {target.name}:{port}"
         for reason in sorted(_reasons(objects))
         for source, target, port in FLOWS[reason]
-        if not _allowed(objects, source, target, port)
+        if not is_allowed(objects, source, target, port)
     ]
 
 
@@ -168,7 +168,7 @@ def other_flows_are_closed(objects: list[Object]) -> list[str]:
     return [
         f"{source.name} can reach {target.name}:{port}"
         for source, target, port in [*ALWAYS_CLOSED, *unused]
-        if _way((source, target, port)) not in needed and _allowed(objects, source, target, port)
+        if _way((source, target, port)) not in needed and is_allowed(objects, source, target, port)
     ]
 
 
@@ -178,7 +178,7 @@ def _way(flow: Flow) -> tuple[Pod, Pod | None, int]:
     return source, None if target.outside else target, port
 
 
-def _allowed(objects: list[Object], source: Pod, target: Pod, port: int) -> bool:
+def is_allowed(objects: list[Object], source: Pod, target: Pod, port: int) -> bool:
     """Whether a connection gets through: a rule at either end, where policies choose that end at all."""
     out = _policies(objects, source, "Egress")
     into = _policies(objects, target, "Ingress")
@@ -240,7 +240,7 @@ def traces_reach_the_collector(objects: list[Object]) -> list[str]:
     return [
         f"{source.name} cannot send its traces to {endpoint}"
         for source, endpoint in _traced(objects)
-        if not _is_collector(endpoint) or not _allowed(objects, source, COLLECTOR, urlsplit(endpoint).port or 0)
+        if not _is_collector(endpoint) or not is_allowed(objects, source, COLLECTOR, urlsplit(endpoint).port or 0)
     ]
 
 
