@@ -34,7 +34,7 @@ from inkling.client.reading import best_path, marks, novelty
 from inkling.client.reading.best_path import Costs
 from inkling.client.reading.mnist_form import upright
 from inkling.client.reading.page import Candidate, PageLine, find_digits
-from inkling.client.reading.votes import aspects_of, heights_of, votes_on
+from inkling.client.reading.votes import votes_on_page
 from inkling.train import data
 from tools import compose_page, digit_subspaces
 
@@ -95,7 +95,7 @@ def asked_pages(predict: Predict, *, strings: int, pages: int, seed: int) -> lis
             if not len(page.images):
                 asked.append(AskedPage(each.text, (), np.empty((0, 10)), np.empty((0, 10))))
                 continue
-            votes = votes_on(page.images, predict(page.images), aspects=aspects_of(page), heights=heights_of(page))
+            votes = votes_on_page(page, predict(page.images))
             asked.append(AskedPage(each.text, page.lines, votes.together, votes.scores, votes.strangers))
     return asked
 

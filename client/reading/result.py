@@ -32,7 +32,7 @@ from .page import Box, Candidate, LeftOut, Page, PageLine
 from .sense import doubted, without_sense
 from .sign_votes import with_sign_votes
 from .spacing import parted
-from .votes import aspects_of, heights_of, votes_on
+from .votes import votes_on_page
 
 __all__ = ["NO_DIGIT", "Field", "Number", "ReadDigit", "ReadSign", "Reading", "Table"]
 
@@ -77,7 +77,7 @@ class Reading:
             raise ValueError(
                 "some probabilities are NaN or infinite; were the model's weights finite when it was exported?"
             )
-        votes = votes_on(page.images, probabilities, aspects=aspects_of(page), heights=heights_of(page))
+        votes = votes_on_page(page, probabilities)
         marks: list[tuple[ReadDigit, float]] = []
         signs: list[ReadSign] = []
         left_out = list(page.left_out)

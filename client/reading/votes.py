@@ -76,6 +76,16 @@ def votes_on(
     return Votes(each, together, scores, strangers, signs, surely)
 
 
+def votes_on_page(page: Page, probabilities: NDArray[np.floating[Any]]) -> Votes:
+    """`votes_on` a page's candidates, with their proportions and heights.
+
+    Args:
+        page: as `find_digits` has found it.
+        probabilities: float [len(page.images), 10], the classifier's.
+    """
+    return votes_on(page.images, probabilities, aspects=aspects_of(page), heights=heights_of(page))
+
+
 def aspects_of(page: Page) -> Floats:
     """[n]: the candidates' widths over their heights, by their numbers."""
     return np.array([candidate.aspect for candidate in _by_number(page)], np.float64)
